@@ -1,0 +1,139 @@
+"""Every extension point on one page. Implementations are final: they add no methods for others to override.
+
+A criterion says how much each unit of a group matters. A controller proposes decisions. An evaluator scores a
+candidate. A space builder says what may be decided. Op rules, which say how channels pass an operation, are described
+in `nasprune.graph.rules`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from nasprune.budget import Budget, Cost
+from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.report import Trial
+from nasprune.space import Decision, SearchSpace
+
+
+class ScoreContext(Protocol):
+    """What a criterion may look at. All tensors are detached float32 copies on the CPU."""
+
+    def rows(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each tensor that produces the group's channels a matrix (width, k); row i belongs to unit i."""
+
+    def columns(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each tensor that consumes the group's channels a matrix (width, k); row i belongs to unit i."""
+
+    def scales(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each batch-norm weight that runs along the group's channels a matrix (width, k); row i is unit i's."""
+
+    def generator(self, group: CoupledGroup) -> Random:
+        """A random generator fixed by the run's seed and the group's name."""
+
+
+class Criterion(ABC):
+    """How much each unit of a group matters. Takes no constructor arguments that lack a default."""
+
+    @abstractmethod
+    def score(self, group: CoupledGroup, context: ScoreContext) -> Tensor:
+        """Scores of shape (width,), finite, higher = keep. Must not modify what `context` yields."""
+
+
+class BudgetedSpace(Protocol):
+    """A search space together with the price of its decisions. Never shows a model."""
+
+    @property
+    def space(self) -> SearchSpace: ...
+
+    @property
+    def budget(self) -> Budget:
+        """The resolved budget: counts, no shares."""
+
+    def costs(self, decisions: Sequence[Decision]) -> list[Cost]:
+        """Exact predicted costs; a thousand decisions cost about as much as one."""
+
+    def fit(self, decision: Decision, rng: Random) -> Decision:
+        """The decision moved into the budget: shrunk until it is allowed, then grown while it still is."""
+
+
+class Controller(ABC):
+    """Proposes decisions. `ask` and `tell` alternate; proposals over budget are fitted before they are evaluated.
+
+    The constructor takes `(problem: BudgetedSpace, *, seed: int)`. The proposals are a function of the seed and of what
+    has been told, so that a resumed search, which replays its trials through `ask` and `tell`, goes on as it was.
+    """
+
+    @abstractmethod
+    def __init__(self, problem: BudgetedSpace, *, seed: int) -> None: ...
+
+    @abstractmethod
+    def ask(self) -> Decision | None:
+        """The next decision, with one option for every choice; `None` when there is nothing left to propose."""
+
+    @abstractmethod
+    def tell(self, trial: Trial) -> None:
+        """The outcome of the last proposal; `trial.decision` is the fitted one."""
+
+
+class Candidate(Protocol):
+    """A decision within budget, on its way to a score."""
+
+    @property
+    def decision(self) -> Decision: ...
+
+    @property
+    def cost(self) -> Cost: ...
+
+    @property
+    def keep(self) -> Mapping[str, Sequence[int]]:
+        """Group -> kept unit indices, ascending, for the groups that lose some."""
+
+    @property
+    def drop(self) -> Sequence[str]:
+        """Names of the dropped blocks."""
+
+    def model(self) -> nn.Module:
+        """The candidate cut for real, in eval mode. Built when asked for; the evaluator owns it."""
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """What an evaluator is made from.
+
+    scores: group name -> criterion scores (width,). costs: the price list. calibration, validation: images with labels,
+    disjoint; `None` without data. device: where models run.
+    """
+
+    graph: ModelGraph
+    dense: nn.Module
+    scores: Mapping[str, Tensor]
+    problem: BudgetedSpace
+    calibration: Dataset[tuple[Tensor, int]] | None = None
+    validation: Dataset[tuple[Tensor, int]] | None = None
+    device: str = "cpu"
+
+
+class Evaluator(ABC):
+    """Scores a candidate. The constructor takes `(task: EvaluationTask)`."""
+
+    needs_data: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, task: EvaluationTask) -> None: ...
+
+    @abstractmethod
+    def evaluate(self, candidate: Candidate) -> float:
+        """The score, higher is better; a function of the candidate alone. Leaves the dense model unchanged."""
+
+
+class SpaceBuilder(Protocol):
+    """A function `build` in a file of `search_spaces/`."""
+
+    def __call__(self, graph: ModelGraph, **options: object) -> SearchSpace: ...

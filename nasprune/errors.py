@@ -1,0 +1,49 @@
+"""The error family. Every message says what was expected, what was got, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NaspruneError(Exception):
+    """Root of all errors raised on purpose; the command line turns it into one line and exit code 2."""
+
+
+class InputError(NaspruneError, ValueError):
+    """A value given by the user cannot be used: a name, a file, a shape, an option."""
+
+
+class BudgetError(NaspruneError, ValueError):
+    """A budget that does not parse or that no decision of the search space can meet."""
+
+
+class TraceError(NaspruneError, RuntimeError):
+    """The model cannot be captured as a graph."""
+
+
+class PlanError(NaspruneError, ValueError):
+    """A plan or decision that does not fit the model it is applied to."""
+
+
+class VerificationError(NaspruneError, RuntimeError):
+    """A cut model does not compute what the masked original computes."""
+
+
+class PluginError(NaspruneError, RuntimeError):
+    """A plugin cannot be loaded, or breaks its contract."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """A name that is not among the known ones; the message lists the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        listed = ", ".join(names) if len(names) <= 30 else f"{', '.join(names[:30])}, … ({len(names)} in all)"
+        self.message = f"unknown {kind} {name!r}: {hint}known: {listed or 'none'}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
