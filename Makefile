@@ -1,0 +1,73 @@
+# Needs only Python >= 3.11, git and make. The first target that runs sets up .venv from requirements.lock;
+# set-up runs again when the lock or pyproject.toml changes. Choose an interpreter with `make PYTHON=/path/to/python3`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+STAMP := $(VENV)/.set-up
+BIN := $(VENV)/bin
+PYTHON ?= python3.11 python3.12 python3.13 python3
+LOCK_OPTIONS := --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url
+
+.PHONY: help setup demo test test-slow check format zoo bench lock clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## create .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@if [ ! -x $(BIN)/python ]; then \
+	  for candidate in $(PYTHON); do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	      echo "creating $(VENV) with $$candidate ($$("$$candidate" --version))"; \
+	      "$$candidate" -m venv $(VENV); break; \
+	    fi; \
+	  done; \
+	  if [ ! -x $(BIN)/python ]; then \
+	    echo "make: no Python >= 3.11 with the venv and ensurepip modules among: $(PYTHON)." >&2; \
+	    echo "make: install one (on Debian also its python3-venv package) or run: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	fi
+	@uv=$(BIN)/uv; \
+	if [ ! -x "$$uv" ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; then uv=$$(command -v uv); fi; \
+	if [ ! -x "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi; \
+	"$$uv" pip sync --quiet --python $(BIN)/python requirements.lock; \
+	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## train, search, fine-tune and compare a small net on real digits
+	@$(BIN)/nasprune demo
+
+test: $(STAMP) ## the fast tests
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+check: $(STAMP) ## ruff, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## sort imports and format
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+zoo: $(STAMP) ## trace, cut and prove every torchvision model
+	$(BIN)/python benchmarks/zoo.py
+
+bench: $(STAMP) ## speed of cost prediction and of tracing
+	$(BIN)/python benchmarks/speed.py
+
+lock: ## compile requirements.lock from pyproject.toml
+	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
+	"$$uv" pip compile --quiet pyproject.toml $(LOCK_OPTIONS) -o requirements.lock
+
+clean: ## remove .venv, caches and built files (not runs/)
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
