@@ -1,0 +1,59 @@
+"""The public names: lazy, complete, and not shadowed by submodules of the same name."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import nasprune
+
+
+def _python(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_import_loads_no_torch():
+    heavy = "{'torch', 'numpy', 'networkx', 'nni', 'typer', 'rich'} & set(sys.modules)"
+    assert _python(f"import sys, nasprune; print(sorted({heavy}))") == "[]"
+
+
+def test_every_public_name_resolves():
+    assert _python("import nasprune; print(all(hasattr(nasprune, name) for name in nasprune.__all__))") == "True"
+
+
+@pytest.mark.parametrize("name", ["search", "verify", "finetune"])
+def test_function_is_not_shadowed_by_its_module(name):
+    code = (
+        f"import nasprune.{name}, nasprune, sys; from nasprune import {name};"
+        f"print(callable(nasprune.{name}), nasprune.{name} is sys.modules['nasprune.{name}'].{name} is {name})"
+    )
+    assert _python(code) == "True True"
+
+
+def test_unknown_name_is_refused_with_the_public_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'serach'; public names: .*search"):
+        nasprune.serach  # noqa: B018
+
+
+def test_submodules_without_a_public_namesake_stay_modules():
+    import nasprune.budget
+
+    assert isinstance(nasprune.budget, ModuleType)
+    assert nasprune.Budget is nasprune.budget.Budget
+
+
+def test_version_is_a_string():
+    assert nasprune.__version__.count(".") >= 1
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(nasprune.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
+    assert imported == {f"nasprune.{home}.{name}" for name, home in nasprune._HOME_OF.items()}
