@@ -1,0 +1,6 @@
+"""Real data in four disjoint parts: training, calibration, validation and test."""
+
+from nasprune.data.load import check_fits, load_data
+from nasprune.data.splits import ArrayDataset, DataSplits, LabelledImages
+
+__all__ = ["ArrayDataset", "DataSplits", "LabelledImages", "check_fits", "load_data"]
