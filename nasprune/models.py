@@ -46,12 +46,16 @@ class BasicBlock(nn.Module):
 class ResidualNet(nn.Module):
     """A 3×3 stem, stages of basic blocks that halve the image from the second on, mean over pixels, linear.
 
-    Input (N, channels, H, W), output (N, num_classes). widths: one per stage. blocks: per stage.
+    input_shape: of one image, (channels, H, W). widths: one per stage. blocks: per stage.
+    Input (N, *input_shape), output (N, num_classes).
     """
 
-    def __init__(self, *, channels: int, widths: Sequence[int], blocks: int, num_classes: int) -> None:
+    def __init__(
+        self, *, input_shape: tuple[int, int, int], widths: Sequence[int], blocks: int, num_classes: int
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.input_shape = input_shape
+        self.conv1 = nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.stages = tuple(f"layer{number}" for number in range(1, len(widths) + 1))
         inputs = widths[0]
@@ -74,7 +78,7 @@ class ResidualNet(nn.Module):
 
 
 def _cifar_resnet(depth: int) -> ResidualNet:
-    return ResidualNet(channels=3, widths=(16, 32, 64), blocks=(depth - 2) // 6, num_classes=10)
+    return ResidualNet(input_shape=(3, 32, 32), widths=(16, 32, 64), blocks=(depth - 2) // 6, num_classes=10)
 
 
 def resnet20() -> ResidualNet:
@@ -99,4 +103,4 @@ def resnet56() -> ResidualNet:
 
 def digits_net() -> ResidualNet:
     """A residual net for scikit-learn's digits: input (N, 1, 8, 8), 10 classes, two stages of three blocks."""
-    return ResidualNet(channels=1, widths=(24, 48), blocks=3, num_classes=10)
+    return ResidualNet(input_shape=(1, 8, 8), widths=(24, 48), blocks=3, num_classes=10)
