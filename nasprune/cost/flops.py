@@ -1,0 +1,202 @@
+"""FLOPs: measured with fvcore on a model, and predicted for any number of decisions by compiled formulas.
+
+The prediction is exact: for every decision it equals fvcore's count on the model that the decision builds.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
+from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
+from torch import Tensor, nn
+
+from nasprune.budget import Cost
+from nasprune.cost.formulas import count
+from nasprune.cost.sizes import Extent, Product, Sizes
+from nasprune.errors import PlanError
+from nasprune.graph.capture import undisturbed
+from nasprune.graph.model import Ints, ModelGraph, as_tuple
+from nasprune.plan import PrunePlan
+
+CHUNK = 4096
+
+
+def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
+    """The cost of one run on `example_inputs`, counted by fvcore; parameters are counted on the model."""
+    counts = operator_counts(model, example_inputs)
+    totals = {kind: sum(n for name, n in counts.items() if name.startswith(kind)) for kind in ("flops:", "acts:")}
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(int(totals["flops:"]), params, int(totals["acts:"]))
+
+
+def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Counter[str]:
+    """fvcore's counts by operator, "flops:conv" and "acts:conv" from one trace."""
+    analysis = FlopCountAnalysis(model, as_tuple(example_inputs))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    for name in FLOP_HANDLES:
+        analysis.set_op_handle(name, _both(name))
+    levels = {name: logging.getLogger(name).level for name in ("fvcore", "fvcore.nn.jit_analysis")}
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel would go uncounted
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with undisturbed(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Counter[str] = analysis.by_operator()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    return found
+
+
+def _both(name: str) -> Any:
+    """A handle that counts FLOPs and activations of one operator at once."""
+    short = name.split("::")[1]
+
+    def handle(inputs: Any, outputs: Any) -> Counter[str]:
+        result: Counter[str] = Counter()
+        for kind, table in (("flops", FLOP_HANDLES), ("acts", ACTIVATION_HANDLES)):
+            if name in table:
+                counted = table[name](inputs, outputs)
+                for key, number in counted.items() if isinstance(counted, Counter) else ((short, counted),):
+                    result[f"{kind}:{key}"] += int(number)
+        return result
+
+    return handle
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Costs of n decisions: three int64 arrays of shape (n,)."""
+
+    flops: Ints
+    params: Ints
+    activations: Ints
+
+    def __getitem__(self, index: int) -> Cost:
+        return Cost(int(self.flops[index]), int(self.params[index]), int(self.activations[index]))
+
+    def __len__(self) -> int:
+        return len(self.flops)
+
+
+@dataclass
+class _Polynomial:
+    """Sum of products of extents, merged where the extents are the same."""
+
+    terms: dict[tuple[Extent, ...], int] = field(default_factory=dict)
+
+    def add(self, product: Product, flags: tuple[Extent, ...]) -> None:
+        key = (*product.extents, *flags)
+        self.terms[key] = self.terms.get(key, 0) + product.coefficient
+
+
+class CostModel:
+    """The price list of a graph.
+
+    names: the variables, all groups in the graph's order and then all blocks; `rows` takes one column for each.
+    dense: the cost with everything kept.
+    """
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.names = (*(group.name for group in graph.groups), *(block.name for block in graph.blocks))
+        self.full = np.array([group.width for group in graph.groups] + [1] * len(graph.blocks), dtype=np.int64)
+        self._column = {name: i for i, name in enumerate(self.names)}
+        flops, params, activations = _compile(graph)
+        extents = list(dict.fromkeys(e for poly in (flops, params, activations) for key in poly.terms for e in key))
+        place = {extent: i for i, extent in enumerate(extents)}
+        self._matrix = np.zeros((len(extents), len(self.names)))
+        for extent, i in place.items():
+            for variable, coefficient in extent.terms:
+                self._matrix[i, variable] = coefficient
+        self._fixed = np.array([extent.fixed for extent in extents], dtype=np.float64)[:, None]
+        self._polynomials = [
+            [(coefficient, [place[extent] for extent in key]) for key, coefficient in poly.terms.items()]
+            for poly in (flops, params, activations)
+        ]
+        self.dense = self.rows(self.full[None])[0]
+
+    def rows(self, matrix: Ints) -> CostTable:
+        """Costs of decisions given as rows of values, shape (n, len(names)): kept counts, and 1 or 0 for blocks."""
+        totals = np.empty((3, len(matrix)), dtype=np.int64)
+        for start in range(0, len(matrix), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            values = np.rint(self._matrix @ matrix[chunk].T.astype(np.float64) + self._fixed)
+            for i, terms in enumerate(self._polynomials):
+                totals[i, chunk] = _evaluate(terms, values)
+        return CostTable(*totals)
+
+    def table(self, decisions: Sequence[Mapping[str, int]]) -> CostTable:
+        """Costs of decisions given by name; what a decision does not name is kept whole."""
+        matrix = np.repeat(self.full[None], len(decisions), axis=0)
+        for row, decision in zip(matrix, decisions, strict=True):
+            for name, option in decision.items():
+                row[self.column(name)] = option
+        return self.rows(matrix)
+
+    def costs(self, decisions: Sequence[Mapping[str, int]]) -> list[Cost]:
+        """`table` as a list of costs."""
+        table = self.table(decisions)
+        return [table[i] for i in range(len(decisions))]
+
+    def of_plan(self, plan: PrunePlan) -> Cost:
+        """The cost of the model that `plan` builds."""
+        return self.costs([{name: len(kept) for name, kept in plan.keep.items()} | dict.fromkeys(plan.drop, 0)])[0]
+
+    def column(self, name: str) -> int:
+        if name not in self._column:
+            raise PlanError(f"the model has no group or block {name!r}; `nasprune inspect` lists them")
+        return self._column[name]
+
+
+def _evaluate(terms: Sequence[tuple[int, list[int]]], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Sum of coefficient * product of rows of `values`; exact below 2**53."""
+    total = np.zeros(values.shape[1])
+    for coefficient, rows in terms:
+        product = np.full(values.shape[1], float(coefficient)) if not rows else coefficient * values[rows[0]]
+        for row in rows[1:]:
+            product *= values[row]
+        total += product
+    return total
+
+
+def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
+    flops, params, activations = _Polynomial(), _Polynomial(), _Polynomial()
+    sizes = Sizes(graph)
+    flag = {block.name: Extent(1, 0, ((len(graph.groups) + i, 1.0),)) for i, block in enumerate(graph.blocks)}
+    block_of = {node: flag[block.name] for block in graph.blocks for node in block.nodes}
+    for node in graph.program.nodes:
+        if node.op == "call_function":
+            counted = count(node, sizes)
+            if counted is not None:
+                flags = (block_of[node.name],) if node.name in block_of else ()
+                flops.add(counted.flops, flags)
+                if counted.activations is not None:
+                    activations.add(counted.activations, flags)
+    for name in dict.fromkeys(graph.program.params.values()):
+        if name not in graph.program.buffers:
+            inside = tuple(flag[block.name] for block in graph.blocks if name.startswith(f"{block.name}."))
+            params.add(Product.of(*sizes.of_param(name, graph.signature[name])), inside)
+    return flops, params, activations
+
+
+@overload
+def predict(graph: ModelGraph, decision: Mapping[str, int]) -> Cost: ...
+@overload
+def predict(graph: ModelGraph, decision: Sequence[Mapping[str, int]]) -> CostTable: ...
+def predict(graph: ModelGraph, decision: Mapping[str, int] | Sequence[Mapping[str, int]]) -> Cost | CostTable:
+    """The exact cost of a decision (group -> kept count, block -> 1 or 0), or a table of arrays for several."""
+    model = CostModel(graph)
+    return model.costs([decision])[0] if isinstance(decision, Mapping) else model.table(decision)

@@ -1,0 +1,136 @@
+"""Capturing a model with torch.export, without leaving a mark on it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export.graph_signature import InputKind
+
+from nasprune.errors import InputError, TraceError
+from nasprune.graph.program import Program
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode without gradients; modes and torch's random state are as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def submodule(model: nn.Module, scope: str | None) -> nn.Module:
+    """The part of the model that `scope` names; the model itself for `None`."""
+    if scope is None:
+        return model
+    try:
+        return model.get_submodule(scope)
+    except AttributeError:
+        children = ", ".join(name for name, _ in model.named_children()) or "none"
+        raise InputError(f"expected scope to name a submodule, got {scope!r}; top-level ones: {children}") from None
+
+
+def scoped_inputs(model: nn.Module, inputs: tuple[Any, ...], scope: str) -> tuple[Tensor, ...]:
+    """What the submodule receives when the whole model runs on `inputs`."""
+    seen: list[tuple[Any, dict[str, Any]]] = []
+    module = submodule(model, scope)
+    handle = module.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    try:
+        with undisturbed(model):
+            model(*inputs)
+    finally:
+        handle.remove()
+    if not seen:
+        raise InputError(f"scope {scope!r} is never run by the model on these inputs; name a submodule that is")
+    args, kwargs = seen[0]
+    if kwargs or not all(isinstance(arg, Tensor) for arg in args):
+        raise InputError(f"scope {scope!r} must take plain tensors, got other arguments; name a module inside it")
+    return tuple(arg.detach() for arg in args)
+
+
+def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
+    """The program of `model` on `inputs`.
+
+    Raises:
+        TraceError: the model cannot be exported as one graph; the message has the operation and the line.
+        InputError: the model itself does not run on `inputs`.
+    """
+    with undisturbed(model), _quiet():
+        try:
+            exported = torch.export.export(model, inputs, strict=False)
+        except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
+            failure: Exception = error
+        else:
+            failure = TraceError()
+    if not isinstance(failure, TraceError):
+        _check_runs(model, inputs, failure)
+        raise TraceError(_explain(failure)) from failure
+    params: dict[str, str] = {}
+    constants: dict[str, Tensor] = {}
+    names: list[str] = []
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and spec.target in exported.state_dict):
+            params[spec.arg.name] = str(spec.target)
+        elif spec.kind is InputKind.USER_INPUT:
+            names.append(spec.arg.name)
+        else:
+            value = exported.constants.get(str(spec.target))
+            if not isinstance(value, Tensor):
+                raise TraceError(
+                    f"the model holds a constant {spec.target!r} that is no tensor; nasprune cannot trace it"
+                )
+            constants[spec.arg.name] = value.detach()
+    buffers = frozenset(exported.graph_signature.inputs_to_buffers.values())
+    return Program(exported.graph_module, params, constants, tuple(names), buffers)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export prints and logs its whole graph when it fails; the error says what matters."""
+    level = logging.getLogger("torch").level
+    logging.getLogger("torch").setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch").setLevel(level)
+
+
+def _check_runs(model: nn.Module, inputs: tuple[Tensor, ...], cause: Exception) -> None:
+    """Raises InputError where not torch.export but the model fails on the inputs."""
+    with undisturbed(model):
+        try:
+            model(*inputs)
+        except Exception as error:
+            shapes = ", ".join(str(list(value.shape)) for value in inputs)
+            raise InputError(
+                f"the model does not run on inputs of shape {shapes}: {_first_line(error)}; check the input size"
+            ) from cause
+
+
+def _explain(error: Exception) -> str:
+    """One line: what failed, and the user's line if the message holds one."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    places = [line for line in lines if line.startswith("File ") and "/torch/" not in line]
+    place = f", at {places[-1].removeprefix('File ')}" if places else ""
+    return (
+        f"torch.export cannot capture the model as one graph: {_first_line(error)}{place}; "
+        "trace a part that has no data-dependent code with scope=, for example scope='backbone'"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if len(text) <= 300 else f"{text[:300]}…"

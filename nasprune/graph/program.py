@@ -1,0 +1,102 @@
+"""The captured program: torch.export's functional ATen graph with the names of the parameters it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+OPERATOR_SUFFIX = "_"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced model. Holds no parameter values of its own: they are read from a model when it is run.
+
+    params: placeholder name -> parameter or buffer name. constants: placeholder name -> tensor that the code made.
+    inputs: placeholder names of the positional arguments, in order. buffers: those names in `params` that are buffers.
+    """
+
+    module: GraphModule
+    params: Mapping[str, str]
+    constants: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    buffers: frozenset[str] = frozenset()
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(self.module.graph.nodes)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def outputs(self) -> tuple[Node, ...]:
+        """Nodes whose tensors the model returns, in flat order; other leaves are left out."""
+        found: list[Node] = []
+        torch.fx.node.map_arg(self.nodes[-1].args, found.append)
+        return tuple(found)
+
+    def owner(self, node: Node) -> str:
+        """Path of the innermost module that ran `node`; "" is the model itself."""
+        return module_stack(node)[-1] if module_stack(node) else ""
+
+
+def operator(node: Node) -> str:
+    """Short operator name: "conv2d" for `aten.conv2d.default`, "relu" for `aten.relu_.default`, "getitem"."""
+    target = node.target
+    name = (
+        target.__name__.split(".")[0] if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", "")
+    )
+    return str(name).rstrip(OPERATOR_SUFFIX) or str(target)
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """All arguments of an ATen call by their schema names, defaults included."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return {str(i): value for i, value in enumerate(node.args)}
+    bound: dict[str, Any] = {}
+    for i, argument in enumerate(node.target._schema.arguments):
+        if i < len(node.args):
+            bound[argument.name] = node.args[i]
+        else:
+            bound[argument.name] = node.kwargs.get(argument.name, argument.default_value)
+    return bound
+
+
+def shape_of(node: Node) -> tuple[int, ...] | None:
+    """Shape of the tensor a node makes, `None` for lists and scalars."""
+    value = node.meta.get("val")
+    return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def module_stack(node: Node) -> list[str]:
+    """Paths of the modules that were running, outermost first; a second call of a module ends in "@1"."""
+    stack = node.meta.get("nn_module_stack", {})
+    return [call_path(key, path) for key, (path, _) in stack.items()]
+
+
+def call_path(key: str, path: str) -> str:
+    call = key.rpartition("@")[2] if "@" in key else ""
+    return f"{path}@{call}" if call else str(path)
+
+
+def site(node: Node) -> str:
+    """File name and line of the user's code that ran `node`, or the name of the node where it is not known."""
+    trace = str(node.meta.get("stack_trace") or "")
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    if not lines:
+        return node.name
+    file, _, rest = lines[-1].removeprefix('File "').partition('", line ')
+    return f"{file.rsplit('/', 1)[-1]}:{rest.split(',')[0]}"
+
+
+def signature(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters and persistent buffers."""
+    return {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
