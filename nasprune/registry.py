@@ -1,0 +1,262 @@
+"""Names -> implementations: built-ins, installed packages, bundled files, `--plugins DIR`; imported when asked for.
+
+Look-up order: built-ins; entry points in the groups `nasprune.criteria`, `.controllers`, `.evaluators`, `.op_rules` and
+`.search_spaces`; the files bundled with the package, or the sibling folders `plugins/` and `search_spaces/` where a
+`pyproject.toml` stands beside them; folders given by the user. The current directory is never searched. A plugin file
+is named after its method and holds one implementation: `DIR/criteria/NAME.py`, or `DIR/NAME.py`. A name that two of
+these declare is an error when it is asked for. The user's own `module:attribute` works in the place of any name.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nasprune.errors import InputError, PluginError, UnknownNameError
+from nasprune.graph.model import ModelGraph
+from nasprune.space import SearchSpace
+
+Plugins = str | Path | Sequence[str | Path] | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One extension point. base: the class to implement, "module:attribute", or `None` for a function `build`."""
+
+    name: str
+    singular: str
+    base: str | None
+    folder: str
+
+    @property
+    def contract(self) -> str:
+        """What a plugin file must hold, in words."""
+        if self.base is None:
+            return "a function `build`"
+        return f"exactly one class that implements `nasprune.{self.base.partition(':')[2]}`"
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("criteria", "criterion", "nasprune.base:Criterion", "plugins/criteria"),
+        Kind("controllers", "controller", "nasprune.base:Controller", "plugins/controllers"),
+        Kind("evaluators", "evaluator", "nasprune.base:Evaluator", "plugins/evaluators"),
+        Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
+        Kind("search_spaces", "search space", None, "search_spaces"),
+    )
+}
+
+BUILT_IN = {
+    "criteria": {
+        "l1": "nasprune.criteria.l1:L1",
+        "l2": "nasprune.criteria.l2:L2",
+        "random": "nasprune.criteria.random:RandomScore",
+    },
+    "controllers": {
+        "uniform": "nasprune.controllers.uniform:Uniform",
+        "random": "nasprune.controllers.random:RandomSearch",
+        "evolution": "nasprune.controllers.evolution:Evolution",
+        "nni:TPE": "nasprune.controllers.nni:NniTPE",
+        "nni:Evolution": "nasprune.controllers.nni:NniEvolution",
+        "nni:Random": "nasprune.controllers.nni:NniRandom",
+    },
+    "evaluators": {
+        "importance": "nasprune.evaluators.importance:Importance",
+        "accuracy": "nasprune.evaluators.accuracy:Accuracy",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name and where it comes from. Nothing is imported before `load`."""
+
+    kind: str
+    name: str
+    origin: str
+    _load: Callable[[], Any] = field(repr=False, compare=False)
+
+    def load(self) -> Any:
+        """The class, or the `build` function of a search space.
+
+        Raises:
+            PluginError: it cannot be imported or is not an implementation of its kind; names origin and cause.
+        """
+        try:
+            found = self._load()
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"the {KINDS[self.kind].singular} {self.name!r} from {self.origin} cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not _implements(found, KINDS[self.kind]):
+            raise PluginError(f"{self.origin} gives {found!r} for {self.name!r}; expected {KINDS[self.kind].contract}")
+        return found
+
+
+def entries(kind: str, plugins: Plugins = None) -> list[Entry]:
+    """Everything declared for one kind, in look-up order; plugin files are parsed but not run.
+
+    Args:
+        kind: "criteria", "controllers", "evaluators", "op_rules" or "search_spaces".
+        plugins: a folder of plugin files, or several.
+
+    Raises:
+        InputError: a folder does not exist. UnknownNameError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("kind of plugin", kind, KINDS)
+    return [*_built_in(kind), *_installed(kind), *_bundled(kind), *_given(kind, plugins)]
+
+
+def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
+    """The one entry called `name`, or the user's own `module:attribute`.
+
+    Raises:
+        UnknownNameError: nothing is called so. PluginError: two origins declare the name.
+    """
+    known = entries(kind, plugins)
+    found = [entry for entry in known if entry.name == name]
+    if len(found) > 1:
+        origins = " and by ".join(entry.origin for entry in found)
+        raise PluginError(f"the {KINDS[kind].singular} {name!r} is declared twice, by {origins}; remove or rename one")
+    if found:
+        return found[0]
+    module, colon, attribute = name.partition(":")
+    if colon and attribute and not any(entry.name.startswith(f"{module}:") for entry in known):
+        return Entry(kind, name, f"`{name}`", partial(_attribute, name))
+    raise UnknownNameError(KINDS[kind].singular, name, (entry.name for entry in known))
+
+
+def load(kind: str, name: str, plugins: Plugins = None) -> Any:
+    """`find`, then `Entry.load`."""
+    return find(kind, name, plugins).load()
+
+
+def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = None, **options: object) -> SearchSpace:
+    """Builds the search space called `name` over a traced model; `options` go to its `build`.
+
+    Raises:
+        InputError: `build` does not take one of the options, or refuses its value. PluginError: it gives no space.
+    """
+    build = load("search_spaces", name, plugins)
+    try:
+        inspect.signature(build).bind(graph, **options)
+    except TypeError as error:
+        raise InputError(f"the search space {name!r} does not take these options: {error}") from error
+    space = build(graph, **options)
+    if not isinstance(space, SearchSpace):
+        raise PluginError(f"the search space {name!r} gave a {type(space).__name__}, expected a `nasprune.SearchSpace`")
+    return space
+
+
+def _built_in(kind: str) -> Iterator[Entry]:
+    for name, path in BUILT_IN.get(kind, {}).items():
+        yield Entry(kind, name, "built-in", partial(_attribute, path))
+
+
+def _installed(kind: str) -> Iterator[Entry]:
+    for point in sorted(entry_points(group=f"nasprune.{kind}"), key=lambda point: point.name):
+        yield Entry(kind, point.name, _package(point), point.load)
+
+
+def _package(point: EntryPoint) -> str:
+    return f"package {point.dist.name if point.dist is not None else point.module}"
+
+
+def _bundled(kind: str) -> Iterator[Entry]:
+    package = Path(__file__).resolve().parent
+    roots = [package / "_bundled"]
+    if (package.parent / "pyproject.toml").is_file():
+        roots.append(package.parent)
+    root = next((root for root in roots if root.is_dir()), None)
+    if root is not None:
+        yield from _files(kind, root / KINDS[kind].folder)
+
+
+def _given(kind: str, plugins: Plugins) -> Iterator[Entry]:
+    folders = [plugins] if isinstance(plugins, str | Path) else list(plugins or ())
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise InputError(f"the plugin folder {str(folder)!r} does not exist or is no folder; give the path of one")
+        yield from _files(kind, folder.resolve() / kind)
+        for entry in _files(kind, folder.resolve()):
+            if _declares(Path(entry.origin), KINDS[kind]):
+                yield entry
+
+
+def _files(kind: str, folder: Path) -> Iterator[Entry]:
+    for path in sorted(folder.glob("*.py")):
+        if not path.name.startswith("_"):
+            yield Entry(kind, path.stem, str(path), partial(_from_file, path, KINDS[kind]))
+
+
+def _declares(path: Path, kind: Kind) -> bool:
+    """Whether the source of a plugin file declares an implementation of `kind`; one that does not parse may be any."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return True
+    if kind.base is None:
+        return any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree.body)
+    base = kind.base.partition(":")[2]
+    bases = [expression for node in tree.body if isinstance(node, ast.ClassDef) for expression in node.bases]
+    return any(ast.unparse(expression).rpartition(".")[2] == base for expression in bases)
+
+
+def _from_file(path: Path, kind: Kind) -> Any:
+    module = _run_file(path)
+    if kind.base is None:
+        return getattr(module, "build", None)
+    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    found = [value for value in own if _implements(value, kind)]
+    if len(found) != 1:
+        names = ", ".join(value.__name__ for value in found) or "none"
+        raise PluginError(f"the plugin file {path} must hold {kind.contract}, found {names}")
+    return found[0]
+
+
+def _run_file(path: Path) -> ModuleType:
+    name = f"nasprune_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _attribute(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _implements(value: Any, kind: Kind) -> bool:
+    if kind.base is None:
+        return callable(value)
+    base = _attribute(kind.base)
+    return inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value)
