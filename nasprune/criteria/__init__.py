@@ -1,0 +1,1 @@
+"""Built-in criteria, one a file."""
