@@ -177,7 +177,7 @@ def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
     sizes = Sizes(graph)
     flag = {block.name: Extent(1, 0, ((len(graph.groups) + i, 1.0),)) for i, block in enumerate(graph.blocks)}
     block_of = {node: flag[block.name] for block in graph.blocks for node in block.nodes}
-    for node in graph.program.nodes:
+    for node in graph.program.live:
         if node.op == "call_function":
             counted = count(node, sizes)
             if counted is not None:

@@ -10,7 +10,7 @@ from torch.fx import Node
 from nasprune.graph.model import Block, CoupledGroup
 from nasprune.graph.program import Program, arguments, module_stack, operator, shape_of
 
-PASSED = frozenset({"relu", "relu6", "dropout", "clone", "contiguous", "alias", "hardtanh", "feature_dropout"})
+PASSED = frozenset({"view", "reshape", "relu", "relu6", "dropout", "clone", "contiguous", "alias", "hardtanh", "feature_dropout"})
 
 
 def find_blocks(program: Program, model: nn.Module, groups: Sequence[CoupledGroup]) -> tuple[Block, ...]:
@@ -76,8 +76,10 @@ def _is_param(node: Node) -> bool:
 
 
 def _param_users(program: Program) -> Mapping[str, list[Node]]:
-    by_name = program.by_name
-    return {name: list(by_name[place].users) for place, name in program.params.items()}
+    users: dict[str, list[Node]] = {}
+    for place, name in program.params.items():
+        users.setdefault(name, []).extend(program.by_name[place].users)
+    return users
 
 
 def _owns_its_params(path: str, nodes: Sequence[Node], users: Mapping[str, list[Node]]) -> bool:

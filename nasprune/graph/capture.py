@@ -76,12 +76,13 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
     if not isinstance(failure, TraceError):
         _check_runs(model, inputs, failure)
         raise TraceError(_explain(failure)) from failure
+    first_names = _first_names(model)
     params: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
     names: list[str] = []
     for spec in exported.graph_signature.input_specs:
         if spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and spec.target in exported.state_dict):
-            params[spec.arg.name] = str(spec.target)
+            params[spec.arg.name] = first_names.get(str(spec.target), str(spec.target))
         elif spec.kind is InputKind.USER_INPUT:
             names.append(spec.arg.name)
         else:
@@ -91,8 +92,15 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
                     f"the model holds a constant {spec.target!r} that is no tensor; nasprune cannot trace it"
                 )
             constants[spec.arg.name] = value.detach()
-    buffers = frozenset(exported.graph_signature.inputs_to_buffers.values())
+    buffers = frozenset(first_names.get(name, name) for name in exported.graph_signature.inputs_to_buffers.values())
     return Program(exported.graph_module, params, constants, tuple(names), buffers)
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer -> the first name of the same tensor: tied tensors count once."""
+    first: dict[int, str] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(value), name) for name, value in tensors}
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ OPERATOR_SUFFIX = "_"
 class Program:
     """A traced model. Holds no parameter values of its own: they are read from a model when it is run.
 
-    params: placeholder name -> parameter or buffer name. constants: placeholder name -> tensor that the code made.
+    params: placeholder name -> parameter or buffer name, the first one of a tied tensor. constants: placeholder name -> tensor that the code made.
     inputs: placeholder names of the positional arguments, in order. buffers: those names in `params` that are buffers.
     """
 
@@ -43,9 +43,22 @@ class Program:
         torch.fx.node.map_arg(self.nodes[-1].args, found.append)
         return tuple(found)
 
+    @cached_property
+    def live(self) -> tuple[Node, ...]:
+        """Nodes that a result or a change in place depends on, in order; a jit trace, and so fvcore, drops the others."""
+        live: set[Node] = set()
+        for node in reversed(self.nodes):
+            if node.op == "output" or _mutates(node) or any(user in live for user in node.users):
+                live.add(node)
+        return tuple(node for node in self.nodes if node in live)
+
     def owner(self, node: Node) -> str:
         """Path of the innermost module that ran `node`; "" is the model itself."""
         return module_stack(node)[-1] if module_stack(node) else ""
+
+
+def _mutates(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def operator(node: Node) -> str:

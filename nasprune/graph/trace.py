@@ -74,7 +74,9 @@ class _Walk:
         self.skipped: dict[str, str] = {}
         self._program = program
         self._modules = dict(model.named_modules())
-        self._uses = {name: ParamUse({}, {}) for name in program.params}
+        by_param = {name: ParamUse({}, {}) for name in program.params.values()}
+        self._uses = {place: by_param[name] for place, name in program.params.items()}
+        self._param_labels: dict[str, Labels] = {}
         self._order: dict[str, int] = {}
         self._fixed: set[str] = set()
         for index, node in enumerate(program.nodes):
@@ -87,16 +89,20 @@ class _Walk:
                 self._call(node, index, rules)
 
     def _leaf(self, node: Node) -> Labels:
-        """Parameters and constants get ids along every axis, the model's inputs none."""
+        """Parameters and constants get ids along every axis, tied parameters the same; the model's inputs none."""
         if node.name in self._program.inputs:
             return ()
         self._fixed.add(node.name)
-        shape = shape_of(node) or ()
-        return tuple(along(self.channels.new(n), axis, len(shape)) for axis, n in enumerate(shape) if n > 1)
+        shape, name = shape_of(node) or (), self._program.params.get(node.name, node.name)
+        if name not in self._param_labels:
+            self._param_labels[name] = tuple(
+                along(self.channels.new(n), axis, len(shape)) for axis, n in enumerate(shape) if n > 1
+            )
+        return self._param_labels[name]
 
     def _call(self, node: Node, index: int, rules: RuleTable) -> None:
         for source in node.all_input_nodes:
-            self._order.setdefault(source.name, index)
+            self._order.setdefault(self._program.params.get(source.name, source.name), index)
         if all(source.name in self._fixed for source in node.all_input_nodes):
             self._fixed.add(node.name)
         if operator(node) == "getitem":
@@ -122,12 +128,11 @@ class _Walk:
     def param_axes(self) -> list[ParamAxis]:
         """All labelled parameter axes, grouped convolutions' input axes by part."""
         axes = []
-        for place, name in self._program.params.items():
-            use = self._uses[place]
-            for factor in cast(Labels, self.labels[place]):
+        for name, use in {name: self._uses[place] for place, name in self._program.params.items()}.items():
+            for factor in self._param_labels[name]:
                 ids = use.overrides.get(factor.cut, factor.ids.reshape(1, -1))
                 role = cast(Role, use.roles.get(factor.cut, "scale"))
-                axes.append(ParamAxis(name, factor.cut, role, ids, self._order.get(place, len(self._order))))
+                axes.append(ParamAxis(name, factor.cut, role, ids, self._order.get(name, len(self._order))))
         return axes
 
 

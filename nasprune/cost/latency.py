@@ -1,0 +1,87 @@
+"""Measured latency: the median time of one forward pass at batch 1, on the device where the model lies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+
+
+def measure_latency(
+    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], *, repeats: int = 30, threads: int | None = None
+) -> float:
+    """Milliseconds of one forward pass; see `compare_latency`."""
+    return compare_latency([model], example_inputs, repeats=repeats, threads=threads)[0]
+
+
+def compare_latency(
+    models: Sequence[nn.Module],
+    example_inputs: Tensor | tuple[Tensor, ...],
+    *,
+    repeats: int = 30,
+    threads: int | None = None,
+) -> list[float]:
+    """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
+
+    Args:
+        models: run in eval mode; their mode is restored.
+        example_inputs: cut to their first item, batch 1; moved to each model's device.
+        repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1.
+        threads: of the CPU, or `None` for what torch uses now.
+    """
+    if repeats < 1:
+        raise InputError(f"repeats must be at least 1, got {repeats}")
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    times: list[list[float]] = [[] for _ in models]
+    with _threads(threads), torch.inference_mode(), _all_eval(models):
+        ready = [tuple(value[:1].to(_device(model)) for value in inputs) for model in models]
+        for repeat in range(-max(2, repeats // 10), repeats):
+            for number, (model, values) in enumerate(zip(models, ready, strict=True)):
+                elapsed = _pass(model, values)
+                if repeat >= 0:
+                    times[number].append(elapsed)
+    return [1e3 * median(measured) for measured in times]
+
+
+def _pass(model: nn.Module, values: tuple[Tensor, ...]) -> float:
+    on_gpu = bool(values) and values[0].is_cuda
+    if on_gpu:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    model(*values)
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _all_eval(models: Sequence[nn.Module]) -> Iterator[None]:
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,30 @@
+"""Every structural difficulty: correct by zero-versus-remove, or frozen with a reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nasprune.cost.flops import CostModel, measure
+from nasprune.graph.probe import half_plan
+from nasprune.graph.trace import trace
+from nasprune.verify import distinct, trial, verify
+from nasprune.surgery import build
+from tests.graph.structures import STRUCTURES, Structure
+
+
+@pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
+def test_half_of_every_free_group_goes_and_the_outputs_stay(case: Structure) -> None:
+    torch.manual_seed(0)
+    model = distinct(case.make().eval())
+    graph = trace(model, torch.randn(case.shape))
+    assert len(graph.free_groups) == case.free, [(g.name, g.frozen_because) for g in graph.groups]
+    if case.reason is not None:
+        assert any(case.reason in (group.frozen_because or "") for group in graph.groups)
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    small = build(model, graph, plan)
+    proof = verify(model, small, graph, plan)
+    assert proof.ok, trial(model, graph, plan)
+    assert proof.max_error <= 1e-9
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters()) or not case.free
+    assert CostModel(graph).dense == measure(model, graph.example_inputs)
