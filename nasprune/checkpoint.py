@@ -1,0 +1,141 @@
+"""`nasprune.save` and `nasprune.load`: a run folder with a plan, weights and a report. Nothing is pickled.
+
+A saved plan is replayed on the user's own dense model, so that the small network is made of the user's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+from nasprune.files import write_all
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import as_tuple
+from nasprune.graph.program import signature
+from nasprune.graph.trace import trace
+from nasprune.plan import PrunePlan, TensorSpec
+from nasprune.report import SearchReport
+from nasprune.reporting import markdown
+from nasprune.surgery import build
+from nasprune.weights import load_weights
+
+PLAN, WEIGHTS, REPORT, PAGE = "plan.json", "model.safetensors", "report.json", "report.md"
+
+
+class Saveable(Protocol):
+    """What a search returns."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def plan(self) -> PrunePlan: ...
+
+    @property
+    def report(self) -> SearchReport: ...
+
+
+def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None) -> None:
+    """Writes `plan.json`, `model.safetensors`, `report.json` and `report.md` into `folder`, all or none.
+
+    Args:
+        result: what `nasprune.search` returned.
+        folder: made where it does not exist; may hold an earlier save of the same search.
+        model: the small network with other weights, such as a fine-tuned one; else `result.model`.
+
+    Raises:
+        InputError: the folder holds another run, cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    check_folder(folder, result.report.settings)
+    weights = _serialised(model if model is not None else result.model)
+    write_all(
+        folder,
+        {
+            WEIGHTS: weights,
+            PLAN: result.plan.to_json().encode(),
+            REPORT: result.report.to_json().encode(),
+            PAGE: markdown(result.report, folder=str(folder)).encode(),
+        },
+    )
+
+
+def load(
+    folder: str | Path, model: nn.Module, *, example_inputs: Tensor | tuple[Tensor, ...] | None = None
+) -> nn.Module:
+    """The small network saved in `folder`: the plan replayed on a copy of the dense `model`, then the saved weights.
+
+    Args:
+        folder: what `nasprune.save` or `nasprune search` wrote.
+        model: the dense network that the search started from, with any weights; left as it is.
+        example_inputs: to trace it with; else noise of the shapes that the plan recorded.
+
+    Returns:
+        A new network in eval mode.
+
+    Raises:
+        InputError: a file is missing or damaged.
+        PlanError: `model` is not the one the plan was made for; the first difference is named.
+    """
+    folder = Path(folder)
+    plan = PrunePlan.from_json(_text(folder / PLAN))
+    part = submodule(model, plan.scope)
+    plan.check_signature(signature(part))
+    inputs = as_tuple(example_inputs) if example_inputs is not None else tuple(_noise(spec) for spec in plan.inputs)
+    if not inputs:
+        raise InputError(f"the plan in {str(folder)!r} records no input shapes; pass example_inputs=")
+    graph = replace(trace(part, inputs), scope=plan.scope)
+    small = build(model, graph, plan)
+    load_weights(small, folder / WEIGHTS)
+    return small.eval()
+
+
+def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
+    """Raises InputError where `folder` is no folder or holds a run that was made with other `settings`."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; choose a folder for --out")
+    if not (folder / REPORT).exists():
+        return
+    there = SearchReport.from_json(_text(folder / REPORT)).settings
+    for name in sorted({*there, *settings}):
+        if there.get(name) != settings.get(name):
+            raise InputError(
+                f"{str(folder)!r} holds another run ({name} was {there.get(name)!r}, now {settings.get(name)!r}); "
+                "choose another --out, or delete that folder"
+            )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise InputError(f"cannot read {str(path)!r}: {reason}; give a folder that nasprune.save wrote") from error
+
+
+def _serialised(model: nn.Module) -> bytes:
+    """The state dict as safetensors bytes; a tensor with several names is written once, under the first."""
+    from safetensors.torch import save as to_bytes
+
+    seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
+    return to_bytes(tensors)
+
+
+def _noise(spec: TensorSpec) -> Tensor:
+    dtype = getattr(torch, spec.dtype)
+    if not dtype.is_floating_point:
+        return torch.zeros(spec.shape, dtype=dtype)
+    return torch.randn(spec.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
