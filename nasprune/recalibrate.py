@@ -1,0 +1,46 @@
+"""Re-estimation of batch-norm statistics on calibration data: Li et al. 2020 (EagleEye), arXiv:2007.02491.
+
+A cut network sees other activations than the one whose running statistics it inherited. As in the paper the statistics
+are taken anew from a few batches without any gradient. Departure: the plain average over the batches replaces the
+exponential one, so that the result does not depend on their order beyond rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets every batch norm's running mean and variance to the average over `batches`, in place.
+
+    Nothing else changes: weights, modes, momenta and gradients are left as found. Without batch norms that track
+    statistics, or without batches, nothing happens.
+
+    Args:
+        model: the network to change, on any device.
+        batches: inputs (n, ...), on the model's device; n above 1.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    batches = list(batches)
+    if not norms or not batches:
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+        norm.train()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                model(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from nasprune.base import EvaluationTask
+from nasprune.evaluators.importance import Importance, kept_shares
+from nasprune.selection import best_units
+from nasprune.space import Decision
+from tests.fakes import group, priced, resnet_like
+
+
+@dataclass(frozen=True)
+class Proposal:
+    decision: Decision
+
+
+@pytest.fixture(scope="module")
+def task():
+    graph = resnet_like(2, 2, 16)
+    generator = torch.Generator().manual_seed(0)
+    scores = {item.name: torch.rand(item.width, generator=generator) for item in graph.free_groups}
+    return EvaluationTask(graph, nn.Identity(), scores, priced(graph, "50%"))
+
+
+def test_the_dense_network_keeps_everything_and_less_is_worse(task):
+    evaluator = Importance(task)
+    largest = task.problem.space.largest()
+    assert evaluator.evaluate(Proposal(largest)) == pytest.approx(1.0)
+    for choice in task.problem.space.choices:
+        scores = [evaluator.evaluate(Proposal(largest.replaced(choice.name, option))) for option in choice.options]
+        assert scores == sorted(scores)
+        assert len(set(scores)) == len(scores)
+
+
+def test_a_dropped_block_is_no_better_than_its_groups_at_almost_nothing(task):
+    evaluator = Importance(task)
+    largest = task.problem.space.largest()
+    thin = largest.replaced("layer0.0.conv1", 1).replaced("layer0.0.conv2", 1)
+    dropped = largest.replaced("layer0.0", 0)
+    assert 0 < evaluator.evaluate(Proposal(dropped)) < evaluator.evaluate(Proposal(thin))
+    assert evaluator.evaluate(Proposal(dropped.replaced("layer0.0.conv1", 1))) == evaluator.evaluate(Proposal(dropped))
+
+
+@given(st.lists(st.floats(-2, 5, width=32), min_size=6, max_size=6), st.integers(1, 3))
+def test_shares_are_those_of_the_units_that_selection_keeps(values, cells):
+    item = group("g", 6, cells=cells)
+    scores = torch.tensor(values)
+    shifted = scores.double() - min(float(scores.min()), 0.0)
+    if float(shifted.sum()) <= 1e-6:
+        return
+    shares = kept_shares(item, scores)
+    assert shares[0] == 0
+    for kept in range(cells, 7, cells):
+        units = list(best_units(item, scores, kept))
+        assert shares[kept // cells] == pytest.approx(float(shifted[units].sum() / shifted.sum()))
+
+
+def test_equal_scores_count_units():
+    assert kept_shares(group("g", 4), torch.zeros(4)) == [0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_it_takes_microseconds(task):
+    evaluator = Importance(task)
+    proposal = Proposal(task.problem.space.smallest())
+    start = time.perf_counter()
+    for _ in range(200):
+        evaluator.evaluate(proposal)
+    assert (time.perf_counter() - start) / 200 < 1e-3
