@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from typing import Any
 
 from nasprune.errors import InputError, PluginError, UnknownNameError
 from nasprune.graph.model import ModelGraph
+from nasprune.graph.rules import OpRule
 from nasprune.space import SearchSpace
 
 Plugins = str | Path | Sequence[str | Path] | None
@@ -162,6 +164,21 @@ def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = 
     if not isinstance(space, SearchSpace):
         raise PluginError(f"the search space {name!r} gave a {type(space).__name__}, expected a `nasprune.SearchSpace`")
     return space
+
+
+def op_rules(plugins: Plugins = None) -> list[OpRule]:
+    """The op rules of installed packages, bundled files and `plugins`, for `nasprune.trace`.
+
+    Rules are not asked for by name, so one that cannot be loaded is left out with a warning: what it would have
+    explained stays frozen.
+    """
+    rules: list[OpRule] = []
+    for entry in entries("op_rules", plugins):
+        try:
+            rules.append(entry.load()())
+        except PluginError as error:
+            logging.getLogger(__name__).warning("%s; its operators stay frozen", error)
+    return rules
 
 
 def _built_in(kind: str) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nasprune.base import Criterion, ScoreContext
 from nasprune.errors import NaspruneError, PlanError, PluginError
+from nasprune.graph.capture import submodule
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, Ints, ModelGraph
 
 
@@ -25,9 +26,10 @@ class WeightContext(ScoreContext):
         self._graph = graph
         self._seed = seed
         self._number = {group.name: index for index, group in enumerate(graph.groups)}
+        part = submodule(model, graph.scope)
         self._tensors: dict[str, Tensor] = {
-            **dict(model.named_buffers(remove_duplicate=False)),
-            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(part.named_buffers(remove_duplicate=False)),
+            **dict(part.named_parameters(remove_duplicate=False)),
         }
 
     def rows(self, group: CoupledGroup) -> Iterator[Tensor]:

@@ -1,0 +1,178 @@
+"""The search loop: ask, fit to the budget, evaluate, tell. Everything that is new is written to the journal first."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasprune.base import BudgetedSpace, Controller, Evaluator
+from nasprune.budget import Cost
+from nasprune.errors import InputError, NaspruneError, PluginError
+from nasprune.graph.model import ModelGraph
+from nasprune.journal import Journal
+from nasprune.plan import PrunePlan
+from nasprune.report import Trial
+from nasprune.selection import select
+from nasprune.space import Decision
+from nasprune.surgery import build
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is. total: `None` where only the time is limited. elapsed: seconds; cost, best_score: so far."""
+
+    index: int
+    total: int | None
+    best_score: float
+    cost: Cost
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop. trials: at most so many. seconds: no new trial after so much time, replayed trials included."""
+
+    trials: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class CutCandidate:
+    """A `Candidate`: a decision on one model; the plan and the cut model are made when asked for."""
+
+    decision: Decision
+    cost: Cost
+    graph: ModelGraph = field(repr=False)
+    scores: Mapping[str, Tensor] = field(repr=False)
+    dense: nn.Module = field(repr=False)
+
+    @cached_property
+    def plan(self) -> PrunePlan:
+        return select(self.graph, self.scores, self.decision)
+
+    @property
+    def keep(self) -> Mapping[str, Sequence[int]]:
+        return self.plan.keep
+
+    @property
+    def drop(self) -> Sequence[str]:
+        return self.plan.drop
+
+    def model(self) -> nn.Module:
+        return build(self.dense, self.graph, self.plan).eval()
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """One round of search over one space. seed: of the repairs; proposals are seeded in the controller."""
+
+    problem: BudgetedSpace
+    controller: Controller
+    evaluator: Evaluator
+    candidate: Callable[[Decision], CutCandidate]
+    seed: int
+
+    def run(
+        self,
+        limits: Limits,
+        journal: Journal,
+        recorded: Sequence[Trial],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> list[Trial]:
+        """All trials, the recorded ones first; they are replayed, not evaluated.
+
+        A decision that was evaluated before is told from memory.
+
+        Raises:
+            InputError: a recorded trial is not what the controller proposes. PluginError: a plugin breaks its contract.
+        """
+        trials: list[Trial] = []
+        known: dict[str, float] = {}
+        best: Trial | None = None
+        start = time.monotonic() - sum(trial.seconds for trial in recorded)
+        while limits.trials is None or len(trials) < limits.trials:
+            index = len(trials)
+            fresh = index >= len(recorded)
+            late = limits.seconds is not None and time.monotonic() - start > limits.seconds
+            if fresh and late and trials:
+                break
+            proposal = self.controller.ask()
+            if proposal is None:
+                break
+            decision = self.problem.fit(proposal, random.Random(f"{self.seed}/{index}"))
+            trial = self._trial(index, decision, known) if fresh else recorded[index]
+            if trial.decision.digest != decision.digest:
+                raise InputError(
+                    f"trial {index} of the record is not what these settings propose; the record comes from another "
+                    "version or machine, choose another output folder"
+                )
+            known[decision.digest] = trial.score
+            if fresh:
+                journal.add(trial)
+            self.controller.tell(trial)
+            trials.append(trial)
+            best = trial if best is None or trial.score > best.score else best
+            if on_progress is not None:
+                on_progress(Progress(index, limits.trials, best.score, best.cost, time.monotonic() - start))
+        return trials
+
+    def _trial(self, index: int, decision: Decision, known: Mapping[str, float]) -> Trial:
+        candidate = self.candidate(decision)
+        begin = time.perf_counter()
+        score = known.get(decision.digest)
+        if score is None:
+            score = evaluate(self.evaluator, candidate)
+        return Trial(index, decision, candidate.cost, score, time.perf_counter() - begin)
+
+
+def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
+    """The evaluator's score, checked. The global generators are seeded by the decision.
+
+    Raises:
+        PluginError: the evaluator fails, or gives no finite number.
+    """
+    name = f"evaluator `{type(evaluator).__name__}` on decision {candidate.decision.digest}"
+    _seed_all(int(candidate.decision.digest, 16), candidate.dense)
+    try:
+        score = float(evaluator.evaluate(candidate))
+    except NaspruneError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
+    if not math.isfinite(score):
+        raise PluginError(f"{name}: expected a finite score, got {score}")
+    return score
+
+
+@contextmanager
+def own_randomness(model: nn.Module) -> Iterator[None]:
+    """The global generators of Python, numpy and torch are as before afterwards."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is guarded
+    with torch.random.fork_rng(devices=_devices(model)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+
+
+def _seed_all(seed: int, model: nn.Module) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for evaluators that draw from it
+    torch.default_generator.manual_seed(seed % 2**63)
+    for device in _devices(model):
+        torch.cuda.default_generators[device].manual_seed(seed % 2**63)
+
+
+def _devices(model: nn.Module) -> list[int]:
+    found = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    return sorted(device.index for device in found)

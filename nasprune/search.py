@@ -1,0 +1,294 @@
+"""`nasprune.search`: a budget in, a smaller proven network out."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasprune import registry
+from nasprune.base import Controller, Criterion, EvaluationTask, Evaluator
+from nasprune.budget import Budget
+from nasprune.cost.flops import CostModel
+from nasprune.cost.latency import compare_latency
+from nasprune.data import DataSplits, load_data
+from nasprune.data.load import DataSource
+from nasprune.errors import BudgetError, InputError
+from nasprune.exploration import CutCandidate, Exploration, Limits, Progress, evaluate, own_randomness
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph, as_tuple
+from nasprune.graph.trace import trace
+from nasprune.journal import Journal
+from nasprune.plan import PrunePlan
+from nasprune.repair import PricedSpace
+from nasprune.report import GroupOutcome, SearchReport, Trial
+from nasprune.scoring import WeightContext, score_all
+from nasprune.space import Decision
+from nasprune.verify import Proven, prove
+
+TRIALS_WITH_DATA = 100
+TRIALS_WITHOUT_DATA = 2000
+PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The cut network in eval mode, the plan that made it, and the report. decision, graph, trials: how it came about.
+
+    The model is new; the one that was searched is untouched.
+    """
+
+    model: nn.Module
+    plan: PrunePlan
+    report: SearchReport
+    decision: Decision
+    graph: ModelGraph = field(repr=False)
+    trials: tuple[Trial, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the names given to `search` stand for."""
+
+    criterion: type[Criterion]
+    controller: type[Controller]
+    evaluator: type[Evaluator]
+    space: str
+    space_options: Mapping[str, object]
+    plugins: registry.Plugins
+    seed: int
+    data: DataSplits | None
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One search over one graph, and the proof of its best plan."""
+
+    graph: ModelGraph
+    problem: PricedSpace
+    trials: list[Trial]
+    best: Trial
+    dense_score: float
+    proven: Proven
+
+
+def search(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    budget: str | Budget = "2GFLOPs",
+    *,
+    data: DataSource | None = None,
+    criterion: str = "l2",
+    controller: str = "auto",
+    evaluator: str = "auto",
+    space: str = "auto",
+    seed: int = 0,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    out: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    plugins: registry.Plugins = None,
+    scope: str | None = None,
+    space_options: Mapping[str, object] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> SearchResult:
+    """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
+
+    Args:
+        model: any module that `nasprune.trace` takes; left as it is, with its mode and all random generators.
+        example_inputs: a tensor or a tuple of positional arguments, batch first; only the first item is used.
+        budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
+        data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
+        criterion, controller, evaluator, space: names of plugins. "auto" is the controller `evolution`, the space
+            `widths`, and the evaluator `accuracy` with data, `importance` without.
+        seed: fixes the result.
+        trials: how many decisions are evaluated; by default 2,000 without data and 100 with it, or as many as
+            `time_limit` allows.
+        time_limit: seconds after which no new trial starts.
+        out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.
+        include, exclude: globs on group and block names: only these, and not these.
+        plugins: folders of plugin files.
+        scope: the submodule to cut, for models that cannot be captured whole.
+        space_options: further options of the search space, such as `{"divisor": 16}`.
+        on_progress: called after every trial.
+        settings: further names and values that belong to this run, kept in the report and the record of trials.
+
+    Raises:
+        BudgetError: the budget does not parse or cannot be met. InputError: another argument cannot be used, or `out`
+        holds another run. TraceError: the model cannot be captured. PluginError: a plugin fails.
+        VerificationError: the cut network is not what it should be.
+    """
+    started = time.monotonic()
+    goal = Budget.parse(budget) if isinstance(budget, str) else budget
+    _check(goal, trials, time_limit)
+    evaluator = evaluator if evaluator != "auto" else "importance" if data is None else "accuracy"
+    controller = "evolution" if controller == "auto" else controller
+    space = "widths" if space == "auto" else space
+    parts = _Parts(
+        criterion=registry.load("criteria", criterion, plugins),
+        controller=registry.load("controllers", controller, plugins),
+        evaluator=registry.load("evaluators", evaluator, plugins),
+        space=registry.find("search_spaces", space, plugins).name,
+        space_options={**(space_options or {}), "include": tuple(include), "exclude": tuple(exclude)},
+        plugins=plugins,
+        seed=seed,
+        data=load_data(data, seed=seed) if data is not None else None,
+    )
+    if parts.evaluator.needs_data and parts.data is None:
+        raise InputError(f"the evaluator {evaluator!r} needs data; give some with `data=` (`--data`)")
+    inputs = tuple(value[:1] for value in as_tuple(example_inputs))
+    chosen = {
+        "model": type(model).__name__,
+        "weights": fingerprint(model),
+        "inputs": ", ".join(str(list(value.shape)) for value in inputs),
+        "budget": str(goal),
+        "data": parts.data.name if parts.data is not None else "none",
+        "criterion": criterion,
+        "controller": controller,
+        "evaluator": evaluator,
+        "space": space,
+        **{f"space {name}": str(value) for name, value in parts.space_options.items()},
+        "scope": scope or "all",
+        "seed": str(seed),
+        **(settings or {}),
+    }
+    if trials is None and time_limit is None:
+        trials = TRIALS_WITH_DATA if parts.evaluator.needs_data else TRIALS_WITHOUT_DATA
+    with own_randomness(model):
+        graph = trace(model, inputs, scope, rules=registry.op_rules(plugins))
+        prices = CostModel(graph)
+        journal: Journal | None = None
+        frozen: dict[str, str] = {}
+        for number in count():
+            graph = graph.frozen(frozen)
+            problem = _priced(graph, prices, parts, goal)
+            journal = journal or Journal(Path(out) if out is not None else None, chosen)
+            limits = Limits(trials, time_limit)
+            done = _round(model, graph, problem, parts, limits, journal, number, frozen, on_progress)
+            if not done.proven.proof.frozen:
+                break
+            frozen = {**frozen, **done.proven.proof.frozen}
+        both = [submodule(model, scope), submodule(done.proven.model, scope)]
+        latency = compare_latency(both, graph.example_inputs, repeats=5)
+    report = _report(done, goal, chosen, frozen, latency, time.monotonic() - started)
+    small = done.proven.model.eval()
+    return SearchResult(small, done.proven.plan, report, done.best.decision, graph, tuple(done.trials))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hexadecimal digits over the names and values of all parameters and persistent buffers."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check(goal: Budget, trials: int | None, time_limit: float | None) -> None:
+    if goal.seconds is not None:
+        raise BudgetError(
+            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
+        )
+    if trials is not None and trials < 1:
+        raise InputError(f"`trials` must be at least 1, got {trials}")
+    if time_limit is not None and time_limit <= 0:
+        raise InputError(f"`time_limit` must be above 0 seconds, got {time_limit}")
+
+
+def _priced(graph: ModelGraph, prices: CostModel, parts: _Parts, goal: Budget) -> PricedSpace:
+    options = {name: value for name, value in parts.space_options.items() if value != ()}
+    space = registry.search_space(graph, parts.space, plugins=parts.plugins, **options)
+    problem = PricedSpace(graph, space, prices, goal)
+    problem.require_feasible()
+    return problem
+
+
+def _round(
+    model: nn.Module,
+    graph: ModelGraph,
+    problem: PricedSpace,
+    parts: _Parts,
+    limits: Limits,
+    journal: Journal,
+    number: int,
+    frozen: Mapping[str, str],
+    on_progress: Callable[[Progress], None] | None,
+) -> _Round:
+    """Scores, searches and proves."""
+    scores = score_all(graph, parts.criterion(), WeightContext(model, graph, seed=parts.seed))
+    device = str(next((value.device for value in model.parameters()), torch.device("cpu")))
+    calibration = parts.data.calibration if parts.data is not None else None
+    validation = parts.data.validation if parts.data is not None else None
+    task = EvaluationTask(graph, model, scores, problem, calibration, validation, device)
+    evaluator = parts.evaluator(task)
+
+    def candidate(decision: Decision) -> CutCandidate:
+        return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model)
+
+    controller = parts.controller(problem, seed=parts.seed)
+    exploration = Exploration(problem, controller, evaluator, candidate, parts.seed)
+    recorded = journal.round(number, frozen)
+    if journal.closed(number):
+        limits = Limits(len(recorded), None)
+    trials = exploration.run(limits, journal, recorded, on_progress)
+    best = max(trials, key=lambda trial: trial.score)
+    dense_score = evaluate(evaluator, candidate(problem.space.largest()))
+    return _Round(graph, problem, trials, best, dense_score, prove(model, graph, candidate(best.decision).plan))
+
+
+def _report(
+    done: _Round,
+    goal: Budget,
+    chosen: Mapping[str, str],
+    frozen: Mapping[str, str],
+    latency: Sequence[float],
+    seconds: float,
+) -> SearchReport:
+    plan = done.proven.plan
+    gone = {name for block in done.graph.blocks if block.name in plan.drop for name in block.groups}
+    groups = tuple(
+        GroupOutcome(
+            group.name,
+            group.width,
+            0 if group.name in gone else len(plan.keep.get(group.name, range(group.width))),
+            group.frozen_because,
+        )
+        for group in done.graph.groups
+    )
+    return SearchReport(
+        settings=dict(chosen),
+        budget=str(goal),
+        dense=done.problem.dense,
+        cut=done.best.cost,
+        score=done.best.score,
+        dense_score=done.dense_score,
+        trials=len(done.trials),
+        seconds=seconds,
+        groups=groups,
+        dropped_blocks=plan.drop,
+        proof=done.proven.proof,
+        measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
+        versions=_versions(),
+        notes=tuple(f"{name} was left whole: {reason}" for name, reason in frozen.items()),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that was not installed
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nasprune
+from nasprune.cost.flops import measure
+from nasprune.errors import BudgetError, InputError, PluginError, UnknownNameError
+from nasprune.search import search
+from tests.nets import EXAMPLE, TinyResNet, images
+
+QUICK = {"trials": 40, "space_options": {"divisor": 2}}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return search(TinyResNet(), EXAMPLE, "60%", **QUICK)
+
+
+def test_the_cut_network_keeps_its_promises(result):
+    dense = measure(TinyResNet(), EXAMPLE)
+    cost = measure(result.model, EXAMPLE)
+    assert cost == result.report.cut
+    assert result.report.dense == dense
+    assert 0.55 * dense.flops < cost.flops <= 0.6 * dense.flops
+    assert result.report.proof.ok
+    assert result.model(torch.randn(2, 3, 8, 8)).shape == (2, 4)
+    assert 0 < result.report.score < result.report.dense_score == pytest.approx(1.0)
+
+
+def test_the_report_can_be_read_back_and_matches_the_plan(result):
+    report = result.report
+    assert type(report).from_json(report.to_json()) == report
+    kept = {group.name: group.kept for group in report.groups if group.kept not in (0, group.width)}
+    assert kept == {name: len(units) for name, units in result.plan.keep.items()}
+    assert report.trials == len(result.trials) == 40
+    assert report.settings["controller"] == "evolution"
+    assert report.settings["evaluator"] == "importance"
+    assert set(report.measured) == {"latency_ms dense", "latency_ms cut"}
+
+
+def test_search_beats_the_uniform_plan(result):
+    uniform = search(TinyResNet(), EXAMPLE, "60%", controller="uniform", **QUICK)
+    assert uniform.report.trials == 1
+    assert result.report.score > uniform.report.score
+
+
+@pytest.mark.parametrize("options", [{}, {"data": images(80), "trials": 6}], ids=["importance", "accuracy"])
+def test_model_mode_and_generators_are_left_alone_and_the_plan_depends_on_the_seed_alone(options):
+    model = TinyResNet().train()
+    model.blocks[1].eval()
+    modes = [module.training for module in model.modules()]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    plans = []
+    for noise in (1, 2):
+        random.seed(noise)
+        np.random.seed(noise)  # noqa: NPY002
+        torch.manual_seed(noise)
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+        found = search(model, EXAMPLE, "50%", seed=7, **{**QUICK, **options})
+        after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+        assert before[:2] == after[:2]
+        assert torch.equal(before[2], after[2])
+        plans.append(found.plan.to_json())
+    assert plans[0] == plans[1]
+    assert modes == [module.training for module in model.modules()]
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("controller", ["random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random"])
+def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller):
+    options = {**QUICK, "controller": controller, "seed": 3}
+    whole = search(TinyResNet(), EXAMPLE, "50%", **options, out=tmp_path / "whole")
+    for keep in (1, 2, 17, 41):
+        folder = tmp_path / f"cut{keep}"
+        folder.mkdir()
+        lines = (tmp_path / "whole" / "trials.jsonl").read_bytes().splitlines(keepends=True)
+        (folder / "trials.jsonl").write_bytes(b"".join(lines[:keep]) + lines[keep][:30])
+        again = search(TinyResNet(), EXAMPLE, "50%", **options, out=folder)
+        assert again.plan.to_json() == whole.plan.to_json()
+        assert [t.decision for t in again.trials] == [t.decision for t in whole.trials]
+
+
+def test_kill_and_resume(tmp_path):
+    code = (
+        "import sys; from tests.nets import *; from nasprune.search import search;"
+        "search(TinyResNet(), EXAMPLE, '50%', trials=200, space_options={'divisor': 2}, out=sys.argv[1])"
+    )
+    root = Path(nasprune.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], env=environment, cwd=root)
+    record = tmp_path / "run" / "trials.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (not record.exists() or record.read_bytes().count(b"\n") < 30):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    options = {"trials": 200, "space_options": {"divisor": 2}}
+    resumed = search(TinyResNet(), EXAMPLE, "50%", **options, out=tmp_path / "run")
+    whole = search(TinyResNet(), EXAMPLE, "50%", **options)
+    assert resumed.plan.to_json() == whole.plan.to_json()
+
+
+def test_a_repeated_decision_is_not_evaluated_again(tmp_path):
+    (tmp_path / "counting.py").write_text(
+        "from nasprune import Evaluator\nCALLS = []\n"
+        "class Counting(Evaluator):\n"
+        "    def __init__(self, task): CALLS.clear()\n"
+        "    def evaluate(self, candidate):\n"
+        "        CALLS.append(candidate.decision.digest)\n        return float(len(candidate.keep))\n"
+    )
+    options = {"space_options": {"divisor": 16, "blocks": True}, "trials": 60}
+    found = search(TinyResNet(), EXAMPLE, "70%", evaluator="counting", plugins=tmp_path, **options)
+    from nasprune import registry
+
+    calls = sys.modules[registry.load("evaluators", "counting", tmp_path).__module__].CALLS[:-1]
+    assert len(calls) == len(set(calls)) == len({t.decision.digest for t in found.trials}) < 60
+
+
+def test_what_fails_its_proof_is_frozen_and_the_search_repeated(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    import nasprune.search as module
+
+    honest = sys.modules["nasprune.verify"].prove
+    victim = "blocks.0.conv1"
+
+    def picky(model, graph, plan):
+        if victim not in plan.keep:
+            return honest(model, graph, plan)
+        rest = replace(plan, keep={name: units for name, units in plan.keep.items() if name != victim})
+        proven = honest(model, graph, rest)
+        return replace(proven, proof=replace(proven.proof, frozen={victim: "a trial cut fails"}))
+
+    monkeypatch.setattr(sys.modules["nasprune.search"], "prove", picky)
+    options = {**QUICK, "space_options": {"divisor": 2, "blocks": False}, "out": tmp_path}
+    found = search(TinyResNet(), EXAMPLE, "50%", **options)
+    assert victim not in found.plan.keep
+    assert any(victim in note for note in found.report.notes)
+    assert found.report.cut.flops <= 0.5 * found.report.dense.flops
+    assert found.graph.group(victim).frozen_because == "a trial cut fails"
+    again = search(TinyResNet(), EXAMPLE, "50%", **options)
+    assert again.plan.to_json() == found.plan.to_json()
+    assert module is not None
+
+
+def test_time_limit_and_progress():
+    seen = []
+    found = search(TinyResNet(), EXAMPLE, "50%", time_limit=0.2, on_progress=seen.append)
+    assert 1 <= len(seen) == found.report.trials
+    assert [progress.index for progress in seen] == list(range(len(seen)))
+    assert seen[-1].best_score == found.report.score
+    assert seen[-1].total is None
+
+
+def test_include_and_exclude_are_respected():
+    found = search(TinyResNet(), EXAMPLE, "80%", include=["blocks.*"], exclude=["blocks.2*"], **QUICK)
+    assert all(name.startswith(("blocks.0", "blocks.1")) for name in [*found.plan.keep, *found.plan.drop])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"budget": "2 apples"}, BudgetError, "write for example"),
+        ({"budget": "1KFLOPs"}, BudgetError, "least reachable"),
+        ({"budget": "3ms"}, BudgetError, "limits latency"),
+        ({"criterion": "l3"}, UnknownNameError, "did you mean"),
+        ({"controller": "evolve"}, UnknownNameError, "unknown controller"),
+        ({"evaluator": "accuracy"}, InputError, "needs data"),
+        ({"space": "width"}, UnknownNameError, "widths"),
+        ({"trials": 0}, InputError, "at least 1"),
+        ({"time_limit": 0}, InputError, "above 0"),
+        ({"include": ["nothing*"]}, InputError, "matches no group"),
+        ({"plugins": "/nowhere/at/all"}, InputError, "does not exist"),
+    ],
+)
+def test_bad_arguments_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        search(TinyResNet(), EXAMPLE, **{"budget": "50%", **options})
+
+
+def test_a_folder_of_another_run_is_refused_before_anything_is_lost(tmp_path):
+    search(TinyResNet(), EXAMPLE, "50%", trials=2, out=tmp_path)
+    content = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(InputError, match="its budget is 50% of FLOPs, now it is 60% of FLOPs"):
+        search(TinyResNet(), EXAMPLE, "60%", trials=2, out=tmp_path)
+    with pytest.raises(InputError, match="its weights is"):
+        search(TinyResNet(seed=1), EXAMPLE, "50%", trials=2, out=tmp_path)
+    assert (tmp_path / "trials.jsonl").read_bytes() == content
+
+
+def test_an_impossible_budget_leaves_no_folder(tmp_path):
+    with pytest.raises(BudgetError):
+        search(TinyResNet(), EXAMPLE, "0.01%", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("answer", ["float('nan')", "None", "1 / 0"])
+def test_an_evaluator_that_breaks_its_contract_is_named(tmp_path, answer):
+    (tmp_path / "broken.py").write_text(
+        "from nasprune import Evaluator\nclass Broken(Evaluator):\n    def __init__(self, task): pass\n"
+        f"    def evaluate(self, candidate): return {answer}\n"
+    )
+    with pytest.raises(PluginError, match="evaluator `Broken`"):
+        search(TinyResNet(), EXAMPLE, "50%", evaluator="broken", plugins=tmp_path)
