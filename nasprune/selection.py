@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nasprune.errors import PlanError
 from nasprune.graph.model import CoupledGroup, Ints, ModelGraph
-from nasprune.plan import PrunePlan
+from nasprune.plan import PrunePlan, TensorSpec
 
 
 def select(graph: ModelGraph, scores: Mapping[str, Tensor], decision: Mapping[str, int]) -> PrunePlan:
@@ -46,7 +46,8 @@ def select(graph: ModelGraph, scores: Mapping[str, Tensor], decision: Mapping[st
         if group.name not in scores:
             raise PlanError(f"group {group.name!r} is to be narrowed to {kept} but has no scores; score it first")
         keep[group.name] = best_units(group, scores[group.name], kept)
-    return PrunePlan(signature=graph.signature, keep=keep, drop=drop, scope=graph.scope)
+    inputs = tuple(TensorSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in graph.example_inputs)
+    return PrunePlan(signature=graph.signature, keep=keep, drop=drop, scope=graph.scope, inputs=inputs)
 
 
 def best_units(group: CoupledGroup, scores: Tensor, kept: int) -> tuple[int, ...]:
