@@ -1,0 +1,281 @@
+"""What every plugin owes, as checks for its author's own tests; the plugins of nasprune pass the same ones.
+
+Each check runs the plugin on a small residual network with a grouped convolution and a concatenation, and raises a
+`PluginError` that says which duty is broken:
+
+    from nasprune.testing import check_criterion
+
+    def test_my_criterion():
+        check_criterion(MyCriterion)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NoReturn, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from nasprune.base import Controller, Criterion, EvaluationTask, Evaluator, SpaceBuilder
+from nasprune.budget import Budget
+from nasprune.cost.flops import CostModel
+from nasprune.criteria.l2 import L2
+from nasprune.errors import PlanError, PluginError
+from nasprune.exploration import CutCandidate
+from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.graph.trace import trace
+from nasprune.registry import search_space
+from nasprune.repair import PricedSpace
+from nasprune.report import Trial
+from nasprune.scoring import WeightContext, score_all
+from nasprune.selection import select
+from nasprune.space import Decision, SearchSpace
+from nasprune.surgery import build as build_model
+
+INPUT = (3, 8, 8)
+CLASSES = 4
+Result = TypeVar("Result")
+
+
+class SampleNet(nn.Module):
+    """A stem, residual blocks, a grouped convolution, a concatenation, a linear layer; (N, 3, 8, 8) -> (N, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.first = _Residual(16)
+        self.second = _Residual(16)
+        self.split = nn.Conv2d(16, 8, 3, padding=1, groups=2)
+        self.head = nn.Linear(24, CLASSES)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for value in self.state_dict().values():
+                if value.is_floating_point():
+                    value.copy_(torch.rand(value.shape, generator=generator) - (0.5 if value.ndim > 1 else -0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(self.norm(self.stem(x)).relu()))
+        logits: Tensor = self.head(torch.cat([x, self.split(x)], 1).mean((2, 3)))
+        return logits
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
+        return (x + branch).relu()
+
+
+class _Noise(Dataset[tuple[Tensor, int]]):
+    def __init__(self, generator: torch.Generator) -> None:
+        self._images = torch.randn(32, *INPUT, generator=generator)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._images[index], index % CLASSES
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+def check_criterion(kind: Callable[[], Criterion]) -> None:
+    """A criterion gives finite scores (width,), a function of weights and seed alone, and changes nothing.
+
+    Raises:
+        PluginError: it does not.
+    """
+    model, graph = _sample()
+    before = _values(model)
+    context = _KeptContext(model, graph, seed=5)
+    first, second = _twice(kind, lambda: score_all(graph, kind(), context))
+    for group in graph.free_groups:
+        if not torch.equal(first[group.name], second[group.name]):
+            _fail(kind, f"gives other scores for {group.name!r} when asked again; draw from `context.generator(group)`")
+    if not context.intact() or not _same(before, _values(model)):
+        _fail(kind, "changes the tensors that it is shown; work on copies")
+
+
+def check_controller(kind: Callable[..., Controller], *, trials: int = 60) -> None:
+    """A controller proposes valid decisions, a function of the seed and of what it was told, until it has no more.
+
+    Raises:
+        PluginError: it does not.
+    """
+    _, graph = _sample()
+    problem = _problem(graph)
+    first, second = _twice(kind, lambda: _proposals(kind, problem, trials))
+    if not first:
+        _fail(kind, "proposes nothing; the first `ask` must give a decision")
+    if first != second:
+        _fail(kind, "proposes otherwise with the same seed and the same outcomes; a resumed search would go astray")
+
+
+def check_evaluator(kind: Callable[[EvaluationTask], Evaluator]) -> None:
+    """An evaluator gives finite scores, a function of the candidate alone, and leaves the dense model as it was.
+
+    Raises:
+        PluginError: it does not.
+    """
+    model, graph = _sample()
+    before = _values(model)
+    modes = [module.training for module in model.modules()]
+    problem = _problem(graph)
+    scores = score_all(graph, L2(), WeightContext(model, graph))
+    generator = torch.Generator().manual_seed(1)
+    calibration, validation = (_Noise(generator) for _ in range(2))
+    evaluator = kind(EvaluationTask(graph, model, scores, problem, calibration, validation))
+    rng = random.Random(0)
+    decisions = [problem.space.largest(), *(problem.fit(problem.space.sample(rng), rng) for _ in range(3))]
+    candidates = [CutCandidate(one, problem.costs([one])[0], graph, scores, model) for one in decisions]
+    order = [candidates, candidates[::-1]]
+    scored = _twice(kind, lambda: [evaluator.evaluate(candidate) for candidate in order.pop()], may_draw=True)
+    second, first = scored[0][::-1], scored[1]
+    if not all(isinstance(score, float) and np.isfinite(score) for score in first):
+        _fail(kind, f"must give finite floats, got {first}")
+    if first != second:
+        _fail(kind, f"scores the same candidates otherwise in another order: {first}, then {second}")
+    if not _same(before, _values(model)) or modes != [module.training for module in model.modules()]:
+        _fail(kind, "changes the dense model; `candidate.model()` gives a copy to work on")
+
+
+def check_space(build: SpaceBuilder) -> None:
+    """A space builder offers what the graph can do: every decision can be built, and the graph stays as it was.
+
+    Raises:
+        PluginError: it does not.
+    """
+    model, graph = _sample()
+    space = build(graph)
+    if not isinstance(space, SearchSpace):
+        _fail(build, f"must give a SearchSpace, got {type(space).__name__}")
+    if build(graph) != space:
+        _fail(build, "gives another space for the same graph; sort what comes from sets")
+    free = {group.name: group for group in graph.free_groups}
+    for choice in space.widths:
+        if choice.name not in free:
+            _fail(build, f"offers {choice.name!r}, which is no free group")
+        if choice.options[-1] != free[choice.name].width:
+            _fail(build, f"must offer the full width {free[choice.name].width} of {choice.name!r}")
+    for name in [block.name for block in space.blocks]:
+        if name not in {block.name for block in graph.free_blocks}:
+            _fail(build, f"offers {name!r}, which is no free block")
+    scores = score_all(graph, L2(), WeightContext(model, graph))
+    rng = random.Random(0)
+    for decision in (space.largest(), space.smallest(), *(space.sample(rng) for _ in range(3))):
+        try:
+            small = build_model(model, graph, select(graph, scores, decision)).eval()
+        except PlanError as error:
+            raise PluginError(f"`{_name(build)}` offers a decision that cannot be built: {error}") from error
+        with torch.no_grad():
+            small(torch.zeros(2, *INPUT))
+    frozen = replace(graph, groups=tuple(replace(group, frozen_because="a test") for group in graph.groups))
+    if build(frozen).widths:
+        _fail(build, "offers the width of a frozen group")
+
+
+class _KeptContext(WeightContext):
+    """Remembers what it has shown, to see whether it was changed."""
+
+    def __init__(self, model: nn.Module, graph: ModelGraph, *, seed: int) -> None:
+        super().__init__(model, graph, seed=seed)
+        self._shown: list[tuple[Tensor, Tensor]] = []
+
+    def rows(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().rows(group))
+
+    def columns(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().columns(group))
+
+    def scales(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().scales(group))
+
+    def _kept(self, tensors: Iterator[Tensor]) -> Iterator[Tensor]:
+        for tensor in tensors:
+            self._shown.append((tensor, tensor.clone()))
+            yield tensor
+
+    def intact(self) -> bool:
+        return all(torch.equal(shown, copy) for shown, copy in self._shown)
+
+
+def _sample() -> tuple[nn.Module, ModelGraph]:
+    model = SampleNet()
+    return model, trace(model, torch.zeros(1, *INPUT))
+
+
+def _problem(graph: ModelGraph) -> PricedSpace:
+    return PricedSpace(graph, search_space(graph, divisor=2), CostModel(graph), Budget.parse("60%"))
+
+
+def _proposals(kind: Callable[..., Controller], problem: PricedSpace, trials: int) -> list[Decision]:
+    """What a fresh controller proposes; outcomes are made up from the decisions' digests."""
+    controller = kind(problem, seed=11)
+    asked: list[Decision] = []
+    for index in range(trials):
+        proposal = controller.ask()
+        if proposal is None:
+            break
+        try:
+            problem.space.check(proposal)
+        except PlanError as error:
+            raise PluginError(f"`{_name(kind)}` proposes what the space does not hold: {error}") from error
+        fitted = problem.fit(proposal, random.Random(index))
+        score = int(fitted.digest[:6], 16) / 16**6
+        controller.tell(Trial(index, fitted, problem.costs([fitted])[0], score, 0.01 * index))
+        asked.append(proposal)
+    return asked
+
+
+def _twice(kind: object, run: Callable[[], Result], *, may_draw: bool = False) -> tuple[Result, Result]:
+    """The results of two runs under different states of the global generators, which come back as they were.
+
+    Unless it `may_draw`, a run that moves the global generators fails.
+    """
+    users = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    results: list[Result] = []
+    try:
+        for noise in (1, 2):
+            random.seed(noise)
+            np.random.seed(noise)  # noqa: NPY002
+            torch.default_generator.manual_seed(noise)
+            before = _generators()
+            results.append(run())
+            if _generators() != before and not may_draw:
+                _fail(kind, "draws from a global random generator; use a seeded one of your own")
+    finally:
+        random.setstate(users[0])
+        np.random.set_state(users[1])  # noqa: NPY002
+        torch.set_rng_state(users[2])
+    return results[0], results[1]
+
+
+def _generators() -> tuple[object, ...]:
+    arrays = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return random.getstate(), arrays["key"].tolist(), arrays["pos"], torch.get_rng_state().tolist()
+
+
+def _values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
+    return before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def _name(kind: object) -> str:
+    return str(getattr(kind, "__qualname__", kind))
+
+
+def _fail(kind: object, duty: str) -> NoReturn:
+    raise PluginError(f"`{_name(kind)}` {duty}")
