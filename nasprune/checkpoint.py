@@ -20,6 +20,7 @@ from nasprune.graph.model import as_tuple
 from nasprune.graph.program import signature
 from nasprune.graph.trace import trace
 from nasprune.plan import PrunePlan, TensorSpec
+from nasprune.registry import Plugins, op_rules
 from nasprune.report import SearchReport
 from nasprune.reporting import markdown
 from nasprune.surgery import build
@@ -67,7 +68,11 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
 
 
 def load(
-    folder: str | Path, model: nn.Module, *, example_inputs: Tensor | tuple[Tensor, ...] | None = None
+    folder: str | Path,
+    model: nn.Module,
+    *,
+    example_inputs: Tensor | tuple[Tensor, ...] | None = None,
+    plugins: Plugins = None,
 ) -> nn.Module:
     """The small network saved in `folder`: the plan replayed on a copy of the dense `model`, then the saved weights.
 
@@ -75,6 +80,7 @@ def load(
         folder: what `nasprune.save` or `nasprune search` wrote.
         model: the dense network that the search started from, with any weights; left as it is.
         example_inputs: to trace it with; else noise of the shapes that the plan recorded.
+        plugins: folders with op rules that the search was given.
 
     Returns:
         A new network in eval mode.
@@ -90,23 +96,23 @@ def load(
     inputs = as_tuple(example_inputs) if example_inputs is not None else tuple(_noise(spec) for spec in plan.inputs)
     if not inputs:
         raise InputError(f"the plan in {str(folder)!r} records no input shapes; pass example_inputs=")
-    graph = replace(trace(part, inputs), scope=plan.scope)
+    graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
     small = build(model, graph, plan)
     load_weights(small, folder / WEIGHTS)
     return small.eval()
 
 
 def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
-    """Raises InputError where `folder` is no folder or holds a run that was made with other `settings`."""
+    """Raises InputError where `folder` is no folder or holds a run whose settings contradict the given ones."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file; choose a folder for --out")
     if not (folder / REPORT).exists():
         return
     there = SearchReport.from_json(_text(folder / REPORT)).settings
-    for name in sorted({*there, *settings}):
-        if there.get(name) != settings.get(name):
+    for name in settings:
+        if name in there and there[name] != settings[name]:
             raise InputError(
-                f"{str(folder)!r} holds another run ({name} was {there.get(name)!r}, now {settings.get(name)!r}); "
+                f"{str(folder)!r} holds another run ({name} was {there[name]!r}, now {settings[name]!r}); "
                 "choose another --out, or delete that folder"
             )
 

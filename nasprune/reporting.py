@@ -54,7 +54,7 @@ def cost_rows(report: SearchReport) -> list[tuple[str, str, str, str]]:
         quantity, _, which = name.rpartition(" ")
         cut_value = report.measured.get(f"{quantity} cut")
         if which == "dense" and cut_value is not None:
-            label, unit = ("latency", " ms") if quantity == "latency_ms" else (quantity, "")
+            label, unit = ("latency at batch 1", " ms") if quantity == "latency_ms" else (quantity, "")
             share = percent(cut_value / dense_value) if dense_value else ""
             rows.append((label, f"{dense_value:.4g}{unit}", f"{cut_value:.4g}{unit}", share))
     return rows

@@ -16,7 +16,7 @@ def test_page():
         "# tests.toys:tiny_net within 50% of FLOPs",
         "50.0% of the FLOPs and 40.0% of the parameters are left. 7 trials",
         "| FLOPs (multiply-adds) | 2 KFLOPs | 1 KFLOPs | 50.0% |",
-        "| latency | 2 ms | 1 ms | 50.0% |",
+        "| latency at batch 1 | 2 ms | 1 ms | 50.0% |",
         "| `conv1` | 16 → 8 | `██████████░░░░░░░░░░` | 50.0% |",
         "- `layer1.1`",
         "| `linear` | network output |",

@@ -1,0 +1,133 @@
+"""`nasprune demo`: the whole way on real data in a few minutes, on a machine without a GPU."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.text import Text
+from torch import nn
+
+from nasprune.checkpoint import save
+from nasprune.cli.screen import SearchScreen, say, stdout, table
+from nasprune.cost.flops import measure
+from nasprune.cost.latency import compare_latency
+from nasprune.data import DataSplits, load_data
+from nasprune.data.batches import batches
+from nasprune.data.splits import size_of
+from nasprune.finetune import Epoch, accuracy, finetune
+from nasprune.loading import load_model
+from nasprune.recalibrate import recalibrate
+from nasprune.search import search
+from nasprune.units import short
+
+FOLDER = Path("runs/demo")
+FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl")
+BUDGET = "50%"
+EPOCHS, TUNING_EPOCHS = 12, 10
+TRIALS = 60
+MODEL = "nasprune.models:digits_net"
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    model: nn.Module
+
+
+def run(seed: int, out: Path | None) -> None:
+    """Trains, searches, fine-tunes, saves, and prints one table. The test images are looked at for the table only."""
+    if out is None:
+        out = FOLDER
+        for name in FILES:  # an earlier demo's
+            (out / name).unlink(missing_ok=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the net is so small that threads would wait for each other
+    try:
+        _run(seed, out)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(seed: int, out: Path) -> None:
+    data = load_data("digits", seed=seed)
+    loaded = load_model(MODEL, seed=seed)
+    inputs = loaded.example_inputs()
+    say(
+        f"1/3 training a residual net on {size_of(data.train)} images of handwritten digits "
+        f"({size_of(data.calibration)} calibrate, {size_of(data.validation)} validate, {size_of(data.test)} test)"
+    )
+    dense = finetune(loaded.model, data, epochs=EPOCHS, lr=0.1, seed=seed, on_epoch=_say_epoch)
+    say(f"2/3 searching {BUDGET} of its FLOPs: every channel group and every residual block may shrink or go")
+    with SearchScreen(None).shown() as screen:
+        result = search(
+            dense,
+            inputs,
+            BUDGET,
+            data=data,
+            seed=seed,
+            trials=TRIALS,
+            out=out,
+            on_progress=screen,
+            settings={"model": MODEL},
+        )
+    say("3/3 fine-tuning the cut net with the dense one as its teacher")
+    tuned = finetune(result.model, data, epochs=TUNING_EPOCHS, lr=0.05, teacher=dense, seed=seed, on_epoch=_say_epoch)
+    save(result, out, model=tuned)
+    rows = [_Row("dense", dense), _Row("cut", _recalibrated(result.model, data)), _Row("fine-tuned", tuned)]
+    _show(rows, inputs[0], data, result.report.dropped_blocks, result.report.proof.max_error, out)
+
+
+def _say_epoch(epoch: Epoch) -> None:
+    if epoch.number % 4 == 0 or epoch.number == epoch.of:
+        say(
+            f"    epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.4f}  validation accuracy "
+            f"{100 * epoch.validation_accuracy:.1f}%  {epoch.seconds:.0f} s"
+        )
+
+
+def _recalibrated(model: nn.Module, data: DataSplits) -> nn.Module:
+    """The cut net as the search scores it: with batch-norm statistics of its own."""
+    twin = copy.deepcopy(model)
+    recalibrate(twin, (images for images, _ in batches(data.calibration, 128)))
+    return twin
+
+
+def _show(
+    rows: list[_Row], inputs: torch.Tensor, data: DataSplits, dropped: tuple[str, ...], error: float, out: Path
+) -> None:
+    times = compare_latency([row.model for row in rows], inputs, repeats=200)
+    cells = []
+    for row, milliseconds in zip(rows, times, strict=True):
+        cost = measure(row.model, inputs)
+        cells.append(
+            (
+                row.name,
+                f"{100 * accuracy(row.model, data.test):.1f}%",
+                short(cost.flops, "FLOPs"),
+                short(cost.params, "params"),
+                f"{milliseconds:.2f} ms",
+            )
+        )
+    console = stdout()
+    console.print(table(("net", "test accuracy", "FLOPs", "parameters", "latency"), cells, right=(1, 2, 3, 4)))
+    lines = [
+        f"{size_of(data.test)} test images; latency is the median at batch 1 on one thread. The cut net has its batch "
+        "norms re-estimated and is not yet trained.",
+        f"Blocks gone: {', '.join(dropped) or 'none'}. Masked dense and cut net differ by {error:.1e} of the largest "
+        "output: the cut is proved.",
+        f"Written: {out}/ (report.md is for reading).",
+        "",
+        "Next, from Python:",
+        "  import nasprune",
+        "  from nasprune.models import digits_net",
+        f'  small = nasprune.load("{out}", model=digits_net())',
+        "and from the shell:",
+        "  nasprune search --budget 2GFLOPs              # ResNet-50, no data and no weights needed",
+        "  nasprune inspect --model torchvision:resnet18  # what could be pruned, and what not and why",
+        f"  nasprune search --budget 30% --model {MODEL} --weights YOUR.safetensors --data digits",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)

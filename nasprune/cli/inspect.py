@@ -1,0 +1,140 @@
+"""`nasprune inspect`: what can be pruned, what each group and block costs, and why the rest is frozen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from torch import nn
+
+from nasprune.base import Criterion
+from nasprune.budget import Cost
+from nasprune.cli.screen import say, stdout, table
+from nasprune.cost.flops import CostModel
+from nasprune.graph.model import Block, CoupledGroup, ModelGraph
+from nasprune.graph.trace import trace
+from nasprune.loading import load_model
+from nasprune.registry import load, op_rules, search_space
+from nasprune.report import Proof
+from nasprune.scoring import WeightContext, score_all
+from nasprune.selection import select
+from nasprune.space import Decision
+from nasprune.units import percent
+from nasprune.verify import prove
+
+
+def run(
+    model: str, weights: str | None, input_size: str | None, scope: str | None, *, as_json: bool, verify: bool
+) -> int:
+    """Prints the groups and blocks of a model. 1 if nothing is free, else 0."""
+    loaded = load_model(model, weights=weights, input_size=input_size)
+    if not as_json:
+        say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
+    graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules())
+    prices = CostModel(graph)
+    names = [group.name for group in graph.groups] + [block.name for block in graph.blocks]
+    shares = {name: _share(prices, name) for name in names}
+    proof = _half_proof(loaded.model, graph) if verify and (graph.free_groups or graph.free_blocks) else None
+    if as_json:
+        stdout().print_json(json.dumps(_record(model, graph, prices.dense, shares, proof)))
+    else:
+        _print(model, graph, prices.dense, shares, proof)
+    if graph.free_groups or graph.free_blocks:
+        return 0
+    say(f"nothing of {model} can be pruned; the reasons stand above")
+    return 1
+
+
+def _share(prices: CostModel, name: str) -> tuple[float, float]:
+    """Shares of the dense FLOPs and parameters that would go with the whole group or block."""
+    without, dense = prices.costs([{name: 0}])[0], prices.dense
+    return 1 - without.flops / max(dense.flops, 1), 1 - without.params / max(dense.params, 1)
+
+
+def _half_proof(model: nn.Module, graph: ModelGraph) -> Proof:
+    """Keeps half of every free group, drops every second free block, and proves that cut."""
+    space = search_space(graph)
+    half = dict(space.scaled(0.5))
+    half |= {choice.name: number % 2 for number, choice in enumerate(space.blocks)}
+    criterion: type[Criterion] = load("criteria", "l2")
+    scores = score_all(graph, criterion(), WeightContext(model, graph, seed=0))
+    return prove(model, graph, select(graph, scores, Decision.of(half))).proof
+
+
+def _state(item: CoupledGroup | Block) -> str:
+    if item.frozen_because is not None:
+        return item.frozen_because
+    return "free" if item.free else "one unit only"
+
+
+def _members(group: CoupledGroup) -> str:
+    """The modules whose outputs the group is made of, the first two by name."""
+    made = list(dict.fromkeys(part.param.rpartition(".")[0] for part in group.slices if part.role == "out"))
+    made = made or list(dict.fromkeys(part.param for part in group.slices))
+    return ", ".join(made[:2]) + (f" and {len(made) - 2} more" if len(made) > 2 else "")
+
+
+def _print(
+    model: str, graph: ModelGraph, dense: Cost, shares: dict[str, tuple[float, float]], proof: Proof | None
+) -> None:
+    console = stdout()
+    rows = [
+        (group.name, str(group.width), _members(group), *map(percent, shares[group.name]), _state(group))
+        for group in graph.groups
+    ]
+    head = ("group", "width", "made by", "FLOPs", "params", "state")
+    console.print(table(head, rows, right=(1, 3, 4)))
+    if graph.blocks:
+        blocks = [(block.name, *map(percent, shares[block.name]), _state(block)) for block in graph.blocks]
+        console.print(table(("block", "FLOPs", "params", "state"), blocks, right=(1, 2)))
+    if graph.skipped:
+        console.print(table(("operation", "why its channels are frozen"), sorted(graph.skipped.items())))
+    console.print(
+        f"{model}: {dense}; {len(graph.free_groups)} of {len(graph.groups)} groups and "
+        f"{len(graph.free_blocks)} of {len(graph.blocks)} blocks can be pruned. A share is what would go with all of "
+        "the group; shares overlap where groups meet."
+    )
+    if proof is not None:
+        console.print(
+            f"half of it cut and proved: error {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
+            f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted by fvcore, {proof.predicted_flops:,} predicted"
+        )
+        for name, reason in proof.frozen.items():
+            console.print(f"had to be left whole: {name}: {reason}")
+
+
+def _record(
+    model: str, graph: ModelGraph, dense: Cost, shares: dict[str, tuple[float, float]], proof: Proof | None
+) -> dict[str, object]:
+    groups = [
+        {
+            "name": group.name,
+            "width": group.width,
+            "multiple_of": group.multiple_of,
+            "free": group.free,
+            "frozen_because": group.frozen_because,
+            "flops_share": shares[group.name][0],
+            "params_share": shares[group.name][1],
+            "members": [asdict(part) for part in group.slices],
+        }
+        for group in graph.groups
+    ]
+    blocks = [
+        {
+            "name": block.name,
+            "free": block.free,
+            "frozen_because": block.frozen_because,
+            "flops_share": shares[block.name][0],
+            "params_share": shares[block.name][1],
+        }
+        for block in graph.blocks
+    ]
+    record: dict[str, object] = {
+        "model": model,
+        "scope": graph.scope,
+        "dense": asdict(dense),
+        "groups": groups,
+        "blocks": blocks,
+        "skipped": dict(graph.skipped),
+    }
+    return record | ({"proof": asdict(proof)} if proof is not None else {})

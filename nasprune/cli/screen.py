@@ -1,0 +1,100 @@
+"""What reaches the screen: tables on stdout, notes and progress on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nasprune.units import short
+
+if TYPE_CHECKING:
+    from nasprune.exploration import Progress
+
+_PLAIN_WIDTH = 160
+_PLAIN_SECONDS = 5.0
+
+
+def stdout() -> Console:
+    """Wide where it is not a terminal, so that no cell is cut off in a file."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    stderr().print(Text(text), soft_wrap=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
+    """A table without vertical lines. right: columns of numbers."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(head):
+        made.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+class SearchScreen:
+    """Shows how far a search is: a bar on a terminal, else a line every five seconds and at the end."""
+
+    def __init__(self, time_limit: float | None) -> None:
+        self._limit = time_limit
+        self._console = stderr()
+        self._bar: Any = None
+        self._task: Any = None
+        self._last = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[SearchScreen]:
+        """The bar is on the screen while the context lasts."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        with Bar(*columns, console=self._console, transient=True) as bar:
+            self._bar, self._task = bar, bar.add_task("tracing the model", total=None, state="")
+            yield self
+
+    def __call__(self, progress: Progress) -> None:
+        """Takes the progress of the search after each trial."""
+        last = progress.total is not None and progress.index + 1 == progress.total
+        if self._bar is not None:
+            done, total = _share(progress, self._limit)
+            state = f"{_where(progress)}  {_left(progress, self._limit)}"
+            self._bar.update(self._task, description="searching", completed=done, total=total, state=state)
+        elif last or time.monotonic() - self._last > _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            say(f"{_where(progress)}  {_left(progress, self._limit)}")
+
+
+def _where(progress: Progress) -> str:
+    of = f"/{progress.total}" if progress.total is not None else ""
+    return f"trial {progress.index + 1}{of}  best {progress.best_score:.4f}  {short(progress.cost.flops, 'FLOPs')}"
+
+
+def _share(progress: Progress, limit: float | None) -> tuple[float, float]:
+    shares: list[tuple[float, float]] = [(progress.index + 1, progress.total)] if progress.total is not None else []
+    shares += [(progress.elapsed, limit)] if limit is not None else []
+    done, total = max(shares, key=lambda pair: pair[0] / pair[1], default=(1, 1))
+    return float(done), float(total)
+
+
+def _left(progress: Progress, limit: float | None) -> str:
+    done, total = _share(progress, limit)
+    left = progress.elapsed * (total / done - 1) if done else 0.0
+    return f"{left // 60:.0f}:{left % 60:02.0f} left"

@@ -1,0 +1,147 @@
+"""`nasprune search`: from names and a budget to a folder with a smaller proven network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.text import Text
+
+from nasprune.budget import EXAMPLES, Budget
+from nasprune.cli.screen import SearchScreen, say, stdout, table
+from nasprune.errors import BudgetError, InputError
+from nasprune.report import SearchReport
+from nasprune.reporting import cost_rows, loading_lines
+
+NO_WEIGHTS = (
+    "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
+    "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
+)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """The options of the command, as typed."""
+
+    budget: str | None
+    model: str
+    weights: str | None
+    data: str | None
+    input_size: str | None
+    criterion: str
+    controller: str
+    evaluator: str
+    space: str
+    plugins: tuple[Path, ...]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    scope: str | None
+    trials: int | None
+    time_limit: float | None
+    seed: int
+    out: Path | None
+
+
+def run(options: SearchOptions) -> None:
+    """Searches, saves and prints. Cheap mistakes are found before anything is loaded."""
+    if options.budget is None:
+        raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
+    budget = Budget.parse(options.budget)
+    out = options.out or default_folder(options.model, options.budget)
+    _check_names(options)
+
+    from nasprune.checkpoint import check_folder, save
+    from nasprune.loading import load_model
+    from nasprune.search import search
+
+    check_folder(out, {"model": options.model, "budget": str(budget), "seed": str(options.seed)})
+    loaded = load_model(options.model, weights=options.weights, input_size=options.input_size, seed=options.seed)
+    shape, data = loaded.shape, None
+    if options.data is not None:
+        from nasprune.data import check_fits, load_data
+
+        data = load_data(options.data, seed=options.seed, size=shape[-1])
+        if loaded.shape_given and data.input_shape != shape:
+            raise InputError(
+                f"--input-size says {'x'.join(map(str, shape))}, data {data.name!r} gives "
+                f"{'x'.join(map(str, data.input_shape))}; leave --input-size out, or choose other data"
+            )
+        shape = data.input_shape
+        check_fits(loaded.model, data, name=options.model)
+    say(
+        f"{options.model} at {'×'.join(map(str, shape))}, budget {budget}, "
+        f"weights {loaded.weights or 'none (as initialised)'}, data {data.name if data else 'none (data-free)'}"
+    )
+    if loaded.weights is None:
+        say(NO_WEIGHTS)
+    with SearchScreen(options.time_limit).shown() as screen:
+        result = search(
+            loaded.model,
+            loaded.example_inputs(shape),
+            options.budget,
+            data=data,
+            criterion=options.criterion,
+            controller=options.controller,
+            evaluator=options.evaluator,
+            space=options.space,
+            seed=options.seed,
+            trials=options.trials,
+            time_limit=options.time_limit,
+            out=out,
+            include=options.include,
+            exclude=options.exclude,
+            plugins=options.plugins or None,
+            scope=options.scope,
+            on_progress=screen,
+            settings={"model": options.model, "weights from": loaded.weights or "none"},
+        )
+    notes = (*((NO_WEIGHTS,) if loaded.weights is None else ()), *result.report.notes)
+    result = replace(result, report=replace(result.report, notes=notes))
+    save(result, out)
+    show(result.report, out)
+
+
+def default_folder(model: str, budget: str) -> Path:
+    """runs/MODEL-BUDGET, with nothing in it that a shell or a file system would stumble over."""
+    name = f"{model.rpartition(':')[2]}-{budget.replace('%', 'pct')}"
+    return Path("runs") / re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _check_names(options: SearchOptions) -> None:
+    from nasprune.registry import find
+
+    names = {
+        "criteria": options.criterion,
+        "controllers": options.controller,
+        "evaluators": options.evaluator,
+        "search_spaces": options.space,
+    }
+    for kind, name in names.items():
+        if name != "auto":
+            find(kind, name, options.plugins or None)
+
+
+def show(report: SearchReport, out: Path) -> None:
+    """The result on stdout: costs, proof, files, and what to type next."""
+    console = stdout()
+    console.print(table(("", "dense", "cut", "kept"), cost_rows(report), right=(1, 2, 3)))
+    free = sum(group.frozen_because is None for group in report.groups)
+    proof = report.proof
+    dense_score = f" (dense {report.dense_score:.4f})" if report.dense_score is not None else ""
+    counted = "=" if proof.flops == proof.predicted_flops else "≠"
+    lines = [
+        f"search   {report.trials} trials in {report.seconds:.0f} s, score {report.score:.4f}{dense_score}; "
+        f"{free} of {len(report.groups)} groups free, {len(report.dropped_blocks)} blocks removed",
+        f"proof    {'passed' if proof.ok else 'FAILED'}: masked dense and cut net differ by {proof.max_error:.1e} of "
+        f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); fvcore counts {proof.flops:,} FLOPs "
+        f"{counted} {proof.predicted_flops:,} predicted",
+        f"files    {out}/: plan.json, model.safetensors, report.json, report.md, trials.jsonl",
+        *(f"note     {note}" for note in report.notes),
+        "",
+        "Load it in Python:",
+        "  import nasprune",
+        *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
