@@ -119,11 +119,12 @@ class PricedSpace(BudgetedSpace):
 
     def _grown(self, state: Ints, rng: Random) -> Ints:
         while True:
-            ceiling = np.where(self._is_block, state, self._last)
-            state = self._along(ceiling, state, rng)
+            if self._fill(state) < FILLED:
+                state = self._along(np.where(self._is_block, state, self._last), state, rng)
             while (fitting := self._fitting(state)).size:
+                state = state.copy()
                 state[rng.choice(fitting.tolist())] += 1
-            if self._budget.fill(self._cost(state)) >= FILLED:
+            if self._fill(state) >= FILLED:
                 return state
             trials = self._with_a_block_back(state)
             fits = np.flatnonzero(self._allowed(trials))
@@ -175,9 +176,9 @@ class PricedSpace(BudgetedSpace):
             allowed &= table.params <= self._budget.params
         return allowed
 
-    def _cost(self, state: Ints) -> Cost:
-        table = self._prices.rows(self._rows(state[None]))
-        return Cost(int(table.flops[0]), int(table.params[0]), int(table.activations[0]))
+    def _fill(self, state: Ints) -> float:
+        """The share of the tightest limit that one option vector uses."""
+        return self._budget.fill(self._prices.rows(self._rows(state[None]))[0])
 
     def _rows(self, states: Ints) -> Ints:
         """Option vectors (n, choices) as what the price list reads: counts of all groups and blocks."""

@@ -35,7 +35,7 @@ from nasprune.space import Decision
 from nasprune.verify import Proven, prove
 
 TRIALS_WITH_DATA = 100
-TRIALS_WITHOUT_DATA = 2000
+TRIALS_WITHOUT_DATA = 1000
 PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
 
 
@@ -112,7 +112,7 @@ def search(
         criterion, controller, evaluator, space: names of plugins. "auto" is the controller `evolution`, the space
             `widths`, and the evaluator `accuracy` with data, `importance` without.
         seed: fixes the result.
-        trials: how many decisions are evaluated; by default 2,000 without data and 100 with it, or as many as
+        trials: how many decisions are evaluated; by default 1,000 without data and 100 with it, or as many as
             `time_limit` allows.
         time_limit: seconds after which no new trial starts.
         out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.

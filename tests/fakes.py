@@ -51,6 +51,9 @@ class Table:
     params: np.ndarray
     activations: np.ndarray
 
+    def __getitem__(self, index: int) -> Cost:
+        return Cost(int(self.flops[index]), int(self.params[index]), int(self.activations[index]))
+
 
 class ChainPrices:
     """Groups outside blocks form a chain, each costing its width times its predecessor's times `work`.
@@ -80,9 +83,7 @@ class ChainPrices:
         full = dict(zip(self.names, self.full, strict=True))
         matrix = np.array([[decision.get(name, full[name]) for name in self.names] for decision in decisions])
         table = self.rows(matrix)
-        return [
-            Cost(int(a), int(b), int(c)) for a, b, c in zip(table.flops, table.params, table.activations, strict=True)
-        ]
+        return [table[index] for index in range(len(matrix))]
 
 
 def space_of(graph: ModelGraph, step: int = 1) -> SearchSpace:

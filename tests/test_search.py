@@ -198,6 +198,26 @@ def test_a_folder_of_another_run_is_refused_before_anything_is_lost(tmp_path):
     assert (tmp_path / "trials.jsonl").read_bytes() == content
 
 
+class Detector(torch.nn.Module):
+    """A backbone that can be traced inside code that cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = TinyResNet()
+
+    def forward(self, x):
+        found = self.backbone(x)
+        return [row for row in found if float(row.detach().sum()) > 0]
+
+
+def test_a_scope_is_cut_inside_its_model():
+    found = search(Detector(), EXAMPLE, "60%", scope="backbone", **QUICK)
+    assert found.plan.scope == "backbone"
+    assert found.report.proof.ok
+    assert isinstance(found.model(torch.randn(2, 3, 8, 8)), list)
+    assert measure(found.model.backbone, EXAMPLE) == found.report.cut
+
+
 def test_an_impossible_budget_leaves_no_folder(tmp_path):
     with pytest.raises(BudgetError):
         search(TinyResNet(), EXAMPLE, "0.01%", out=tmp_path / "run")
