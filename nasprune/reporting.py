@@ -89,9 +89,13 @@ def _proof(proof: Proof) -> str:
 def _groups(groups: Sequence[GroupOutcome]) -> str:
     free = [group for group in groups if group.frozen_because is None]
     rows = [
-        (f"`{group.name}`", f"{group.width} → {group.kept}", f"`{bar(group.kept, group.width)}`", percent(share))
+        (
+            f"`{group.name}`",
+            f"{group.width} → {group.kept}",
+            f"`{bar(group.kept, group.width)}`",
+            percent(group.kept / group.width) if group.kept else "went with its block",
+        )
         for group in free
-        for share in (group.kept / group.width,)
     ]
     return _table(("group", "channels", "", "kept"), rows) if rows else "None is free."
 

@@ -132,7 +132,7 @@ def test_a_file_size_limit_is_met_for_real(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100));"
         f"write_all(Path({str(tmp_path / 'run')!r}), {{'a': b'x', 'b': b'x' * 200}})"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-Bc", code], capture_output=True, text=True, check=False)
     assert "InputError: cannot write to" in run.stderr
     assert "File too large" in run.stderr
     assert not (tmp_path / "run").exists()

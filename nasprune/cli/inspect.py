@@ -90,14 +90,16 @@ def _print(
     if graph.skipped:
         console.print(table(("operation", "why its channels are frozen"), sorted(graph.skipped.items())))
     console.print(
-        f"{model}: {dense}; {len(graph.free_groups)} of {len(graph.groups)} groups and "
+        f"\n{model}: {dense}; {len(graph.free_groups)} of {len(graph.groups)} groups and "
         f"{len(graph.free_blocks)} of {len(graph.blocks)} blocks can be pruned. A share is what would go with all of "
-        "the group; shares overlap where groups meet."
+        "the group; shares overlap where groups meet.",
+        soft_wrap=True,
     )
     if proof is not None:
         console.print(
             f"half of it cut and proved: error {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
-            f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted by fvcore, {proof.predicted_flops:,} predicted"
+            f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted by fvcore, {proof.predicted_flops:,} predicted",
+            soft_wrap=True,
         )
         for name, reason in proof.frozen.items():
             console.print(f"had to be left whole: {name}: {reason}")

@@ -13,7 +13,7 @@ from collections import deque
 from random import Random
 
 from nasprune.base import BudgetedSpace, Controller
-from nasprune.controllers.uniform import uniform
+from nasprune.controllers.scaling import uniform
 from nasprune.report import Trial
 from nasprune.space import Choice, Decision, WidthChoice
 

@@ -1,0 +1,5 @@
+"""`python -m nasprune.cli`."""
+
+from nasprune.cli import main
+
+main()

@@ -1,0 +1,193 @@
+"""`nasprune search` from the shell: what it prints and writes, and one line with exit code 2 for every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import nasprune
+from nasprune.cli import main
+from nasprune.cli.search import default_folder
+from nasprune.models import digits_net
+from tests.toys import tiny_net
+
+TOY = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "5"]
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Runs the command in an empty directory; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+def refused(result, *texts):
+    """Exit code 2, nothing on stdout, and a last line on stderr that has all `texts`; no traceback."""
+    code, out, err = result
+    last = err.strip().splitlines()[-1]
+    assert (code, out) == (2, ""), err
+    assert last.startswith("nasprune: ")
+    assert "Traceback" not in err
+    for text in texts:
+        assert text in last
+    return True
+
+
+def test_a_search_without_data_and_weights(command, tmp_path):
+    code, out, err = command("search", *TOY)
+    assert code == 0, err
+    assert "No weights were given" in err
+    for text in ("FLOPs (multiply-adds)", "latency", "proof    passed", "nasprune.load(", "Train the result"):
+        assert text in out
+    folder = tmp_path / "runs" / "tiny_net-60pct"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl"}
+    report = json.loads((folder / "report.json").read_text())
+    small = nasprune.load(folder, model=tiny_net(seed=9))
+    flops = nasprune.predict(nasprune.trace(small, torch.zeros(1, 1, 8, 8)), {}).flops
+    assert flops == report["cut"]["flops"] <= 0.6 * report["dense"]["flops"]
+
+
+def test_the_same_command_again_gives_the_same_and_another_is_refused(command, tmp_path):
+    command("search", *TOY, "--out", "run")
+    plan = (tmp_path / "run" / "plan.json").read_bytes()
+    assert command("search", *TOY, "--out", "run")[0] == 0
+    assert (tmp_path / "run" / "plan.json").read_bytes() == plan
+    assert refused(command("search", *TOY, "--out", "run", "--seed", 1), "'run' holds another run", "seed")
+    assert refused(command("search", *TOY, "--out", "run", "--criterion", "l1"), "'run' holds another run", "criterion")
+    assert (tmp_path / "run" / "plan.json").read_bytes() == plan
+
+
+def test_with_weights_and_data(command, tmp_path):
+    save_file(digits_net().state_dict(), tmp_path / "w.safetensors")
+    model = ["--model", "nasprune.models:digits_net", "--weights", "w.safetensors", "--data", "digits"]
+    code, out, err = command("search", *model, "--budget", "60%", "--trials", 2, "--out", "run")
+    assert code == 0, err
+    assert "No weights" not in err + out
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["settings"]["evaluator"] == "accuracy"
+    assert report["settings"]["data"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ([], ["give a budget with --budget", "2GFLOPs"]),
+        (["--budget", "2 bananas"], ["'2 bananas' does not parse", "for example 2GFLOPs"]),
+        (["--budget", "0%"], ["a share must be in (0%, 100%]"]),
+        (["--budget", "2GFLOPs", "--model", "torchvision:resnet05"], ["did you mean resnet50"]),
+        (["--budget", "2GFLOPs", "--model", "resnet50"], ["did you mean torchvision:resnet50"]),
+        (["--budget", "2GFLOPs", "--criterion", "l3"], ["unknown criterion 'l3'", "did you mean l"]),
+        (["--budget", "2GFLOPs", "--controller", "evolve"], ["unknown controller 'evolve'", "evolution"]),
+        (["--budget", "2GFLOPs", "--evaluator", "acuracy"], ["unknown evaluator", "did you mean accuracy"]),
+        (["--budget", "2GFLOPs", "--space", "width"], ["unknown search space", "did you mean widths"]),
+        (["--budget", "2GFLOPs", "--plugins", "/nowhere"], ["/nowhere"]),
+        (["--budget", "2GFLOPs", "--wide"], ["--wide", "nasprune --help"]),
+        (["--budget", "2GFLOPs", "--trials", "many"], ["--trials", "valid integer"]),
+        ([*TOY, "--weights", "/nowhere.pt"], ["cannot read weights '/nowhere.pt'"]),
+        ([*TOY, "--weights", "default"], ["has no default weights"]),
+        ([*TOY, "--input-size", "big"], ["--input-size must look like"]),
+        ([*TOY, "--input-size", "9x9x9", "--data", "digits"], ["--input-size says 9x9x9", "gives 1x8x8"]),
+        ([*TOY, "--data", "digit"], ["did you mean digits"]),
+        ([*TOY, "--data", "cifar10:/nowhere"], ["no folder '/nowhere'"]),
+        ([*TOY, "--evaluator", "accuracy"], ["needs data", "--data"]),
+        (
+            ["--model", "nasprune.models:resnet20", "--budget", "60%", "--data", "digits"],
+            ["(1, 8, 8)", "does not take"],
+        ),
+        (["--model", "tests.toys:tiny_net", "--budget", "1%"], ["least"]),
+        (["--model", "tests.toys:tiny_net", "--budget", "10FLOPs"], ["least"]),
+        ([*TOY, "--trials", "0"], ["trials", "at least 1, got 0"]),
+        ([*TOY, "--out", "/proc/nowhere"], ["cannot write"]),
+        ([*TOY, "--out", "/dev/full"], ["is a file"]),
+        ([*TOY, "--scope", "layer7"], ["layer7"]),
+    ],
+)
+def test_bad_input_gets_one_line(command, tmp_path, arguments, texts):
+    assert refused(command("search", *arguments), *texts)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_mismatched_weights_name_key_and_shapes(command, tmp_path):
+    save_file({"conv1.weight": torch.zeros(5, 1, 3, 3)}, tmp_path / "w.safetensors")
+    result = command("search", *TOY, "--weights", "w.safetensors")
+    assert refused(result, "'conv1.weight' has shape [5, 1, 3, 3] in the file, [4, 1, 3, 3] in the model")
+
+
+def test_a_model_that_cannot_be_exported_names_the_line_and_the_scope_option(command, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    input_shape = (3, 8, 8)\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.backbone = nn.Conv2d(3, 8, 3)\n"
+        "    def forward(self, x):\n"
+        "        y = self.backbone(x)\n"
+        "        if y.sum() > 0:\n"
+        "            y = y + 1\n"
+        "        return y\n"
+    )
+    assert refused(command("search", "--model", "own.py:Net", "--budget", "60%"), "own.py", "scope")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    code = (
+        "import resource, nasprune; from nasprune.cli import main;"
+        "nasprune.search, nasprune.save;"  # imported before the limit, which would cut off compiled modules too
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000));"
+        f"main(['search', *{TOY!r}, '--out', 'run'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert run.returncode == 2, run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("nasprune: cannot write")
+    assert "File too large" in last
+    left = {path.name for path in (tmp_path / "run").iterdir()} if (tmp_path / "run").exists() else set()
+    assert left <= {"trials.jsonl"}
+
+
+def test_a_full_stdout_is_named():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "nasprune.cli", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert run.returncode == 2
+    assert run.stderr.strip().endswith("nasprune: No space left on device while writing the output")
+
+
+def test_help_is_quick_and_loads_no_torch():
+    code = (
+        "import sys\nfrom nasprune.cli import main\n"
+        "try:\n    main(['search', '--help'])\nexcept SystemExit as end:\n"
+        "    print(end.code, 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("0 False")
+
+
+@pytest.mark.parametrize(
+    ("model", "budget", "folder"),
+    [
+        ("torchvision:resnet50", "2GFLOPs", "runs/resnet50-2GFLOPs"),
+        ("own.py:net", "60%, 5MParams", "runs/net-60pct_5MParams"),
+    ],
+)
+def test_default_folder(model, budget, folder):
+    assert str(default_folder(model, budget)) == folder
