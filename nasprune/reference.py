@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
+from torch.overrides import TorchFunctionMode
 
 from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
@@ -32,6 +33,26 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+class Precision(TorchFunctionMode):
+    """Code that asks for float32 by name gets `dtype` instead."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.float:
+            return args[0].to(self._dtype)
+        named = {key: cast_float(value, self._dtype) for key, value in (kwargs or {}).items()}
+        return func(*(self._dtype if arg is torch.float32 else arg for arg in args), **named)
 
 
 def cast_float(value: Any, dtype: torch.dtype) -> Any:

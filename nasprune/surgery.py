@@ -17,10 +17,14 @@ from nasprune.plan import PrunePlan
 
 
 class Removed(nn.Module):
-    """Stands where a block was: returns its first input."""
+    """Stands where a block was: returns its first input, after the block's final ReLU where it had one."""
+
+    def __init__(self, *, relu: bool) -> None:
+        super().__init__()
+        self.relu = relu
 
     def forward(self, value: Tensor, *_: object, **__: object) -> Tensor:
-        return value
+        return value.relu() if self.relu else value
 
 
 def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
@@ -33,8 +37,9 @@ def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
     check_plan(graph, plan)
     small = copy.deepcopy(model)
     part = submodule(small, graph.scope)
-    for name in plan.drop:
-        _replace(part, name, Removed())
+    for block in graph.blocks:
+        if block.name in plan.drop:
+            _replace(part, block.name, Removed(relu=block.relu))
     cut(part, graph, graph.unit_mask(plan.keep), plan.drop)
     return small
 

@@ -16,7 +16,7 @@ from nasprune.errors import NaspruneError, VerificationError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
 from nasprune.plan import PrunePlan
-from nasprune.reference import MaskedProgram, cast_float, default_dtype
+from nasprune.reference import MaskedProgram, Precision, cast_float, default_dtype
 from nasprune.report import Proof
 from nasprune.surgery import build
 
@@ -102,7 +102,7 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
     except NaspruneError:
         raise
     except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried
-        return Match(float("inf"), torch.float64, f"{type(error).__name__}: {_line(error)}")
+        return Match(float("inf"), torch.float64, f"{type(error).__name__}: {first_line(error)}")
 
 
 def compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
@@ -120,9 +120,9 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
     masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
     try:
         expected = masked.run(state, inputs)
-        got = _run(submodule(small, graph.scope), inputs, dtype)
+        got = run(submodule(small, graph.scope), inputs, dtype)
     except Exception as error:  # the user's code may fail in any way once its sizes change
-        return Match(float("inf"), dtype, f"{type(error).__name__}: {_line(error)}")
+        return Match(float("inf"), dtype, f"{type(error).__name__}: {first_line(error)}")
     if [value.shape for value in expected] != [value.shape for value in got]:
         return Match(float("inf"), dtype, "the cut model returns other shapes")
     difference = max((_relative(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
@@ -130,10 +130,11 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
     return Match(difference, dtype, reason)
 
 
-def _run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
     twin = copy.deepcopy(model)
-    with default_dtype(dtype), undisturbed(twin):
-        leaves = tree_leaves(twin.to(dtype)(*inputs))
+    with default_dtype(dtype), undisturbed(twin), Precision(dtype):
+        leaves = tree_leaves(twin.to(dtype)(*(cast_float(value, dtype) for value in inputs)))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
@@ -201,5 +202,5 @@ def bisect(names: Sequence[str], reason: Any) -> dict[str, str]:
     return failed
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), "no message")

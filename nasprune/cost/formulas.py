@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 from torch.fx import Node
 
 from nasprune.cost.sizes import Product, Sizes
-from nasprune.graph.program import arguments, operator
+from nasprune.graph.program import arguments, operator, shape_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,21 @@ def _norm(node: Node, sizes: Sizes) -> Count:
     return Count(operator(node), Product.of(factor, *sizes.of(args["input"])))
 
 
+def _einsum(node: Node, sizes: Sizes) -> Count:
+    """A constant: channels that reach an einsum are frozen. fvcore halves numpy's estimate of the best path."""
+    args = arguments(node)
+    shapes = [shape_of(operand) or () for operand in args["tensors"]]
+    letters = list(dict.fromkeys(letter for letter in args["equation"] if letter.isalpha()))
+    equation = "".join(chr(97 + letters.index(c)) if c.isalpha() else c for c in args["equation"].replace(" ", ""))
+    if equation in ("abc,abd->acd", "abc,adc->adb"):
+        flops = prod(shapes[0]) * (shapes[1][-1] if equation == "abc,abd->acd" else shapes[1][1])
+    else:
+        report = np.einsum_path(equation, *(np.broadcast_to(0.0, shape) for shape in shapes), optimize="optimal")[1]
+        line = next(line for line in report.splitlines() if "optimized flop" in line.lower())
+        flops = int(float(line.split(":")[-1]) / 2)
+    return Count("einsum", Product.of(flops), Product.of(*sizes.of(node)))
+
+
 def _scaled(input_scale: int, output_scale: int) -> Callable[[Node, Sizes], Count]:
     def formula(node: Node, sizes: Sizes) -> Count:
         value = sizes.of(node.all_input_nodes[0]) if input_scale else sizes.of(node)
@@ -84,6 +101,7 @@ FORMULAS: dict[str, Callable[[Node, Sizes], Count]] = {
     "mm": _matmul,
     "bmm": _matmul,
     "addmm": _addmm,
+    "einsum": _einsum,
     "batch_norm": _batch_norm,
     "group_norm": _norm,
     "layer_norm": _norm,
@@ -93,8 +111,3 @@ FORMULAS: dict[str, Callable[[Node, Sizes], Count]] = {
     "adaptive_avg_pool2d": _scaled(1, 0),
     "grid_sampler": _scaled(0, 4),
 }
-
-
-def total(products: Sequence[Product]) -> int:
-    """The sum at full widths."""
-    return sum(product.dense for product in products)

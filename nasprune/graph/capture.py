@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
+from torch.fx import GraphModule, Node
 
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
+
+REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
 
 
 @contextlib.contextmanager
@@ -76,6 +80,7 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
     if not isinstance(failure, TraceError):
         _check_runs(model, inputs, failure)
         raise TraceError(_explain(failure)) from failure
+    _inline_regions(exported.graph_module)
     first_names = _first_names(model)
     params: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
@@ -94,6 +99,30 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
             constants[spec.arg.name] = value.detach()
     buffers = frozenset(first_names.get(name, name) for name in exported.graph_signature.inputs_to_buffers.values())
     return Program(exported.graph_module, params, constants, tuple(names), buffers)
+
+
+def _inline_regions(module: GraphModule) -> None:
+    """Replaces regions that the code runs under `torch.autocast` or `torch.no_grad` by the operations inside them."""
+    for node in list(module.graph.nodes):
+        if getattr(node.target, "__name__", "") not in REGIONS:
+            continue
+        place = next(i for i, arg in enumerate(node.args) if isinstance(arg, Node) and arg.op == "get_attr")
+        region = module.get_submodule(str(cast(Node, node.args[place]).target))
+        if not isinstance(region, GraphModule):
+            continue
+        _inline_regions(region)
+        inputs = (inner for inner in region.graph.nodes if inner.op == "placeholder")
+        known = cast(dict[Node, Node], dict(zip(inputs, node.args[place + 1 :], strict=True)))
+        with module.graph.inserting_before(node):
+            results: Any = module.graph.graph_copy(region.graph, known)
+        for user in list(node.users):
+            if user.target is operator.getitem:
+                user.replace_all_uses_with(results[user.args[1]])
+                module.graph.erase_node(user)
+        if node.users:
+            node.replace_all_uses_with(results)
+        module.graph.erase_node(node)
+    module.recompile()
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

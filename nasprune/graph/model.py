@@ -84,13 +84,15 @@ class Block:
     """A module whose output is added to its own input, so that it can be replaced by the identity.
 
     name: path of the module. branches: graph values that are zero once the block is gone.
-    nodes: operations that vanish with it. groups: groups that live only inside it.
+    nodes: operations that vanish with it. groups: groups that live only inside it. relu: whether a ReLU follows the
+    last addition, which stays.
     """
 
     name: str
     branches: tuple[str, ...]
     nodes: tuple[str, ...]
     groups: tuple[str, ...]
+    relu: bool = False
     frozen_because: str | None = None
 
     @property

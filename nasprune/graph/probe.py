@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from nasprune.graph.capture import submodule
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.plan import PrunePlan
-from nasprune.verify import bisect, distinct, trial
+from nasprune.surgery import build
+from nasprune.verify import bisect, distinct, first_line, run, trial
 
 
 def settle_doubts(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, frozenset[str]]) -> ModelGraph:
@@ -16,34 +18,45 @@ def settle_doubts(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, froz
 
     Groups that are in doubt because of the same lines of code are tried together. doubts: group name -> lines.
     """
-    lines: dict[frozenset[str], list[str]] = {}
+    lines: dict[str, list[str]] = {}
     for group in graph.groups:
         if group.free and group.name in doubts:
-            lines.setdefault(doubts[group.name], []).append(group.name)
-    if not lines:
-        return graph
-    stirred = distinct(model)
-    labels = {", ".join(sorted(places)): names for places, names in lines.items()}
+            lines.setdefault(", ".join(sorted(doubts[group.name])), []).append(group.name)
+    stirred = distinct(model) if lines else model
 
     def reason(chosen: Sequence[str]) -> str:
-        names = [name for label in chosen for name in labels[label]]
+        names = [name for line in chosen for name in lines[line]]
         return trial(stirred, graph, half_plan(graph, names)).reason
 
-    failed = bisect(list(labels), reason)
+    failed = bisect(list(lines), reason)
     return graph.frozen(
         {
-            name: f"its size seems to be fixed in the code at {label} ({failed[label]})"
-            for label in failed
-            for name in labels[label]
+            name: f"its size seems to be fixed in the code at {line} ({failed[line]})"
+            for line in failed
+            for name in lines[line]
         }
     )
 
 
-def half_plan(graph: ModelGraph, names: Sequence[str]) -> PrunePlan:
-    """Keeps about half of each named group, an uneven choice of units, equally many in every cell."""
+def settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
+    """The graph with those blocks frozen without which the model does not run: they return more than one tensor."""
+
+    def reason(names: Sequence[str]) -> str:
+        try:
+            run(submodule(build(model, graph, half_plan(graph, (), names)), graph.scope), graph.example_inputs)
+        except Exception as error:  # the user's code may fail in any way without a module: that is being tried
+            return f"{type(error).__name__}: {first_line(error)}"
+        return ""
+
+    return graph.frozen(bisect([block.name for block in graph.blocks], reason))
+
+
+def half_plan(graph: ModelGraph, names: Sequence[str], dropped: Sequence[str] = ()) -> PrunePlan:
+    """Keeps about half of each named group, an uneven choice of units, the same share of every cell."""
     return PrunePlan(
         signature=graph.signature,
         keep={name: _uneven_half(graph.group(name)) for name in names},
+        drop=tuple(sorted(dropped)),
         scope=graph.scope,
     )
 

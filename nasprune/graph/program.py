@@ -18,7 +18,8 @@ OPERATOR_SUFFIX = "_"
 class Program:
     """A traced model. Holds no parameter values of its own: they are read from a model when it is run.
 
-    params: placeholder name -> parameter or buffer name, the first one of a tied tensor. constants: placeholder name -> tensor that the code made.
+    params: placeholder name -> parameter or buffer name, the first one of a tied tensor.
+    constants: placeholder name -> tensor that the code made.
     inputs: placeholder names of the positional arguments, in order. buffers: those names in `params` that are buffers.
     """
 
@@ -45,7 +46,7 @@ class Program:
 
     @cached_property
     def live(self) -> tuple[Node, ...]:
-        """Nodes that a result or a change in place depends on, in order; a jit trace, and so fvcore, drops the others."""
+        """Nodes that a result or a change in place needs, in order; a jit trace, and so fvcore, drops the others."""
         live: set[Node] = set()
         for node in reversed(self.nodes):
             if node.op == "output" or _mutates(node) or any(user in live for user in node.users):

@@ -8,8 +8,8 @@ import torch
 from nasprune.cost.flops import CostModel, measure
 from nasprune.graph.probe import half_plan
 from nasprune.graph.trace import trace
-from nasprune.verify import distinct, trial, verify
 from nasprune.surgery import build
+from nasprune.verify import distinct, trial, verify
 from tests.graph.structures import STRUCTURES, Structure
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from nasprune.graph.labels import Ints, Labels, along, at, without
 from nasprune.graph.rules import OpCall, OpRule
 
@@ -56,6 +58,8 @@ def _depthwise(call: OpCall, labels: Labels, transposed: bool, inputs: Ints, c_o
     else:
         call.channels.tie(_ids(call, labels, 0, c_out), outputs)
     call.role(call["weight"], 0, "scale")
+    if not call.owned_by(nn.modules.conv._ConvNd):
+        call.channels.doubt(inputs, call.site)
     return outputs
 
 
@@ -118,6 +122,15 @@ class MatrixProduct(OpRule):
         return (*rest, along(outputs, last, last + 1)) if outputs.size > 1 else rest
 
 
+class Einsum(OpRule):
+    """Contractions by formula: frozen, the cost of an einsum is counted as a constant."""
+
+    targets = ("einsum",)
+
+    def apply(self, call: OpCall) -> Labels:
+        return call.give_up(f"{call.where} contracts these channels")
+
+
 class Attention(OpRule):
     """Queries, keys and values: models fix the number and the size of their heads in code."""
 
@@ -127,4 +140,4 @@ class Attention(OpRule):
         return call.give_up(f"{call.where}: the model fixes the number and size of its attention heads")
 
 
-RULES = (Convolution(), Linear(), MatrixProduct(), Attention())
+RULES = (Convolution(), Linear(), MatrixProduct(), Einsum(), Attention())
