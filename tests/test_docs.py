@@ -1,0 +1,40 @@
+"""What the documents tell people to type works as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nasprune.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(path: str, language: str) -> list[str]:
+    """The contents of the fenced blocks in that language; "sh" where none is named."""
+    pieces = re.split(r"^```(.*)\n", (ROOT / path).read_text(), flags=re.MULTILINE)
+    fenced = list(zip(pieces[1::4], pieces[2::4], strict=True))
+    return [body for name, body in fenced if (name or "sh") == language]
+
+
+def commands(path: str, language: str = "sh") -> list[list[str]]:
+    """The `nasprune` lines of the code blocks, without comments, as lists of arguments."""
+    lines = [line.partition("#")[0] for block in blocks(path, language) for line in block.splitlines()]
+    return [line.split()[1:] for line in lines if line.startswith("nasprune ")]
+
+
+def test_criterion_guide(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    criterion, check = blocks("docs/criteria.md", "python")
+    path = tmp_path / re.match(r"# (\S+)\n", criterion)[1]
+    path.parent.mkdir(parents=True)
+    path.write_text(criterion)
+    exec(check, {})
+    search, listing = commands("docs/criteria.md")
+    for arguments in ([*search, "--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "3"], listing):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0, capsys.readouterr().err
+    assert "flow" in capsys.readouterr().out
