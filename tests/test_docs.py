@@ -22,7 +22,7 @@ def blocks(path: str, language: str) -> list[str]:
 def commands(path: str, language: str = "sh") -> list[list[str]]:
     """The `nasprune` lines of the code blocks, without comments, as lists of arguments."""
     lines = [line.partition("#")[0] for block in blocks(path, language) for line in block.splitlines()]
-    return [line.split()[1:] for line in lines if line.startswith("nasprune ")]
+    return [line.split()[1:] for line in lines if line.startswith(("nasprune ", ".venv/bin/nasprune "))]
 
 
 def test_criterion_guide(tmp_path, monkeypatch, capsys):
@@ -38,3 +38,31 @@ def test_criterion_guide(tmp_path, monkeypatch, capsys):
             main(arguments)
         assert caught.value.code == 0, capsys.readouterr().err
     assert "flow" in capsys.readouterr().out
+
+
+def test_readme_example(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    example, _ = blocks("README.md", "python")
+    exec(example, {})
+    out = capsys.readouterr().out
+    assert "conv1 64 free" in out
+    assert "ok=True" in out
+
+
+def test_readme_criterion():
+    from nasprune.testing import check_criterion
+
+    _, criterion = blocks("README.md", "python")
+    names: dict[str, object] = {}
+    exec(criterion, names)
+    check_criterion(names["Peak"])
+
+
+def test_readme_commands_parse():
+    from typer.main import get_command
+
+    from nasprune.cli.app import app
+
+    known = get_command(app).commands
+    for name, *arguments in [*commands("README.md"), *commands("docs/criteria.md")]:
+        known[name].make_context(name, [argument.strip('"') for argument in arguments])
