@@ -8,10 +8,11 @@ import warnings
 
 from nasprune.errors import NaspruneError
 
+INTERRUPTED = 130  # typer's code for an interrupt from the keyboard
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted."""
-    import typer
     from typer.exceptions import TyperException
 
     from nasprune.cli.app import app
@@ -21,13 +22,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(args=arguments, prog_name="nasprune", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:
+            _complain("interrupted; a search goes on where it stopped when the command is repeated")
     except NaspruneError as error:
         code = _complain(str(error))
     except TyperException as error:
         code = _complain(f"{error.format_message()} (nasprune --help lists the commands and their options)")
-    except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; the same command goes on where it stopped")
-        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

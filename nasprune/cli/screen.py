@@ -96,5 +96,5 @@ def _share(progress: Progress, limit: float | None) -> tuple[float, float]:
 
 def _left(progress: Progress, limit: float | None) -> str:
     done, total = _share(progress, limit)
-    left = progress.elapsed * (total / done - 1) if done else 0.0
-    return f"{left // 60:.0f}:{left % 60:02.0f} left"
+    left = round(progress.elapsed * (total / done - 1)) if done else 0
+    return f"{left // 60}:{left % 60:02} left"

@@ -125,7 +125,9 @@ def _check_names(options: SearchOptions) -> None:
 def show(report: SearchReport, out: Path) -> None:
     """The result on stdout: costs, proof, files, and what to type next."""
     console = stdout()
-    console.print(table(("", "dense", "cut", "kept"), cost_rows(report), right=(1, 2, 3)))
+    scope = report.settings.get("scope", "all")
+    of = "" if scope == "all" else f"of {scope}"
+    console.print(table((of, "dense", "cut", "kept"), cost_rows(report), right=(1, 2, 3)))
     free = sum(group.frozen_because is None for group in report.groups)
     proof = report.proof
     dense_score = f" (dense {report.dense_score:.4f})" if report.dense_score is not None else ""

@@ -172,6 +172,16 @@ def test_a_full_stdout_is_named():
     assert run.stderr.strip().endswith("nasprune: No space left on device while writing the output")
 
 
+def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasprune.cli.search.run", interrupt)
+    code, _, err = command("search", *TOY)
+    assert code == 130
+    assert "nasprune: interrupted; a search goes on" in err
+
+
 def test_help_is_quick_and_loads_no_torch():
     code = (
         "import sys\nfrom nasprune.cli import main\n"
