@@ -21,6 +21,7 @@ from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
 
 WEIGHTS = {"conv": "weight", "linear": "weight", "matmul": "other", "mm": "mat2", "addmm": "mat2"}
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
 
 
@@ -36,7 +37,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 class Precision(TorchFunctionMode):
-    """Code that asks for float32 by name gets `dtype` instead."""
+    """Code that asks for a floating-point precision by name gets `dtype` instead."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -49,17 +50,17 @@ class Precision(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is Tensor.float:
+        if func in (Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double):
             return args[0].to(self._dtype)
         named = {key: cast_float(value, self._dtype) for key, value in (kwargs or {}).items()}
-        return func(*(self._dtype if arg is torch.float32 else arg for arg in args), **named)
+        return func(*(self._dtype if isinstance(arg, torch.dtype) and arg in REAL else arg for arg in args), **named)
 
 
 def cast_float(value: Any, dtype: torch.dtype) -> Any:
-    """float32 tensors and dtype arguments as `dtype`; everything else as it is."""
-    if isinstance(value, Tensor) and value.dtype is torch.float32:
+    """Real floating-point tensors and dtypes of another precision as `dtype`; everything else as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point():
         return value.to(dtype)
-    return dtype if value is torch.float32 else value
+    return dtype if isinstance(value, torch.dtype) and value in REAL else value
 
 
 class MaskedProgram:
@@ -69,6 +70,7 @@ class MaskedProgram:
         self._graph = graph
         self._keep = keep
         self._dtype = dtype
+        self._device = next((value.device for value in graph.example_inputs), torch.device("cpu"))
         gone = set(dropped)
         self._zeroed = {branch for block in graph.blocks if block.name in gone for branch in block.branches}
 
@@ -95,7 +97,7 @@ class MaskedProgram:
         program = self._graph.program
         if name in program.params:
             return state[program.params[name]]
-        return given[name] if name in given else program.constants[name].clone()
+        return (given[name] if name in given else program.constants[name]).clone()
 
     def _call(self, node: Node, values: Mapping[Node, Any]) -> Any:
         name = operator(node)
@@ -133,7 +135,7 @@ class MaskedProgram:
             if len(positions) > 1:
                 layout[0] = shape[0]
                 positions = positions.repeat(shape[0] // len(positions), axis=0)
-            own = torch.from_numpy(positions.reshape(layout)).to(self._dtype)
+            own = self._tensor(positions.reshape(layout))
             mask = own if mask is None else mask * own
         return mask
 
@@ -143,9 +145,12 @@ class MaskedProgram:
         for factor in self._graph.values.get(node.name, ()):
             kept = self._keep[factor.units]
             if factor.cut in cuts and not kept.all():
-                own = torch.from_numpy(np.ascontiguousarray(kept)).to(self._dtype)
+                own = self._tensor(kept)
                 mask = own if mask is None else mask * own
         return mask
+
+    def _tensor(self, kept: Bools) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(kept)).to(self._device, self._dtype)
 
     def _norm(self, name: str, node: Node) -> Callable[[Node, dict[str, Any]], Tensor] | None:
         """The masked version of a norm over axes on which units are dropped, or `None` where the plain one serves."""

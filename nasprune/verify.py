@@ -134,7 +134,7 @@ def run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype = torch.f
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
     twin = copy.deepcopy(model)
     with default_dtype(dtype), undisturbed(twin), Precision(dtype):
-        leaves = tree_leaves(twin.to(dtype)(*(cast_float(value, dtype) for value in inputs)))
+        leaves = tree_leaves(twin.to(dtype)(*(cast_float(value.clone(), dtype) for value in inputs)))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 

@@ -86,7 +86,7 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
     constants: dict[str, Tensor] = {}
     names: list[str] = []
     for spec in exported.graph_signature.input_specs:
-        if spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and spec.target in exported.state_dict):
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
             params[spec.arg.name] = first_names.get(str(spec.target), str(spec.target))
         elif spec.kind is InputKind.USER_INPUT:
             names.append(spec.arg.name)
