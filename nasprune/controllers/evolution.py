@@ -23,7 +23,7 @@ STEP = 0.15
 """Standard deviation of a mutation, as a share of a width's options."""
 ANYWHERE = 0.1
 """Probability that a mutation goes to any option instead of a near one."""
-CROSSOVER = 0.5
+CROSSOVER = 0.8
 """Probability that a child has two parents."""
 BLOCK_FLIP = 0.25
 """How much less likely a block is mutated than a width."""
@@ -32,7 +32,7 @@ BLOCK_FLIP = 0.25
 class Evolution(Controller):
     """Aging evolution. population: living decisions. sample: how many compete to be a parent."""
 
-    def __init__(self, problem: BudgetedSpace, *, seed: int, population: int = 64, sample: int = 16) -> None:
+    def __init__(self, problem: BudgetedSpace, *, seed: int, population: int = 32, sample: int = 16) -> None:
         self._problem = problem
         self._rng = Random(seed)
         self._size = population

@@ -14,10 +14,10 @@ w log s(k) over them / W), which is 0 once the block is dropped, the score is
     exp( sum over groups outside blocks of w log s(k)  +  sum over blocks of W log((1 + b) / 2) )
 
 All candidates cost about the same, because repair fills the budget, so the best is the one that loses least for what it
-saves. With trained weights of a CIFAR ResNet-56, over 48 random decisions at half of the FLOPs, its rank correlation with the
-accuracy after batch-norm re-estimation is 0.9.
+saves. With trained weights of a CIFAR ResNet-56, over 48 random decisions at half of the FLOPs, its rank correlation
+with the accuracy after batch-norm re-estimation is 0.9.
 
-Limits: that a branch carries half of the stream is a convention (0.3 to 0.5 do equally well there); errors that cancel
+Limits: that a branch carries half of the stream is a convention (0.5 to 0.8 do equally well there); errors that cancel
 or add up between layers are not seen. It ranks plans of one model and predicts no accuracy.
 """
 
