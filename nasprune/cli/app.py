@@ -99,13 +99,14 @@ def inspect(
     weights: Weights = None,
     input_size: InputSize = None,
     scope: Scope = None,
+    plugins: Plugins = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Cut half of everything once and prove it.")] = False,
 ) -> None:
     """Show what can be pruned: channel groups and blocks, their share of the cost, and why the rest is frozen."""
     from nasprune.cli.inspect import run
 
-    raise typer.Exit(run(model, weights, input_size, scope, as_json=as_json, verify=verify))
+    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), as_json=as_json, verify=verify))
 
 
 @app.command("list")

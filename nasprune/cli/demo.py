@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,7 @@ def _show(
                 f"{milliseconds:.2f} ms",
             )
         )
+    typed = "nasprune" if shutil.which("nasprune") else sys.argv[0]
     console = stdout()
     console.print(table(("net", "test accuracy", "FLOPs", "parameters", "latency"), cells, right=(1, 2, 3, 4)))
     lines = [
@@ -125,9 +128,9 @@ def _show(
         "  from nasprune.models import digits_net",
         f'  small = nasprune.load("{out}", model=digits_net())',
         "and from the shell:",
-        "  nasprune search --budget 2GFLOPs              # ResNet-50, no data and no weights needed",
-        "  nasprune inspect --model torchvision:resnet18  # what could be pruned, and what not and why",
-        f"  nasprune search --budget 30% --model {MODEL} --weights YOUR.safetensors --data digits",
+        f"  {typed} search --budget 2GFLOPs               # ResNet-50, no data and no weights needed",
+        f"  {typed} inspect --model torchvision:resnet18  # what could be pruned, and what not and why",
+        f"  {typed} search --budget 30% --model {MODEL} --weights YOUR.safetensors --data digits",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

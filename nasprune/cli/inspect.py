@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from torch import nn
 
@@ -24,13 +25,20 @@ from nasprune.verify import prove
 
 
 def run(
-    model: str, weights: str | None, input_size: str | None, scope: str | None, *, as_json: bool, verify: bool
+    model: str,
+    weights: str | None,
+    input_size: str | None,
+    scope: str | None,
+    plugins: tuple[Path, ...],
+    *,
+    as_json: bool,
+    verify: bool,
 ) -> int:
     """Prints the groups and blocks of a model. 1 if nothing is free, else 0."""
     loaded = load_model(model, weights=weights, input_size=input_size)
     if not as_json:
         say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
-    graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules())
+    graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules(plugins or None))
     prices = CostModel(graph)
     names = [group.name for group in graph.groups] + [block.name for block in graph.blocks]
     shares = {name: _share(prices, name) for name in names}
