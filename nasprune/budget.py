@@ -1,4 +1,4 @@
-"""What a network costs, and what the user asks for: "2GFLOPs", "60%", "5MParams", "8ms", or several joined by commas."""
+"""What a network costs, and what the user asks for: "2GFLOPs", "60%", "5MParams", "8ms", or several with commas."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from nasprune.graph.capture import undisturbed
 from nasprune.graph.model import Ints, ModelGraph, as_tuple
 from nasprune.plan import PrunePlan
 
-CHUNK = 4096
+CHUNK = 1024
 
 
 def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
@@ -122,10 +122,7 @@ class CostModel:
             for variable, coefficient in extent.terms:
                 self._matrix[i, variable] = coefficient
         self._fixed = np.array([extent.fixed for extent in extents], dtype=np.float64)[:, None]
-        self._polynomials = [
-            [(coefficient, [place[extent] for extent in key]) for key, coefficient in poly.terms.items()]
-            for poly in (flops, params, activations)
-        ]
+        self._tables = [_table(poly, place) for poly in (flops, params, activations)]
         self.dense = self.rows(self.full[None])[0]
 
     def rows(self, matrix: Ints) -> CostTable:
@@ -133,9 +130,10 @@ class CostModel:
         totals = np.empty((3, len(matrix)), dtype=np.int64)
         for start in range(0, len(matrix), CHUNK):
             chunk = slice(start, start + CHUNK)
-            values = np.rint(self._matrix @ matrix[chunk].T.astype(np.float64) + self._fixed)
-            for i, terms in enumerate(self._polynomials):
-                totals[i, chunk] = _evaluate(terms, values)
+            values = np.ones((len(self._fixed) + 1, matrix[chunk].shape[0]))
+            values[:-1] = np.rint(self._matrix @ matrix[chunk].T.astype(np.float64) + self._fixed)
+            for i, table in enumerate(self._tables):
+                totals[i, chunk] = table.evaluate(values)
         return CostTable(*totals)
 
     def table(self, decisions: Sequence[Mapping[str, int]]) -> CostTable:
@@ -161,15 +159,28 @@ class CostModel:
         return self._column[name]
 
 
-def _evaluate(terms: Sequence[tuple[int, list[int]]], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sum of coefficient * product of rows of `values`; exact below 2**53."""
-    total = np.zeros(values.shape[1])
-    for coefficient, rows in terms:
-        product = np.full(values.shape[1], float(coefficient)) if not rows else coefficient * values[rows[0]]
-        for row in rows[1:]:
-            product *= values[row]
-        total += product
-    return total
+@dataclass(frozen=True)
+class _Table:
+    """A polynomial as arrays. coefficients: (terms,). rows: (terms, degree), the extents each term multiplies."""
+
+    coefficients: npt.NDArray[np.float64]
+    rows: Ints
+
+    def evaluate(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The polynomial for each column of `values`, (extents + 1, n), last row ones; exact below 2**53."""
+        product = values[self.rows[:, 0]]
+        for column in self.rows.T[1:]:
+            product *= values[column]
+        total: npt.NDArray[np.float64] = self.coefficients @ product
+        return total
+
+
+def _table(polynomial: _Polynomial, place: Mapping[Extent, int]) -> _Table:
+    """Terms of lower degree are filled up with the row of ones, number -1."""
+    degree = max((len(key) for key in polynomial.terms), default=1)
+    rows = [[place[extent] for extent in key] + [-1] * (degree - len(key)) for key in polynomial.terms]
+    coefficients = np.array(list(polynomial.terms.values()), dtype=np.float64)
+    return _Table(coefficients, np.array(rows, dtype=np.int64).reshape(-1, max(degree, 1)))
 
 
 def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
