@@ -7,6 +7,7 @@ left unfinished is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -116,6 +117,10 @@ class Journal:
         except OSError as error:
             if self._path.exists():
                 os.truncate(self._path, size)
+            if not size:  # not even the settings fitted: leave no trace of the run
+                self._path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the folder holds other files
+                    self._path.parent.rmdir()
             raise _unwritable(self._path, error) from error
 
 

@@ -1,0 +1,35 @@
+"""`nasprune demo`, shortened: the whole way runs, writes a run folder, and gives the same numbers again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import nasprune
+from nasprune.cli import demo, main
+from nasprune.models import digits_net
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1), ("TRIALS", 3)):
+        monkeypatch.setattr(demo, name, value)
+
+
+def _rows(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["demo"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0
+    lines = {line.split()[0]: line.split()[:-2] for line in out.splitlines() if line.strip()}  # the last is the latency
+    return {name: lines[name] for name in ("dense", "cut", "fine-tuned")}
+
+
+def test_demo(short, tmp_path, capsys):
+    first = _rows(capsys)
+    assert {path.name for path in (tmp_path / "runs" / "demo").iterdir()} == set(demo.FILES)
+    small = nasprune.load(tmp_path / "runs" / "demo", model=digits_net())
+    assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert _rows(capsys) == first
+    assert first["cut"][2:] == first["fine-tuned"][2:] != first["dense"][2:]
