@@ -7,11 +7,29 @@ exponential one, so that the result does not depend on their order beyond roundi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader, Dataset
+
+BATCH = 128
+CALIBRATION_IMAGES = 1024
+
+
+def batches_of(data: Dataset[tuple[Tensor, int]]) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The data set in its own order: inputs (n, ...) and labels (n,), n at most 128."""
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(data, batch_size=BATCH)  # type: ignore[arg-type]
+    return loader
+
+
+def calibration_batches(data: Dataset[tuple[Tensor, int]], device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """Inputs of the first 1,024 images at most, in batches of more than one."""
+    for inputs, _ in islice(batches_of(data), CALIBRATION_IMAGES // BATCH):
+        if len(inputs) > 1:
+            yield inputs.to(device)
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:

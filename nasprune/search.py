@@ -28,6 +28,7 @@ from nasprune.graph.model import ModelGraph, as_tuple
 from nasprune.graph.trace import trace
 from nasprune.journal import Journal
 from nasprune.plan import PrunePlan
+from nasprune.recalibrate import calibration_batches, recalibrate
 from nasprune.repair import PricedSpace
 from nasprune.report import GroupOutcome, SearchReport, Trial
 from nasprune.scoring import WeightContext, score_all
@@ -43,7 +44,8 @@ PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
 class SearchResult:
     """The cut network in eval mode, the plan that made it, and the report. decision, graph, trials: how it came about.
 
-    The model is new; the one that was searched is untouched.
+    The model is new; the one that was searched is untouched. Where data scored the candidates, its batch-norm
+    statistics are those that the score was measured with, re-estimated on calibration data after the proof.
     """
 
     model: nn.Module
@@ -180,8 +182,11 @@ def search(
             frozen = {**frozen, **done.proven.proof.frozen}
         both = [submodule(model, scope), submodule(done.proven.model, scope)]
         latency = compare_latency(both, graph.example_inputs, repeats=5)
+        small = done.proven.model.eval()
+        if parts.data is not None and parts.evaluator.needs_data:
+            device = next(small.parameters()).device
+            recalibrate(small, calibration_batches(parts.data.calibration, device))
     report = _report(done, goal, chosen, frozen, latency, time.monotonic() - started)
-    small = done.proven.model.eval()
     return SearchResult(small, done.proven.plan, report, done.best.decision, graph, tuple(done.trials))
 
 

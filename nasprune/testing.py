@@ -28,6 +28,9 @@ from nasprune.criteria.l2 import L2
 from nasprune.errors import PlanError, PluginError
 from nasprune.exploration import CutCandidate
 from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.graph.probe import half_plan
+from nasprune.graph.program import operator
+from nasprune.graph.rules import OpRule
 from nasprune.graph.trace import trace
 from nasprune.registry import search_space
 from nasprune.repair import PricedSpace
@@ -36,6 +39,7 @@ from nasprune.scoring import WeightContext, score_all
 from nasprune.selection import select
 from nasprune.space import Decision, SearchSpace
 from nasprune.surgery import build as build_model
+from nasprune.verify import distinct, trial
 
 INPUT = (3, 8, 8)
 CLASSES = 4
@@ -182,6 +186,23 @@ def check_space(build: SpaceBuilder) -> None:
     frozen = replace(graph, groups=tuple(replace(group, frozen_because="a test") for group in graph.groups))
     if build(frozen).widths:
         _fail(build, "offers the width of a frozen group")
+
+
+def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> None:
+    """An op rule is used by `model`, and whatever it leaves free can be cut: the cut equals the masked dense model.
+
+    Raises:
+        PluginError: it does not. Give a model in which channels pass the operators of the rule.
+    """
+    rule, twin = kind(), distinct(model)
+    graph = trace(twin, example_inputs, rules=[rule])
+    used = {operator(node) for node in graph.program.nodes if node.op == "call_function"}
+    if not used.intersection(rule.targets):
+        _fail(kind, f"has targets {list(rule.targets)}, but the model runs only {sorted(used)}")
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    reason = trial(twin, graph, plan).reason
+    if reason:
+        _fail(kind, f"frees channels that cannot be cut: {reason}")
 
 
 class _KeptContext(WeightContext):

@@ -6,19 +6,13 @@ data. The paper shows that this ranks candidates much as fine-tuning would; with
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
 from nasprune.errors import InputError
-from nasprune.recalibrate import recalibrate
-
-BATCH = 128
-CALIBRATION_IMAGES = 1024
+from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
 
 
 class Accuracy(Evaluator):
@@ -30,23 +24,17 @@ class Accuracy(Evaluator):
         if task.calibration is None or task.validation is None:
             raise InputError("the evaluator 'accuracy' needs data; give some with `data=` (`--data`), or take another")
         self._device = torch.device(task.device)
-        batches = islice(_batches(task.calibration), CALIBRATION_IMAGES // BATCH)
-        self._calibration = [inputs for inputs, _ in batches if len(inputs) > 1]
+        self._calibration = list(calibration_batches(task.calibration, self._device))
         self._validation = task.validation
 
     def evaluate(self, candidate: Candidate) -> float:
         model = candidate.model()
-        recalibrate(model, (inputs.to(self._device) for inputs in self._calibration))
+        recalibrate(model, self._calibration)
         model.eval()
         right = total = 0
         with torch.inference_mode():
-            for inputs, labels in _batches(self._validation):
+            for inputs, labels in batches_of(self._validation):
                 predicted = model(inputs.to(self._device)).argmax(dim=1).cpu()
                 right += int((predicted == labels).sum())
                 total += len(labels)
         return right / max(total, 1)
-
-
-def _batches(data: Dataset[tuple[Tensor, int]]) -> DataLoader[tuple[Tensor, Tensor]]:
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(data, batch_size=BATCH)  # type: ignore[arg-type]
-    return loader

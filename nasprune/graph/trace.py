@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.fx import Node
 
-from nasprune.errors import InputError
+from nasprune.errors import InputError, PluginError
 from nasprune.graph.blocks import find_blocks
 from nasprune.graph.capture import capture, scoped_inputs, submodule
 from nasprune.graph.coupling import Coupled, ParamAxis, couple
@@ -119,7 +119,7 @@ class _Walk:
             if any(call.labels_of(source) for source in call.tensors()):
                 self.skipped.setdefault(call.name, f"no rule for operator {node.target}, first met at {call.site}")
             return
-        self.labels[node.name] = rule.apply(call)
+        self.labels[node.name] = _checked(rule.apply(call), rule, node)
 
     def _flat(self, name: str) -> Labels:
         found = self.labels.get(name, ())
@@ -134,6 +134,22 @@ class _Walk:
                 role = cast(Role, use.roles.get(factor.cut, "scale"))
                 axes.append(ParamAxis(name, factor.cut, role, ids, self._order.get(name, len(self._order))))
         return axes
+
+
+def _checked(result: Result, rule: OpRule, node: Node) -> Result:
+    """The labels a rule gave, if they fit the tensor."""
+    shape = shape_of(node)
+    if isinstance(result, list) or shape is None:
+        return result
+    for factor in result:
+        sizes = factor.ids.shape
+        fits = len(sizes) == len(shape) and all(size in (1, n) for size, n in zip(sizes, shape, strict=True))
+        if not fits or sizes[factor.cut] != shape[factor.cut]:
+            raise PluginError(
+                f"op rule `{type(rule).__name__}` gave ids of shape {list(sizes)}, cut at axis {factor.cut}, for the "
+                f"result {list(shape)} of {operator(node)}; ids must broadcast to it and span the axis they cut"
+            )
+    return result
 
 
 def _values(program: Program, labels: Mapping[str, Result], coupled: Coupled) -> dict[str, tuple[ValueUnits, ...]]:

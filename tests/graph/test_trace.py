@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 import torch
 from torch import Tensor, nn
 
 import nasprune
-from nasprune.errors import InputError, TraceError
+from nasprune.errors import InputError, PluginError, TraceError
 from nasprune.graph.labels import Labels
 from nasprune.graph.rules import OpCall, OpRule
 from nasprune.graph.trace import trace
 from nasprune.models import resnet20
-from nasprune.testing import SampleNet
+from nasprune.testing import SampleNet, check_op_rule
 from tests.graph.structures import C2f, GroupedConv, conv
 
 IMAGE = (1, 3, 8, 8)
@@ -127,6 +129,32 @@ def test_a_rule_of_ones_own_frees_it() -> None:
     graph = trace(UnknownOperator(), torch.randn(IMAGE), rules=[Bessel()])
     assert graph.group("a").free
     assert not graph.skipped
+
+
+class BesselThatTiesWrongly(OpRule):
+    """Says that the channels come out in reverse order."""
+
+    targets = ("special_bessel_j0",)
+
+    def apply(self, call: OpCall) -> Labels:
+        return tuple(replace(factor, ids=factor.ids[:, ::-1]) for factor in call.labels("self"))
+
+
+class BesselThatForgetsAnAxis(OpRule):
+    targets = ("special_bessel_j0",)
+
+    def apply(self, call: OpCall) -> Labels:
+        return tuple(replace(factor, ids=factor.ids[0]) for factor in call.labels("self"))
+
+
+def test_the_public_check_of_op_rules() -> None:
+    check_op_rule(Bessel, UnknownOperator(), torch.randn(IMAGE))
+    with pytest.raises(PluginError, match="cannot be cut"):
+        check_op_rule(BesselThatTiesWrongly, UnknownOperator(), torch.randn(IMAGE))
+    with pytest.raises(PluginError, match="must broadcast"):
+        check_op_rule(BesselThatForgetsAnAxis, UnknownOperator(), torch.randn(IMAGE))
+    with pytest.raises(PluginError, match="the model runs only"):
+        check_op_rule(Bessel, SampleNet(), torch.randn(IMAGE))
 
 
 class DataDependent(nn.Module):
