@@ -175,20 +175,21 @@ def prunable_share(graph) -> float:
 def _round_trip(model, small, graph, plan) -> bool:
     """Whether plan and weights, written and read back onto the dense model, give the same outputs."""
     import torch
-    from safetensors.torch import load_model, save_model
+    from safetensors.torch import save_model
 
     import nasprune
     from nasprune.graph.capture import submodule
     from nasprune.plan import PrunePlan
     from nasprune.verify import random_inputs
     from nasprune.verify import run as run_model
+    from nasprune.weights import load_weights
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "plan.json").write_text(plan.to_json())
         save_model(small, str(path / "model.safetensors"))
         again = nasprune.build(model, graph, PrunePlan.from_json((path / "plan.json").read_text()))
-        load_model(again, str(path / "model.safetensors"))
+        load_weights(again, path / "model.safetensors")
     inputs = random_inputs(graph.example_inputs)
     pair = [run_model(submodule(net, graph.scope), inputs) for net in (small, again)]
     return all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
@@ -212,9 +213,7 @@ def main() -> int:
         return 0
     chosen = [n for n in names(options.timm) if any(fnmatch.fnmatch(n.partition(":")[2], g) for g in options.only)]
     failed = 0
-    print(
-        f"{'model':42} {'ok':4} {'error':>8} {'trace s':>7} {'all s':>6} {'groups':>8} {'blocks':>6} {'prunable':>8}  frozen"
-    )
+    print(HEADER)
     for name in chosen:
         row = _in_process(name)
         failed += not row["ok"]

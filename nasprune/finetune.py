@@ -28,6 +28,7 @@ from nasprune.data.batches import batches
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.weights import copy_into
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -109,7 +110,7 @@ def finetune(
             if on_epoch is not None:
                 on_epoch(Epoch(number, epochs, mean, reached, time.perf_counter() - start))
         result = copy.deepcopy(model)
-        result.load_state_dict(best)
+        copy_into(result, best)
     return result.to(home).eval()
 
 

@@ -46,7 +46,18 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     for name, tensor in given.items():
         if name not in wanted:
             raise InputError(f"weights {str(path)!r}: {name!r} of shape {list(tensor.shape)} is not in the model")
-    model.load_state_dict(given, strict=False)
+    copy_into(model, given)
+
+
+def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies tensors of the right shapes into the parameters and buffers they name.
+
+    Unlike `load_state_dict` it needs no version record, which safetensors cannot hold and which some models insist on.
+    """
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

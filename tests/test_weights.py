@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -93,3 +94,10 @@ def test_a_pickled_module_is_not_opened(tmp_path):
 def test_a_missing_file():
     with pytest.raises(InputError, match=r"cannot read weights '/nowhere.pt': No such file"):
         load_weights(digits_net(), "/nowhere.pt")
+
+
+def test_weights_load_into_models_that_insist_on_a_version_record(tmp_path):
+    model, other = torchvision.models.mnasnet0_5(), torchvision.models.mnasnet0_5()
+    save_file(dict(model.state_dict()), tmp_path / "weights.safetensors")
+    load_weights(other, tmp_path / "weights.safetensors")
+    assert torch.equal(other.layers[0].weight, model.layers[0].weight)
