@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -14,9 +17,19 @@ from nasprune.errors import BudgetError, InputError
 from nasprune.report import SearchReport
 from nasprune.reporting import cost_rows, loading_lines
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasprune.data import DataSplits
+    from nasprune.search import SearchResult
+
 NO_WEIGHTS = (
     "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
     "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
+)
+NOT_TUNED = (
+    "The cut net has the dense one's weights, with batch-norm statistics re-estimated on the calibration images. "
+    "Fine-tune it: small = nasprune.finetune(small, data, teacher=dense)."
 )
 
 
@@ -98,8 +111,30 @@ def run(options: SearchOptions) -> None:
         )
     notes = (*((NO_WEIGHTS,) if loaded.weights is None else ()), *result.report.notes)
     result = replace(result, report=replace(result.report, notes=notes))
+    if data is not None:
+        result = _on_data(result, loaded.model, data)
     save(result, out)
     show(result.report, out)
+
+
+def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
+    """The cut net with batch-norm statistics of its own, as candidates were scored, and the test accuracy of both."""
+    from nasprune.data.batches import batches
+    from nasprune.finetune import accuracy
+    from nasprune.recalibrate import recalibrate
+
+    images, _ = next(batches(data.calibration, 1))
+    if result.model(images).ndim != 2:  # not a classifier
+        return result
+    small = copy.deepcopy(result.model)
+    recalibrate(small, (images for images, _ in islice(batches(data.calibration, 128), 8)))
+    measured = {
+        **result.report.measured,
+        "test accuracy dense": accuracy(dense, data.test),
+        "test accuracy cut": accuracy(small, data.test),
+    }
+    report = replace(result.report, measured=measured, notes=(*result.report.notes, NOT_TUNED))
+    return replace(result, model=small, report=report)
 
 
 def default_folder(model: str, budget: str) -> Path:

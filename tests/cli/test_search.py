@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 import nasprune
 from nasprune.cli import main
 from nasprune.cli.search import default_folder
+from nasprune.data import load_data
+from nasprune.finetune import accuracy
 from nasprune.models import digits_net
 from tests.toys import tiny_net
 
@@ -80,6 +82,10 @@ def test_with_weights_and_data(command, tmp_path):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["settings"]["evaluator"] == "accuracy"
     assert report["settings"]["data"] == "digits"
+    assert "Fine-tune it" in out
+    data = load_data("digits", seed=0)
+    small = nasprune.load(tmp_path / "run", model=digits_net())
+    assert report["measured"]["test accuracy cut"] == accuracy(small, data.test)
 
 
 @pytest.mark.parametrize(
