@@ -12,6 +12,9 @@ PYTHON ?= python3.11 python3.12 python3.13 python3
 LOCK_OPTIONS := --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url
 
+# Threads that spin while they wait make a busy machine hundreds of times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help setup demo test test-slow check format zoo bench lock clean
 
 help: ## what can be made

@@ -13,6 +13,9 @@ INTERRUPTED = 130  # typer's code for an interrupt from the keyboard
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted."""
+    # Threads that spin while they wait make a busy machine hundreds of times slower. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from typer.exceptions import TyperException
 
     from nasprune.cli.app import app
