@@ -27,7 +27,7 @@ LAYERS = (
     ("graph.trace", "graph.probe"),
     ("verify", "reference", "surgery", "cost", "weights", "reporting"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "units", "files", "factories"),
+    ("errors", "units", "files", "factories", "layers"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 

@@ -1,0 +1,132 @@
+"""How a convolution or linear layer reads its input: as rows of features, one weight matrix for each of its groups.
+
+`layer(x)` equals `einsum("rgf,gfo->rgo", patches(layer, x), weight_matrix(layer))` plus the bias, for every
+convolution, transposed convolution and linear layer. Rows run over items and output positions, features over the input
+channels of a group and the positions of its kernel, both in the order of the layer's own weight.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from nasprune.errors import InputError
+
+Layer = _ConvNd | nn.Linear
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether `patches` knows how the module reads its input."""
+    return isinstance(module, _ConvNd | nn.Linear)
+
+
+def weight_matrix(module: nn.Module) -> Tensor:
+    """The layer's weight as (groups, features, outputs), `outputs` being those of one group; a view where possible."""
+    layer = _checked(module)
+    if isinstance(layer, nn.Linear):
+        return layer.weight.t().unsqueeze(0)
+    weight, groups = layer.weight, layer.groups
+    if isinstance(layer, _ConvTransposeNd):
+        split = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+        return split.transpose(2, 3).reshape(groups, -1, weight.shape[1])
+    return weight.reshape(groups, weight.shape[0] // groups, -1).transpose(1, 2)
+
+
+def patches(module: nn.Module, x: Tensor, rows: Tensor | None = None) -> Tensor:
+    """What the layer multiplies with its weights, (rows, groups, features).
+
+    Args:
+        module: a convolution or transposed convolution of one to three dimensions, or a linear layer.
+        x: the layer's input; for a linear layer with any leading axes, for a convolution with or without a batch axis.
+        rows: integers (n,), which rows to make; all by default. Rows count items first, then output positions.
+
+    Raises:
+        InputError: the module is none of these, or `x` does not fit it.
+    """
+    layer = _checked(module)
+    if isinstance(layer, nn.Linear):
+        if x.shape[-1] != layer.in_features:
+            raise InputError(f"the layer reads {layer.in_features} features, got an input of shape {tuple(x.shape)}")
+        flat = x.reshape(-1, 1, layer.in_features)
+        return flat if rows is None else flat[rows]
+    windows, spatial = _windows(layer, x), len(layer.kernel_size)
+    count, out = windows.shape[0], windows.shape[2 : 2 + spatial]
+    if rows is None:
+        picked = windows.movedim(1, 1 + spatial).reshape(count * prod(out), layer.in_channels, -1)
+    else:
+        item, *place = torch.unravel_index(rows.to(x.device), (count, *out))
+        picked = windows.movedim(1, 1 + spatial)[(item, *place)].reshape(rows.numel(), layer.in_channels, -1)
+    return picked.reshape(picked.shape[0], layer.groups, -1)
+
+
+def row_count(module: nn.Module, x: Tensor) -> int:
+    """How many rows `patches(module, x)` has: items times output positions."""
+    layer = _checked(module)
+    if isinstance(layer, nn.Linear):
+        return x.numel() // layer.in_features
+    windows = _windows(layer, x)
+    return int(windows.shape[0] * prod(windows.shape[2 : 2 + len(layer.kernel_size)]))
+
+
+def output_rows(module: nn.Module, y: Tensor) -> Tensor:
+    """The layer's output in the order of `patches`, (rows, groups, outputs of a group)."""
+    layer = _checked(module)
+    if isinstance(layer, nn.Linear):
+        return y.reshape(-1, 1, layer.out_features)
+    if y.ndim == len(layer.kernel_size) + 1:
+        y = y.unsqueeze(0)
+    return y.movedim(1, -1).reshape(-1, layer.groups, layer.out_channels // layer.groups)
+
+
+def _checked(module: nn.Module) -> Layer:
+    if not isinstance(module, _ConvNd | nn.Linear):
+        raise InputError(f"expected a convolution or a linear layer, got a {type(module).__name__}")
+    return module
+
+
+def _windows(layer: _ConvNd, x: Tensor) -> Tensor:
+    """A view (n, channels, *output positions, *kernel positions) of the padded input."""
+    spatial = len(layer.kernel_size)
+    if x.ndim == spatial + 1:
+        x = x.unsqueeze(0)
+    if x.ndim != spatial + 2 or x.shape[1] != layer.in_channels:
+        raise InputError(
+            f"the layer reads {layer.in_channels} channels of {spatial} dimensions, "
+            f"got an input of shape {tuple(x.shape)}"
+        )
+    transposed = isinstance(layer, _ConvTransposeNd)
+    x = _spread(layer, x) if transposed else _padded(layer, x)
+    for axis, (kernel, dilation) in enumerate(zip(layer.kernel_size, layer.dilation, strict=True)):
+        stride = 1 if transposed else layer.stride[axis]
+        x = x.unfold(2 + axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+    return x.flip(tuple(range(-spatial, 0))) if transposed else x
+
+
+def _padded(layer: _ConvNd, x: Tensor) -> Tensor:
+    if isinstance(layer.padding, str):
+        total = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+        total = total if layer.padding == "same" else [0] * len(total)
+        sides = [(size // 2, size - size // 2) for size in total]
+    else:
+        sides = [(size, size) for size in layer.padding]
+    if not any(map(sum, sides)):
+        return x
+    flat = [size for pair in reversed(sides) for size in pair]
+    return functional.pad(x, flat, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+
+
+def _spread(layer: _ConvNd, x: Tensor) -> Tensor:
+    """The input on which a transposed convolution acts as a plain one with a flipped kernel."""
+    sizes = [(size - 1) * stride + 1 for size, stride in zip(x.shape[2:], layer.stride, strict=True)]
+    spread = x.new_zeros(*x.shape[:2], *sizes)
+    places: list[slice] = [slice(None), slice(None), *(slice(None, None, stride) for stride in layer.stride)]
+    spread[tuple(places)] = x
+    flat: list[int] = []
+    for axis in reversed(range(len(sizes))):
+        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) - int(layer.padding[axis])
+        flat += [reach, reach + layer.output_padding[axis]]
+    return functional.pad(spread, flat)
