@@ -96,9 +96,16 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
 
 
 def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
-    """Builds `plan` and compares; a cut model that does not run is a failed match, not an error."""
+    """Builds `plan` and compares; a cut model that does not run is a failed match, not an error.
+
+    It is run as it is before it is compared in float64, which may be much slower.
+    """
     try:
-        return compare(model, build(model, graph, plan), graph, plan)
+        small = build(model, graph, plan)
+        part = submodule(small, graph.scope)
+        with undisturbed(part):
+            part(*(value.clone() for value in graph.example_inputs))
+        return compare(model, small, graph, plan)
     except NaspruneError:
         raise
     except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried

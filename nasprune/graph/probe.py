@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from nasprune.graph.capture import submodule
+from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.plan import PrunePlan
 from nasprune.surgery import build
@@ -39,7 +40,7 @@ def settle_doubts(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, froz
 
 
 def settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
-    """The graph with those blocks frozen without which the model does not run: they return more than one tensor."""
+    """The graph with those blocks frozen without which the model does not run."""
 
     def reason(names: Sequence[str]) -> str:
         try:
@@ -48,7 +49,33 @@ def settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
             return f"{type(error).__name__}: {first_line(error)}"
         return ""
 
-    return graph.frozen(bisect([block.name for block in graph.blocks], reason))
+    names = [block.name for block in graph.blocks]
+    if not names or not reason(names):
+        return graph
+    odd = _not_tensor_to_tensor(submodule(model, graph.scope), graph.example_inputs, names)
+    failed = bisect([name for name in names if name not in odd], reason)
+    return graph.frozen({**dict.fromkeys(odd, "it takes or returns more than one tensor"), **failed})
+
+
+def _not_tensor_to_tensor(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> set[str]:
+    """Those of the named modules that do not turn one tensor into one tensor of the same shape."""
+    fine: set[str] = set()
+
+    def watch(name: str) -> RemovableHandle:
+        def hook(_: nn.Module, args: tuple[object, ...], result: object) -> None:
+            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and args[0].shape == result.shape:
+                fine.add(name)
+
+        return model.get_submodule(name).register_forward_hook(hook)
+
+    handles = [watch(name) for name in names]
+    try:
+        with undisturbed(model):
+            model(*(value.clone() for value in inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return set(names) - fine
 
 
 def half_plan(graph: ModelGraph, names: Sequence[str], dropped: Sequence[str] = ()) -> PrunePlan:
