@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasprune.base import BudgetedSpace as BudgetedSpace
     from nasprune.base import Candidate as Candidate
+    from nasprune.base import ConsumerGram as ConsumerGram
     from nasprune.base import Controller as Controller
     from nasprune.base import Criterion as Criterion
     from nasprune.base import EvaluationTask as EvaluationTask
     from nasprune.base import Evaluator as Evaluator
+    from nasprune.base import LayerUnits as LayerUnits
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
     from nasprune.budget import Budget as Budget
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from nasprune.graph.trace import trace as trace
     from nasprune.plan import PrunePlan as PrunePlan
     from nasprune.registry import search_space as search_space
+    from nasprune.removal import removal_scores as removal_scores
     from nasprune.report import GroupOutcome as GroupOutcome
     from nasprune.report import Proof as Proof
     from nasprune.report import SearchReport as SearchReport
@@ -58,7 +61,8 @@ if TYPE_CHECKING:
 
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
-    "base": "BudgetedSpace Candidate Controller Criterion EvaluationTask Evaluator ScoreContext SpaceBuilder",
+    "base": "BudgetedSpace Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
+    "ScoreContext SpaceBuilder",
     "budget": "Budget Cost",
     "checkpoint": "load save",
     "cost.flops": "predict",
@@ -70,6 +74,7 @@ _HOMES = {
     "graph.trace": "trace",
     "plan": "PrunePlan",
     "registry": "search_space",
+    "removal": "removal_scores",
     "report": "GroupOutcome Proof SearchReport Trial",
     "search": "SearchResult search",
     "space": "BlockChoice Decision SearchSpace WidthChoice",

@@ -8,11 +8,12 @@ in `nasprune.graph.rules`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -22,8 +23,55 @@ from nasprune.report import Trial
 from nasprune.space import Decision, SearchSpace
 
 
+@dataclass(frozen=True)
+class LayerUnits:
+    """A layer of the net as a map between units. Units are numbered over the whole net, -1 is none.
+
+    reads, makes: (in,) and (out,), the unit of each input and output channel.
+    strength: (out, in), absolute weights summed over kernel positions; zero between groups of a convolution.
+    """
+
+    reads: Tensor
+    makes: Tensor
+    strength: Tensor
+
+
+@dataclass(frozen=True)
+class ConsumerGram:
+    """What a layer computes from a group's channels, as a quadratic form.
+
+    The layer's response to unit i is `weight[:, i] @ x[i]`, with x (width, k) the features that it reads of the group.
+    weight: (out, width, k). gram: (width * k, width * k), sum of the products of features over `samples` positions,
+    zero between features that no output sees together. mean: (width * k,), the features' averages.
+    """
+
+    weight: Tensor
+    gram: Tensor
+    mean: Tensor
+    samples: int
+
+    def contributions(self) -> Tensor:
+        """(width, width), float64: products of the units' responses, summed over outputs, mean over positions.
+
+        Its sum over a set of units, rows and columns, is the squared change of the layer's output without them.
+        """
+        out, width, k = self.weight.shape
+        flat = self.weight.reshape(out, width * k)
+        rows = []
+        for part in range(0, width, 64):
+            some = slice(part * k, min(part + 64, width) * k)
+            products = (flat[:, some].T @ flat) * self.gram[some]
+            rows.append(products.reshape(-1, k, width, k).sum(dim=(1, 3), dtype=torch.float64))
+        return torch.cat(rows) / max(self.samples, 1)
+
+
 class ScoreContext(Protocol):
-    """What a criterion may look at. All tensors are detached float32 copies on the CPU."""
+    """What a criterion may look at. All tensors are detached float32 copies on the CPU.
+
+    The second half needs data; it raises InputError unless the criterion says `needs_data = True`. It covers the
+    convolutions and linear layers that read the group's channels ("consumers"); a unit that such a layer does not read
+    is zero there.
+    """
 
     def rows(self, group: CoupledGroup) -> Iterator[Tensor]:
         """For each tensor that produces the group's channels a matrix (width, k); row i belongs to unit i."""
@@ -31,15 +79,51 @@ class ScoreContext(Protocol):
     def columns(self, group: CoupledGroup) -> Iterator[Tensor]:
         """For each tensor that consumes the group's channels a matrix (width, k); row i belongs to unit i."""
 
+    def kernels(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each consumer its weights (width, out, k): entry i, n is the kernel that output n applies to unit i."""
+
     def scales(self, group: CoupledGroup) -> Iterator[Tensor]:
         """For each batch-norm weight that runs along the group's channels a matrix (width, k); row i is unit i's."""
+
+    def units(self, group: CoupledGroup) -> Tensor:
+        """The group's units as numbers (width,) over the whole net, as `layers` uses them."""
+
+    def layers(self) -> Sequence[LayerUnits]:
+        """The net's convolutions and linear layers in execution order, without depthwise ones (they mix nothing)."""
+
+    def combine(self, scores: Iterable[Tensor], group: CoupledGroup) -> Tensor:
+        """Scores (width,) given by several tensors as one: their sum, or what the user's option `reduce` says.
+
+        Zeros where there are none. A tensor that lacks a unit counts as zero for it.
+        """
 
     def generator(self, group: CoupledGroup) -> Random:
         """A random generator fixed by the run's seed and the group's name."""
 
+    def activations(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each consumer a matrix (n, width): what it reads at n positions, drawn by the seed."""
+
+    def gradients(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each consumer a matrix (images, width): derivatives of an image's cross-entropy by a factor on the unit.
+
+        That is activation times gradient, summed over all positions.
+        """
+
+    def fisher(self, group: CoupledGroup) -> Iterator[Tensor]:
+        """For each tensor of `rows` a matrix (width, k): squared derivatives of the cross-entropy, mean over images."""
+
+    def grams(self, group: CoupledGroup) -> Iterator[ConsumerGram]:
+        """For each consumer its quadratic form; several where it would be too large, each for a part of k."""
+
 
 class Criterion(ABC):
-    """How much each unit of a group matters. Takes no constructor arguments that lack a default."""
+    """How much each unit of a group matters. Takes no constructor arguments that lack a default.
+
+    Keyword arguments of the constructor are its options. `reduce` and `normalise` are options of every criterion and
+    taken care of outside.
+    """
+
+    needs_data: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, group: CoupledGroup, context: ScoreContext) -> Tensor:

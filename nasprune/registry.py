@@ -27,8 +27,12 @@ from typing import Any
 from nasprune.errors import InputError, PluginError, UnknownNameError
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.rules import OpRule
+from nasprune.options import parse_named
+from nasprune.scoring import Scorer
 from nasprune.space import SearchSpace
 
+SHARED_OPTIONS = ("reduce", "normalise")
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 Plugins = str | Path | Sequence[str | Path] | None
 
 
@@ -147,6 +151,30 @@ def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
 def load(kind: str, name: str, plugins: Plugins = None) -> Any:
     """`find`, then `Entry.load`."""
     return find(kind, name, plugins).load()
+
+
+def scorer(spec: str, plugins: Plugins = None) -> Scorer:
+    """The criterion that `NAME` or `NAME(option=value, ...)` stands for, ready to score a model.
+
+    Options are keyword arguments of the criterion's constructor, and those of every criterion: `reduce`, `normalise`.
+
+    Raises:
+        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
+    """
+    named = parse_named(spec)
+    kind = load("criteria", named.name, plugins)
+    shared = {option: value for option, value in named.options.items() if option in SHARED_OPTIONS}
+    own = {option: value for option, value in named.options.items() if option not in SHARED_OPTIONS}
+    known = [name for name, value in inspect.signature(kind).parameters.items() if value.kind in BY_NAME]
+    for option in own:
+        if option not in known:
+            raise UnknownNameError(f"option of the criterion {named.name!r}", option, [*known, *SHARED_OPTIONS])
+    make = partial(kind, **own)
+    try:
+        make()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the criterion {spec!r} refuses its options: {error}") from error
+    return Scorer(spec, make, kind.needs_data, **shared)
 
 
 def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = None, **options: object) -> SearchSpace:

@@ -2,65 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from nasprune.base import Criterion, ScoreContext
-from nasprune.errors import NaspruneError, PlanError, PluginError
+from nasprune.base import ConsumerGram, Criterion, LayerUnits, ScoreContext
+from nasprune.consumers import consumers, layer_units, side_by_side
+from nasprune.errors import InputError, NaspruneError, PlanError, PluginError
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, Ints, ModelGraph
+from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, ModelGraph
+from nasprune.statistics import Statistics
+
+Reduction = Literal["sum", "mean", "max"]
+Normalisation = Literal["none", "layer", "global"]
+
+_REDUCE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda stacked: stacked.sum(dim=0),
+    "mean": lambda stacked: stacked.mean(dim=0),
+    "max": lambda stacked: stacked.amax(dim=0),
+}
 
 
 class WeightContext(ScoreContext):
-    """A `ScoreContext` over the weights of one model.
+    """A `ScoreContext` over one model.
 
     A unit that owns several positions of an axis gets them side by side in its row; rows of units with fewer positions,
     or with none on that tensor, are filled up with zeros.
     """
 
-    def __init__(self, model: nn.Module, graph: ModelGraph, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        *,
+        seed: int = 0,
+        reduce: Reduction = "sum",
+        data: Dataset[tuple[Tensor, int]] | None = None,
+    ) -> None:
         self._graph = graph
         self._seed = seed
+        self._reduce = reduce
         self._number = {group.name: index for index, group in enumerate(graph.groups)}
-        part = submodule(model, graph.scope)
+        self._part = submodule(model, graph.scope)
         self._tensors: dict[str, Tensor] = {
-            **dict(part.named_buffers(remove_duplicate=False)),
-            **dict(part.named_parameters(remove_duplicate=False)),
+            **dict(self._part.named_buffers(remove_duplicate=False)),
+            **dict(self._part.named_parameters(remove_duplicate=False)),
         }
+        self._statistics = Statistics(model, graph, data, seed=seed) if data is not None else None
 
     def rows(self, group: CoupledGroup) -> Iterator[Tensor]:
-        return (self._gather(group, part) for part in group.slices if part.role == "out")
+        return (self._gather(group, part, self._tensors) for part in group.slices if part.role == "out")
 
     def columns(self, group: CoupledGroup) -> Iterator[Tensor]:
-        return (self._gather(group, part) for part in group.slices if part.role == "in")
+        return (self._gather(group, part, self._tensors) for part in group.slices if part.role == "in")
+
+    def kernels(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return (one.weight().transpose(0, 1) for one in consumers(self._part, self._graph, group))
 
     def scales(self, group: CoupledGroup) -> Iterator[Tensor]:
-        return (self._gather(group, part) for part in group.slices if self._is_norm_weight(part))
+        return (self._gather(group, part, self._tensors) for part in group.slices if self._is_norm_weight(part))
+
+    def units(self, group: CoupledGroup) -> Tensor:
+        return torch.from_numpy(self._graph.group_units[self._number[group.name]].copy())
+
+    def layers(self) -> Sequence[LayerUnits]:
+        return layer_units(self._part, self._graph)
+
+    def combine(self, scores: Iterable[Tensor], group: CoupledGroup) -> Tensor:
+        stacked = list(scores)
+        return _REDUCE[self._reduce](torch.stack(stacked)) if stacked else torch.zeros(group.width)
 
     def generator(self, group: CoupledGroup) -> Random:
         return Random(f"{self._seed}/{group.name}")
+
+    def activations(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return iter(self._measured.activations(group))
+
+    def gradients(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return iter(self._measured.gradients(group))
+
+    def fisher(self, group: CoupledGroup) -> Iterator[Tensor]:
+        found = self._measured.fisher()
+        return (self._gather(group, part, found) for part in group.slices if part.role == "out")
+
+    def grams(self, group: CoupledGroup) -> Iterator[ConsumerGram]:
+        return iter(self._measured.grams(group))
+
+    @property
+    def _measured(self) -> Statistics:
+        if self._statistics is None:
+            raise InputError("this criterion needs data, without saying so; it must set `needs_data = True`")
+        return self._statistics
 
     def _is_norm_weight(self, part: AxisSlice) -> bool:
         """A batch norm keeps its weight beside its running statistics, whatever the module's class."""
         owner, _, leaf = part.param.rpartition(".")
         return part.role == "scale" and leaf == "weight" and f"{owner}.running_mean".lstrip(".") in self._tensors
 
-    def _gather(self, group: CoupledGroup, part: AxisSlice) -> Tensor:
+    def _gather(self, group: CoupledGroup, part: AxisSlice, tensors: Mapping[str, Tensor]) -> Tensor:
         """The slots of one parameter axis as rows (width, k)."""
-        if part.param not in self._tensors:
+        if part.param not in tensors:
             raise PlanError(f"the model has no {part.param!r}, which its graph names; trace this very model")
         axis = next(units for units in self._graph.params[part.param] if units.axis == part.axis)
-        slots = _slots(self._tensors[part.param].detach().to("cpu", torch.float32), axis)
+        slots = _slots(tensors[part.param].detach().to("cpu", torch.float32), axis)
         units = axis.units.reshape(-1)
         taken = np.flatnonzero(units >= 0)
         taken = taken[self._graph.unit_group[units[taken]] == self._number[group.name]]
-        owners = self._graph.unit_index[units[taken]]
-        order = np.argsort(owners, kind="stable")
-        return _side_by_side(slots, taken[order], owners[order], group.width)
+        table = torch.from_numpy(side_by_side(taken, self._graph.unit_index[units[taken]], group.width))
+        rows = slots[table.clamp(min=0)]
+        if (table < 0).any():
+            rows[table < 0] = 0
+        return rows.reshape(group.width, -1)
 
 
 def _slots(tensor: Tensor, axis: AxisUnits) -> Tensor:
@@ -72,17 +130,54 @@ def _slots(tensor: Tensor, axis: AxisUnits) -> Tensor:
     return stretches.movedim(axis.axis + 1, 1).reshape(parts * size, -1)
 
 
-def _side_by_side(slots: Tensor, positions: Ints, owners: Ints, width: int) -> Tensor:
-    """Rows (width, most * k): the slots at `positions`, sorted by their `owners`, beside each other."""
-    counts = np.bincount(owners, minlength=width)
-    chosen = slots[torch.from_numpy(positions)]
-    if (counts == 1).all():
-        return chosen
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    place = np.arange(owners.size) - first[owners]
-    rows = torch.zeros(width, max(int(counts.max()), 1), slots.shape[1])
-    rows[torch.from_numpy(owners), torch.from_numpy(place)] = chosen
-    return rows.reshape(width, -1)
+@dataclass(frozen=True)
+class Scorer:
+    """A criterion with its options, ready to score a model.
+
+    name: as the user wrote it. make: a fresh criterion. needs_data: whether scoring takes data.
+    reduce: how what several layers say about one unit becomes one score. normalise: how scores of different groups are
+    made comparable: "none", "layer" (a group's mean is one) or "global" (the mean of all units of all groups is one).
+    """
+
+    name: str
+    make: Callable[[], Criterion]
+    needs_data: bool = False
+    reduce: Reduction = "sum"
+    normalise: Normalisation = "none"
+
+    def __post_init__(self) -> None:
+        for option, known in (("reduce", Reduction), ("normalise", Normalisation)):
+            if getattr(self, option) not in get_args(known):
+                raise InputError(
+                    f"`{option}` must be one of {', '.join(get_args(known))}, got {getattr(self, option)!r}"
+                )
+
+    def check_data(self, given: bool) -> None:
+        """Raises InputError where the criterion needs data and none is `given`."""
+        if self.needs_data and not given:
+            raise InputError(f"the criterion {self.name!r} needs data; give some with `data=` (`--data`)")
+
+    def scores(
+        self, model: nn.Module, graph: ModelGraph, *, seed: int = 0, data: Dataset[tuple[Tensor, int]] | None = None
+    ) -> dict[str, Tensor]:
+        """Scores (width,) of every free group, float32 on the CPU, higher = keep. The model is left as it is.
+
+        Raises:
+            InputError: the criterion needs data. PluginError: as `score_all`.
+        """
+        self.check_data(data is not None)
+        data = data if self.needs_data else None
+        context = WeightContext(model, graph, seed=seed, reduce=self.reduce, data=data)
+        return normalised(score_all(graph, self.make(), context), self.normalise)
+
+
+def normalised(scores: Mapping[str, Tensor], how: Normalisation) -> dict[str, Tensor]:
+    """Scores divided by the mean of their group, or of all groups; where that mean is zero they stay as they are."""
+    if how == "none" or not scores:
+        return dict(scores)
+    whole = float(torch.cat(list(scores.values())).double().mean())
+    means = {name: float(value.double().mean()) if how == "layer" else whole for name, value in scores.items()}
+    return {name: value / means[name] if means[name] else value for name, value in scores.items()}
 
 
 def score_all(graph: ModelGraph, criterion: Criterion, context: ScoreContext) -> dict[str, Tensor]:

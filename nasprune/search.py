@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune import registry
-from nasprune.base import Controller, Criterion, EvaluationTask, Evaluator
+from nasprune.base import Controller, EvaluationTask, Evaluator
 from nasprune.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.cost.latency import compare_latency
@@ -31,7 +31,7 @@ from nasprune.plan import PrunePlan
 from nasprune.recalibrate import calibration_batches, recalibrate
 from nasprune.repair import PricedSpace
 from nasprune.report import GroupOutcome, SearchReport, Trial
-from nasprune.scoring import WeightContext, score_all
+from nasprune.scoring import Scorer
 from nasprune.space import Decision
 from nasprune.verify import Proven, prove
 
@@ -60,7 +60,7 @@ class SearchResult:
 class _Parts:
     """What the names given to `search` stand for."""
 
-    criterion: type[Criterion]
+    scorer: Scorer
     controller: type[Controller]
     evaluator: type[Evaluator]
     space: str
@@ -137,7 +137,7 @@ def search(
     controller = "evolution" if controller == "auto" else controller
     space = "widths" if space == "auto" else space
     parts = _Parts(
-        criterion=registry.load("criteria", criterion, plugins),
+        scorer=registry.scorer(criterion, plugins),
         controller=registry.load("controllers", controller, plugins),
         evaluator=registry.load("evaluators", evaluator, plugins),
         space=registry.find("search_spaces", space, plugins).name,
@@ -148,6 +148,7 @@ def search(
     )
     if parts.evaluator.needs_data and parts.data is None:
         raise InputError(f"the evaluator {evaluator!r} needs data; give some with `data=` (`--data`)")
+    parts.scorer.check_data(parts.data is not None)
     inputs = tuple(value[:1] for value in as_tuple(example_inputs))
     chosen = {
         "model": type(model).__name__,
@@ -231,9 +232,9 @@ def _round(
     on_progress: Callable[[Progress], None] | None,
 ) -> _Round:
     """Scores, searches and proves."""
-    scores = score_all(graph, parts.criterion(), WeightContext(model, graph, seed=parts.seed))
     device = str(next((value.device for value in model.parameters()), torch.device("cpu")))
     calibration = parts.data.calibration if parts.data is not None else None
+    scores = parts.scorer.scores(model, graph, seed=parts.seed, data=calibration)
     validation = parts.data.validation if parts.data is not None else None
     task = EvaluationTask(graph, model, scores, problem, calibration, validation, device)
     evaluator = parts.evaluator(task)

@@ -23,11 +23,11 @@ LAYERS = (
     ("search",),
     ("exploration", "journal", "registry", "finetune"),
     ("criteria", "controllers", "evaluators"),
-    ("scoring", "selection", "repair", "recalibrate", "loading", "models", "data"),
+    ("scoring", "statistics", "selection", "repair", "recalibrate", "loading", "models", "data"),
     ("graph.trace", "graph.probe"),
-    ("verify", "reference", "surgery", "cost", "weights", "reporting"),
+    ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "units", "files", "factories", "layers"),
+    ("errors", "units", "files", "factories", "layers", "options", "removal"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 

@@ -1,0 +1,69 @@
+"""Gram matrices of what a layer reads of a group, summed batch by batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasprune.base import ConsumerGram
+from nasprune.consumers import Consumer, layer_groups
+from nasprune.graph.model import Ints
+from nasprune.layers import weight_matrix
+
+FEATURES = 6144  # largest side of a Gram matrix, unless the group alone has more units
+
+
+class GramSums:
+    """The Gram matrices of one consumer: one, or several, each for a part of k, where width * k is above 6,144.
+
+    Products between features of different parts are then left out, as if they were uncorrelated.
+    """
+
+    def __init__(self, one: Consumer) -> None:
+        self.batches = 0
+        self._samples = 0
+        self._weight = one.weight()
+        self._columns = _parts(one)
+        self._groups = layer_groups(one.modules[0])
+        self._features = weight_matrix(one.modules[0]).shape[1]
+        sizes = [part.size for part in self._columns]
+        self._grams = [torch.zeros(size, size) for size in sizes]
+        self._sums = [torch.zeros(size, dtype=torch.float64) for size in sizes]
+
+    def add(self, rows: Tensor) -> None:
+        """rows: (n, groups * features), float32 on the CPU."""
+        self.batches += 1
+        self._samples += len(rows)
+        for part, gram, total in zip(self._columns, self._grams, self._sums, strict=True):
+            flat = torch.from_numpy(part.reshape(-1))
+            chosen = rows[:, flat.clamp(min=0)]
+            if (flat < 0).any():
+                chosen[:, flat < 0] = 0
+            gram.addmm_(chosen.T, chosen)
+            total += chosen.sum(dim=0, dtype=torch.float64)
+
+    def finished(self) -> list[ConsumerGram]:
+        """Nothing where the layer never ran."""
+        found, start = [], 0
+        for part, gram, total in zip(self._columns, self._grams, self._sums, strict=True):
+            if self._groups > 1:
+                block = torch.from_numpy(part.reshape(-1)) // self._features
+                gram *= block[:, None] == block[None, :]
+            weight = self._weight[:, :, start : start + part.shape[1]]
+            start += part.shape[1]
+            if self._samples:
+                found.append(ConsumerGram(weight, gram, (total / self._samples).float(), self._samples))
+        return found
+
+
+def gram_bytes(one: Consumer) -> int:
+    """Memory of a consumer's Gram matrices."""
+    return sum(4 * part.size**2 for part in _parts(one))
+
+
+def _parts(one: Consumer) -> list[Ints]:
+    """The consumer's columns (width, k), split along k so that no part has more than 6,144 features."""
+    width, k = one.columns.shape
+    count = min(k, -(-width * k // FEATURES))
+    return [part for part in np.array_split(one.columns, count, axis=1) if part.size]
