@@ -44,8 +44,8 @@ PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
 class SearchResult:
     """The cut network in eval mode, the plan that made it, and the report. decision, graph, trials: how it came about.
 
-    The model is new; the one that was searched is untouched. Where data scored the candidates, its batch-norm
-    statistics are those that the score was measured with, re-estimated on calibration data after the proof.
+    The model is new; the one that was searched is untouched. Where data was given, its batch-norm
+    statistics are re-estimated on calibration images after the proof, as the `accuracy` evaluator does.
     """
 
     model: nn.Module
@@ -184,7 +184,7 @@ def search(
         both = [submodule(model, scope), submodule(done.proven.model, scope)]
         latency = compare_latency(both, graph.example_inputs, repeats=5)
         small = done.proven.model.eval()
-        if parts.data is not None and parts.evaluator.needs_data:
+        if parts.data is not None:
             device = next(small.parameters()).device
             recalibrate(small, calibration_batches(parts.data.calibration, device))
     report = _report(done, goal, chosen, frozen, latency, time.monotonic() - started)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import sys
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from nasprune.cli.screen import SearchScreen, say, stdout, table
 from nasprune.cost.flops import measure
 from nasprune.cost.latency import compare_latency
 from nasprune.data import DataSplits, load_data
-from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.finetune import Epoch, accuracy, finetune
 from nasprune.loading import load_model
-from nasprune.recalibrate import recalibrate
 from nasprune.search import search
 from nasprune.units import short
 
@@ -78,7 +75,7 @@ def _run(seed: int, out: Path) -> None:
     say("3/3 fine-tuning the cut net with the dense one as its teacher")
     tuned = finetune(result.model, data, epochs=TUNING_EPOCHS, lr=0.05, teacher=dense, seed=seed, on_epoch=_say_epoch)
     save(result, out, model=tuned)
-    rows = [_Row("dense", dense), _Row("cut", _recalibrated(result.model, data)), _Row("fine-tuned", tuned)]
+    rows = [_Row("dense", dense), _Row("cut", result.model), _Row("fine-tuned", tuned)]
     _show(rows, inputs[0], data, result.report.dropped_blocks, result.report.proof.max_error, out)
 
 
@@ -88,13 +85,6 @@ def _say_epoch(epoch: Epoch) -> None:
             f"    epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.4f}  validation accuracy "
             f"{100 * epoch.validation_accuracy:.1f}%  {epoch.seconds:.0f} s"
         )
-
-
-def _recalibrated(model: nn.Module, data: DataSplits) -> nn.Module:
-    """The cut net as the search scores it: with batch-norm statistics of its own."""
-    twin = copy.deepcopy(model)
-    recalibrate(twin, (images for images, _ in batches(data.calibration, 128)))
-    return twin
 
 
 def _show(
