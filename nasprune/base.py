@@ -43,12 +43,19 @@ class ConsumerGram:
     The layer's response to unit i is `weight[:, i] @ x[i]`, with x (width, k) the features that it reads of the group.
     weight: (out, width, k). gram: (width * k, width * k), sum of the products of features over `samples` positions,
     zero between features that no output sees together. mean: (width * k,), the features' averages.
+    parts: (width * k,), the convolution group that sees the feature.
     """
 
     weight: Tensor
     gram: Tensor
     mean: Tensor
+    parts: Tensor
     samples: int
+
+    def covariance(self) -> Tensor:
+        """(width * k, width * k): products of the features about their means, averaged over positions."""
+        found = torch.addr(self.gram / max(self.samples, 1), self.mean, self.mean, alpha=-1)
+        return found if (self.parts == self.parts[0]).all() else found * (self.parts[:, None] == self.parts[None, :])
 
     def contributions(self) -> Tensor:
         """(width, width), float64: products of the units' responses, summed over outputs, mean over positions.

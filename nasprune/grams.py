@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nasprune.base import ConsumerGram
-from nasprune.consumers import Consumer, layer_groups
+from nasprune.consumers import Consumer
 from nasprune.graph.model import Ints
 from nasprune.layers import weight_matrix
 
@@ -25,7 +25,6 @@ class GramSums:
         self._samples = 0
         self._weight = one.weight()
         self._columns = _parts(one)
-        self._groups = layer_groups(one.modules[0])
         self._features = weight_matrix(one.modules[0]).shape[1]
         sizes = [part.size for part in self._columns]
         self._grams = [torch.zeros(size, size) for size in sizes]
@@ -47,13 +46,13 @@ class GramSums:
         """Nothing where the layer never ran."""
         found, start = [], 0
         for part, gram, total in zip(self._columns, self._grams, self._sums, strict=True):
-            if self._groups > 1:
-                block = torch.from_numpy(part.reshape(-1)) // self._features
-                gram *= block[:, None] == block[None, :]
+            seen = torch.from_numpy(np.maximum(part.reshape(-1), 0) // self._features)
+            if (seen != seen[0]).any():
+                gram *= seen[:, None] == seen[None, :]
             weight = self._weight[:, :, start : start + part.shape[1]]
             start += part.shape[1]
             if self._samples:
-                found.append(ConsumerGram(weight, gram, (total / self._samples).float(), self._samples))
+                found.append(ConsumerGram(weight, gram, (total / self._samples).float(), seen, self._samples))
         return found
 
 

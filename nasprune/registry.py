@@ -168,7 +168,7 @@ def scorer(spec: str, plugins: Plugins = None) -> Scorer:
     known = [name for name, value in inspect.signature(kind).parameters.items() if value.kind in BY_NAME]
     for option in own:
         if option not in known:
-            raise UnknownNameError(f"option of the criterion {named.name!r}", option, [*known, *SHARED_OPTIONS])
+            raise UnknownNameError(f"`{named.name}` option", option, [*known, *SHARED_OPTIONS])
     make = partial(kind, **own)
     try:
         make()

@@ -111,7 +111,8 @@ def search(
         example_inputs: a tensor or a tuple of positional arguments, batch first; only the first item is used.
         budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
-        criterion, controller, evaluator, space: names of plugins. "auto" is the controller `evolution`, the space
+        criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
+        controller, evaluator, space: names of plugins. "auto" is the controller `evolution`, the space
             `widths`, and the evaluator `accuracy` with data, `importance` without.
         seed: fixes the result.
         trials: how many decisions are evaluated; by default 1,000 without data and 100 with it, or as many as

@@ -12,7 +12,7 @@ Each check runs the plugin on a small residual network with a grouped convolutio
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NoReturn, TypeVar
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from nasprune.base import Controller, Criterion, EvaluationTask, Evaluator, SpaceBuilder
+from nasprune.base import ConsumerGram, Controller, Criterion, EvaluationTask, Evaluator, LayerUnits, SpaceBuilder
 from nasprune.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.criteria.l2 import L2
@@ -94,14 +94,17 @@ class _Noise(Dataset[tuple[Tensor, int]]):
 
 
 def check_criterion(kind: Callable[[], Criterion]) -> None:
-    """A criterion gives finite scores (width,), a function of weights and seed alone, and changes nothing.
+    """A criterion gives finite scores (width,), a function of weights, seed and data alone, and changes nothing.
+
+    Only one that says `needs_data = True` is given data.
 
     Raises:
         PluginError: it does not.
     """
     model, graph = _sample()
     before = _values(model)
-    context = _KeptContext(model, graph, seed=5)
+    data = _Noise(torch.Generator().manual_seed(1)) if kind().needs_data else None
+    context = _KeptContext(model, graph, seed=5, data=data)
     first, second = _twice(kind, lambda: score_all(graph, kind(), context))
     for group in graph.free_groups:
         if not torch.equal(first[group.name], second[group.name]):
@@ -208,8 +211,10 @@ def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: 
 class _KeptContext(WeightContext):
     """Remembers what it has shown, to see whether it was changed."""
 
-    def __init__(self, model: nn.Module, graph: ModelGraph, *, seed: int) -> None:
-        super().__init__(model, graph, seed=seed)
+    def __init__(
+        self, model: nn.Module, graph: ModelGraph, *, seed: int, data: Dataset[tuple[Tensor, int]] | None
+    ) -> None:
+        super().__init__(model, graph, seed=seed, data=data)
         self._shown: list[tuple[Tensor, Tensor]] = []
 
     def rows(self, group: CoupledGroup) -> Iterator[Tensor]:
@@ -218,13 +223,38 @@ class _KeptContext(WeightContext):
     def columns(self, group: CoupledGroup) -> Iterator[Tensor]:
         return self._kept(super().columns(group))
 
+    def kernels(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().kernels(group))
+
     def scales(self, group: CoupledGroup) -> Iterator[Tensor]:
         return self._kept(super().scales(group))
 
+    def layers(self) -> Sequence[LayerUnits]:
+        found = super().layers()
+        self._keep(*(tensor for layer in found for tensor in (layer.reads, layer.makes, layer.strength)))
+        return found
+
+    def activations(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().activations(group))
+
+    def gradients(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().gradients(group))
+
+    def fisher(self, group: CoupledGroup) -> Iterator[Tensor]:
+        return self._kept(super().fisher(group))
+
+    def grams(self, group: CoupledGroup) -> Iterator[ConsumerGram]:
+        for gram in super().grams(group):
+            self._keep(gram.weight, gram.gram, gram.mean, gram.parts)
+            yield gram
+
     def _kept(self, tensors: Iterator[Tensor]) -> Iterator[Tensor]:
         for tensor in tensors:
-            self._shown.append((tensor, tensor.clone()))
+            self._keep(tensor)
             yield tensor
+
+    def _keep(self, *tensors: Tensor) -> None:
+        self._shown.extend((tensor, tensor.clone()) for tensor in tensors)
 
     def intact(self) -> bool:
         return all(torch.equal(shown, copy) for shown, copy in self._shown)

@@ -139,10 +139,10 @@ def default_folder(model: str, budget: str) -> Path:
 
 
 def _check_names(options: SearchOptions) -> None:
-    from nasprune.registry import find
+    from nasprune.registry import find, scorer
 
+    scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
     names = {
-        "criteria": options.criterion,
         "controllers": options.controller,
         "evaluators": options.evaluator,
         "search_spaces": options.space,

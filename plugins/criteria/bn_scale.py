@@ -1,7 +1,7 @@
 """Batch-norm scales as importance (network slimming): Liu et al. 2017, arXiv:1708.06519.
 
-Departures: no sparsity-inducing training comes before; where several batch norms run along the same channel (residual
-additions), their scales are summed; a group without a batch norm is scored by the L2 norm of its filters.
+Departures: no sparsity-inducing training comes before; a group without a batch norm is scored by the L2 norm of its
+filters.
 """
 
 import torch
@@ -14,7 +14,4 @@ class BatchNormScale(Criterion):
 
     def score(self, group: CoupledGroup, context: ScoreContext) -> torch.Tensor:
         found = list(context.scales(group)) or list(context.rows(group))
-        total = torch.zeros(group.width)
-        for rows in found:
-            total += rows.norm(dim=1)
-        return total
+        return context.combine((rows.norm(dim=1) for rows in found), group)

@@ -2,8 +2,6 @@
 
 A filter near the geometric median of its layer can be represented by the others, so it is the first to go. As in the
 paper's equation 8, a filter's score is the sum of its Euclidean distances to all filters of the layer.
-
-Departure: where several layers produce the same channel (residual additions), their scores are summed.
 """
 
 import torch
@@ -15,10 +13,7 @@ class FPGM(Criterion):
     """Sum of distances to the other filters: far from all others = keep."""
 
     def score(self, group: CoupledGroup, context: ScoreContext) -> torch.Tensor:
-        total = torch.zeros(group.width, dtype=torch.float64)
-        for rows in context.rows(group):
-            total += _distances(rows.double()).sum(dim=1)
-        return total
+        return context.combine((_distances(rows.double()).sum(dim=1) for rows in context.rows(group)), group)
 
 
 def _distances(rows: torch.Tensor) -> torch.Tensor:
