@@ -15,7 +15,7 @@ LOCK_OPTIONS := --all-extras --group dev --universal --python-version 3.11 --gen
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench lock clean
+.PHONY: help setup demo test test-slow check format zoo bench bench-criteria lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ zoo: $(STAMP) ## trace, cut and prove every torchvision model
 
 bench: $(STAMP) ## speed of cost prediction and of tracing
 	$(BIN)/python benchmarks/speed.py
+
+bench-criteria: $(STAMP) ## seconds and memory of every criterion on ResNet-50
+	$(BIN)/python benchmarks/criteria.py
 
 lock: ## compile requirements.lock from pyproject.toml
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \

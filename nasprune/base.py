@@ -41,21 +41,23 @@ class ConsumerGram:
     """What a layer computes from a group's channels, as a quadratic form.
 
     The layer's response to unit i is `weight[:, i] @ x[i]`, with x (width, k) the features that it reads of the group.
-    weight: (out, width, k). gram: (width * k, width * k), sum of the products of features over `samples` positions,
-    zero between features that no output sees together. mean: (width * k,), the features' averages.
-    parts: (width * k,), the convolution group that sees the feature.
+    weight: (out, width, k). mean: (width * k,), averages of the features over `samples` positions.
+    covariance: (width * k, width * k), averages of the products of the features about their means, zero between
+    features that no output sees together. parts: (width * k,), the convolution group that sees the feature.
     """
 
     weight: Tensor
-    gram: Tensor
+    covariance: Tensor
     mean: Tensor
     parts: Tensor
     samples: int
 
-    def covariance(self) -> Tensor:
-        """(width * k, width * k): products of the features about their means, averaged over positions."""
-        found = torch.addr(self.gram / max(self.samples, 1), self.mean, self.mean, alpha=-1)
-        return found if (self.parts == self.parts[0]).all() else found * (self.parts[:, None] == self.parts[None, :])
+    def moments(self, features: slice = slice(None)) -> Tensor:
+        """Averages of the products of the features themselves, (width * k, width * k), or the rows of `features`."""
+        found = torch.addr(self.covariance[features], self.mean[features], self.mean)
+        if (self.parts == self.parts[0]).all():
+            return found
+        return found * (self.parts[features, None] == self.parts[None, :])
 
     def contributions(self) -> Tensor:
         """(width, width), float64: products of the units' responses, summed over outputs, mean over positions.
@@ -67,9 +69,9 @@ class ConsumerGram:
         rows = []
         for part in range(0, width, 64):
             some = slice(part * k, min(part + 64, width) * k)
-            products = (flat[:, some].T @ flat) * self.gram[some]
+            products = (flat[:, some].T @ flat) * self.moments(some)
             rows.append(products.reshape(-1, k, width, k).sum(dim=(1, 3), dtype=torch.float64))
-        return torch.cat(rows) / max(self.samples, 1)
+        return torch.cat(rows)
 
 
 class ScoreContext(Protocol):

@@ -1,4 +1,4 @@
-"""Gram matrices of what a layer reads of a group, summed batch by batch."""
+"""Covariances of what a layer reads of a group, summed batch by batch."""
 
 from __future__ import annotations
 
@@ -29,30 +29,36 @@ class GramSums:
         sizes = [part.size for part in self._columns]
         self._grams = [torch.zeros(size, size) for size in sizes]
         self._sums = [torch.zeros(size, dtype=torch.float64) for size in sizes]
+        self._shifts: list[Tensor] = []  # products are taken about the first batch's means, against cancellation
 
     def add(self, rows: Tensor) -> None:
         """rows: (n, groups * features), float32 on the CPU."""
         self.batches += 1
         self._samples += len(rows)
-        for part, gram, total in zip(self._columns, self._grams, self._sums, strict=True):
+        for index, (part, gram, total) in enumerate(zip(self._columns, self._grams, self._sums, strict=True)):
             flat = torch.from_numpy(part.reshape(-1))
             chosen = rows[:, flat.clamp(min=0)]
             if (flat < 0).any():
                 chosen[:, flat < 0] = 0
+            if index == len(self._shifts):
+                self._shifts.append(chosen.mean(dim=0))
+            chosen -= self._shifts[index]
             gram.addmm_(chosen.T, chosen)
             total += chosen.sum(dim=0, dtype=torch.float64)
 
     def finished(self) -> list[ConsumerGram]:
         """Nothing where the layer never ran."""
-        found, start = [], 0
-        for part, gram, total in zip(self._columns, self._grams, self._sums, strict=True):
+        found: list[ConsumerGram] = []
+        start = 0
+        for part, gram, total, shift in zip(self._columns, self._grams, self._sums, self._shifts, strict=False):
+            off = (total / self._samples).float()
+            covariance = gram.div_(self._samples).addr_(off, off, alpha=-1)
             seen = torch.from_numpy(np.maximum(part.reshape(-1), 0) // self._features)
             if (seen != seen[0]).any():
-                gram *= seen[:, None] == seen[None, :]
+                covariance *= seen[:, None] == seen[None, :]
             weight = self._weight[:, :, start : start + part.shape[1]]
             start += part.shape[1]
-            if self._samples:
-                found.append(ConsumerGram(weight, gram, (total / self._samples).float(), seen, self._samples))
+            found.append(ConsumerGram(weight, covariance, shift + off, seen, self._samples))
         return found
 
 

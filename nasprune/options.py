@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from nasprune.errors import InputError
+
+BARE_WORD = re.compile(r"=\s*([A-Za-z_]\w*)\s*(?=[,)])")
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,17 @@ def parse_named(text: str) -> Named:
         return Named(name)
     refused = InputError(f"expected NAME or NAME(option=value, ...) with numbers, words or lists, got {text!r}")
     try:
-        call = ast.parse(f"f({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or not name.strip():
-            raise refused
-        return Named(name.strip(), {_key(keyword, refused): _value(keyword.value) for keyword in call.keywords})
+        call = ast.parse(f"f({BARE_WORD.sub(_quoted, rest)}", mode="eval").body
+        given = call.keywords if isinstance(call, ast.Call) else []
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in given if keyword.arg is not None}
     except (SyntaxError, ValueError) as error:
         raise refused from error
-
-
-def _key(keyword: ast.keyword, refused: InputError) -> str:
-    if keyword.arg is None:
+    plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args
+    if not plain or not name.strip() or len(options) < len(given):
         raise refused
-    return keyword.arg
+    return Named(name.strip(), options)
 
 
-def _value(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+def _quoted(match: re.Match[str]) -> str:
+    word = match[1]
+    return match[0] if word in ("True", "False", "None") else f"={word!r}"

@@ -245,7 +245,7 @@ class _KeptContext(WeightContext):
 
     def grams(self, group: CoupledGroup) -> Iterator[ConsumerGram]:
         for gram in super().grams(group):
-            self._keep(gram.weight, gram.gram, gram.mean, gram.parts)
+            self._keep(gram.weight, gram.covariance, gram.mean, gram.parts)
             yield gram
 
     def _kept(self, tensors: Iterator[Tensor]) -> Iterator[Tensor]:

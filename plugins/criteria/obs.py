@@ -52,7 +52,7 @@ class _Remaining:
     def __init__(self, gram: ConsumerGram, damp: float) -> None:
         out, self._width, self._k = gram.weight.shape
         kind = torch.float64 if self._width * self._k <= EXACT else torch.float32
-        moments = gram.covariance().to(kind)
+        moments = gram.covariance.to(kind, copy=True)
         moments.diagonal().add_(damp * moments.diagonal().mean().clamp(min=1e-8))
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
         self._weight = gram.weight.reshape(out, -1).to(kind)
