@@ -31,11 +31,12 @@ class Lasso(Criterion):
 
 def _entry(form: torch.Tensor) -> torch.Tensor:
     """(width, width) -> (width,), float64. form: products of the units' contributions."""
-    gram = form.numpy()
-    steady = gram + 1e-9 * max(float(np.trace(gram)) / len(gram), 1e-300) * np.eye(len(gram))
+    scale = max(float(form.diagonal().mean()), 1e-300)  # the solver stops at penalties near 1e-7
+    gram = (form / scale).numpy()
+    steady = gram + 1e-9 * np.eye(len(gram))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        alphas, _, factors = lars_path_gram(gram.sum(axis=1), steady, n_samples=1, method="lasso", copy_Gram=True)
+        alphas, _, factors = lars_path_gram(gram.sum(axis=1), steady, n_samples=1, method="lasso")
     entered = factors != 0  # (width, steps)
     first = np.maximum(entered.argmax(axis=1) - 1, 0)  # it starts to grow from the step before
-    return torch.from_numpy(np.where(entered.any(axis=1), alphas[first], 0.0))
+    return scale * torch.from_numpy(np.where(entered.any(axis=1), alphas[first], 0.0))

@@ -7,7 +7,7 @@ as the identity). Each group is scored in units of its own mean, as the paper pr
 Departures: the paper ranks the final responses with Inf-FS on data; here the net's outputs all count one, so that no
 data is needed. A channel that several layers make (residual additions) has one importance, that at the first of them,
 which sums over every path to the output; the option `reduce` has nothing to combine. Depthwise layers count as the
-identity.
+identity. Outputs that are read only where channels are fixed count one, too.
 """
 
 import weakref
@@ -40,7 +40,9 @@ def _importance(context: ScoreContext) -> torch.Tensor:
     importance = torch.where(read, 0.0, 1.0).double()
     importance[-1] = 1
     for layer in reversed(layers):
-        flow = layer.strength.double().T @ importance[layer.makes]
+        made = importance[layer.makes]
+        made = made if made.any() else torch.ones_like(made)  # read where channels are fixed and belong to no unit
+        flow = layer.strength.double().T @ made
         importance.index_add_(0, torch.where(layer.reads < 0, count, layer.reads), flow)
         importance[-1] = 1
     return importance

@@ -65,8 +65,11 @@ class _Remaining:
         blocks = self._inverse.reshape(count, k, count, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
         gone = ~self._left[self._units]
         blocks = torch.where(gone[:, None, None], torch.eye(k, dtype=blocks.dtype), blocks)
-        weight = self._weight.reshape(-1, count, k).transpose(0, 1)
-        squares = weight.transpose(1, 2) @ weight
+        if k == 1:
+            squares = self._weight.square().sum(dim=0).reshape(count, 1, 1)  # many times as fast as the product
+        else:
+            weight = self._weight.reshape(-1, count, k).transpose(0, 1)
+            squares = weight.transpose(1, 2) @ weight
         costs = (torch.linalg.inv(blocks) * squares).sum(dim=(1, 2), dtype=torch.float64)
         found = torch.full((self._width,), torch.inf, dtype=torch.float64)
         found[self._units] = torch.where(gone, torch.inf, costs)

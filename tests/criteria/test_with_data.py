@@ -102,6 +102,20 @@ def test_lasso_selects_what_scikit_learn_selects():
         assert set(np.flatnonzero(fitted.coef_)) == set(np.flatnonzero(entry > penalty))
 
 
+def test_lasso_ranks_small_contributions_like_large_ones():
+    model, _ = chain()
+    kept = model.second.weight.detach().clone()
+    large = scores("lasso", "first")
+    try:
+        with torch.no_grad():
+            model.second.weight.mul_(1e-6)
+        small = scores("lasso", "first")
+    finally:
+        with torch.no_grad():
+            model.second.weight.copy_(kept)
+    torch.testing.assert_close(small * 1e12, large, rtol=1e-3, atol=0)
+
+
 def test_obs_by_least_squares():
     """Each removal costs what the best linear fit of the output, with a bias, on the remaining inputs misses."""
     model, _ = chain()
