@@ -59,6 +59,14 @@ class PricedSpace(BudgetedSpace):
         return self._budget
 
     @property
+    def graph(self) -> ModelGraph:
+        return self._graph
+
+    @property
+    def prices(self) -> CostModel:
+        return self._prices
+
+    @property
     def dense(self) -> Cost:
         """The cost of the model as it is."""
         return self._prices.dense

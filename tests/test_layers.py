@@ -23,11 +23,22 @@ LAYERS = (
     ("search",),
     ("exploration", "journal", "registry", "finetune"),
     ("criteria", "controllers", "evaluators"),
-    ("scoring", "statistics", "selection", "repair", "recalibrate", "loading", "models", "data"),
+    (
+        "scoring",
+        "statistics",
+        "selection",
+        "repair",
+        "recalibrate",
+        "knapsack",
+        "interplay",
+        "loading",
+        "models",
+        "data",
+    ),
     ("graph.trace", "graph.probe"),
     ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "units", "files", "factories", "layers", "options", "removal"),
+    ("errors", "pareto", "units", "files", "factories", "layers", "options", "removal"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 

@@ -29,6 +29,7 @@ from nasprune.graph.model import Ints, ModelGraph, as_tuple
 from nasprune.plan import PrunePlan
 
 CHUNK = 1024
+Monomials = Mapping[tuple[int, ...], float]
 
 
 def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
@@ -123,7 +124,13 @@ class CostModel:
                 self._matrix[i, variable] = coefficient
         self._fixed = np.array([extent.fixed for extent in extents], dtype=np.float64)[:, None]
         self._tables = [_table(poly, place) for poly in (flops, params, activations)]
+        self._polynomials = (flops, params)
         self.dense = self.rows(self.full[None])[0]
+
+    def monomials(self) -> tuple[Monomials, Monomials]:
+        """FLOPs and params as sums of coefficient * product of columns; a column may come twice in a product."""
+        flops, params = self._polynomials
+        return _expanded(flops), _expanded(params)
 
     def rows(self, matrix: Ints) -> CostTable:
         """Costs of decisions given as rows of values, shape (n, len(names)): kept counts, and 1 or 0 for blocks."""
@@ -181,6 +188,24 @@ def _table(polynomial: _Polynomial, place: Mapping[Extent, int]) -> _Table:
     rows = [[place[extent] for extent in key] + [-1] * (degree - len(key)) for key in polynomial.terms]
     coefficients = np.array(list(polynomial.terms.values()), dtype=np.float64)
     return _Table(coefficients, np.array(rows, dtype=np.int64).reshape(-1, max(degree, 1)))
+
+
+def _expanded(polynomial: _Polynomial) -> Monomials:
+    """The products of sums multiplied out; keys are ascending columns."""
+    total: dict[tuple[int, ...], float] = {}
+    for extents, coefficient in polynomial.terms.items():
+        parts: dict[tuple[int, ...], float] = {(): float(coefficient)}
+        for extent in extents:
+            longer: dict[tuple[int, ...], float] = {}
+            for columns, factor in parts.items():
+                for more, share in (((), float(extent.fixed)), *(((column,), c) for column, c in extent.terms)):
+                    if share:
+                        key = tuple(sorted((*columns, *more)))
+                        longer[key] = longer.get(key, 0.0) + factor * share
+            parts = longer
+        for columns, factor in parts.items():
+            total[columns] = total.get(columns, 0.0) + factor
+    return total
 
 
 def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasprune.budget import Budget
+from nasprune.cost.flops import CostModel
+from nasprune.errors import BudgetError
+from nasprune.graph.trace import trace
+from nasprune.interplay import Interplay
+from nasprune.knapsack import solve
+from nasprune.models import digits_net, resnet20
+from nasprune.repair import PricedSpace
+from nasprune.space import BlockChoice, SearchSpace, WidthChoice
+from nasprune.testing import SampleNet
+from tests.graph import structures
+
+
+def problem_of(graph, budget, *, options=3, most=7):
+    """The first `most` free choices on a coarse grid, blocks first."""
+    blocks = [BlockChoice(block.name) for block in graph.free_blocks][: most // 2]
+    widths = []
+    for group in graph.free_groups[: most - len(blocks)]:
+        step = group.multiple_of
+        counts = np.rint(np.linspace(step, group.width, options) / step).astype(int) * step
+        widths.append(WidthChoice(group.name, tuple(sorted(set(counts.tolist())))))
+    return PricedSpace(graph, SearchSpace((*widths, *blocks)), CostModel(graph), Budget.parse(budget))
+
+
+def random_damages(space, seed):
+    rng = random.Random(seed)
+    return {choice.name: {option: 4 * rng.random() for option in choice.options[:-1]} for choice in space.choices}
+
+
+def harm_of(problem, damages, decision):
+    gone = {name for block in problem.graph.blocks if decision.get(block.name) == 0 for name in block.groups}
+    return sum(damages[name].get(option, 0.0) for name, option in decision.items() if name not in gone)
+
+
+def least_harm(problem, damages):
+    names = [choice.name for choice in problem.space.choices]
+    decisions = [
+        dict(zip(names, row, strict=True))
+        for row in itertools.product(*(choice.options for choice in problem.space.choices))
+    ]
+    table = problem.prices.table(decisions)
+    allowed = np.ones(len(decisions), dtype=bool)
+    if problem.budget.flops is not None:
+        allowed &= table.flops <= problem.budget.flops
+    if problem.budget.params is not None:
+        allowed &= table.params <= problem.budget.params
+    return min(harm_of(problem, damages, decisions[i]) for i in np.flatnonzero(allowed))
+
+
+def least_share(problem, quantity):
+    """The budget that only about the smallest decision keeps, in percent."""
+    least = getattr(problem.cheapest(), quantity)
+    return 100 * least / getattr(problem.dense, quantity)
+
+
+NETS: dict[str, tuple] = {
+    "sample": (SampleNet, (1, 3, 8, 8)),
+    "digits": (digits_net, (1, 1, 8, 8)),
+    "resnet20": (resnet20, (1, 3, 32, 32)),
+    **{item.name: (item.make, item.shape) for item in structures.STRUCTURES if item.free},
+}
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    known = {}
+
+    def of(name):
+        if name not in known:
+            make, shape = NETS[name]
+            torch.manual_seed(0)
+            known[name] = trace(make().eval(), torch.zeros(shape))
+        return known[name]
+
+    return of
+
+
+@pytest.mark.parametrize("budget", ["{f:.2f}%", "{p:.2f}%Params", "{f:.2f}%,{p:.2f}%Params", "8ms"])
+@pytest.mark.parametrize("name", NETS)
+def test_solve_is_optimal_on_real_graphs(name, budget, graphs):
+    graph = graphs(name)
+    open_ = problem_of(graph, "100%")
+    for seed, position in enumerate((0.15, 0.4, 0.7)):
+        shares = {
+            key: least + position * (100 - least)
+            for key, least in (("f", least_share(open_, "flops")), ("p", least_share(open_, "params")))
+        }
+        problem = problem_of(graph, budget.format(**shares))
+        damages = random_damages(problem.space, seed)
+        decision = solve(problem, damages)
+        problem.space.check(decision)
+        assert problem.budget.allows(problem.costs([decision])[0])
+        assert harm_of(problem, damages, decision) == pytest.approx(least_harm(problem, damages), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), flops=st.integers(20, 90), params=st.integers(20, 90))
+def test_solve_is_optimal_for_any_damages(seed, flops, params, graphs):
+    problem = problem_of(graphs("sample"), f"{flops}%,{params}%Params", options=4)
+    damages = random_damages(problem.space, seed)
+    try:
+        problem.require_feasible()
+    except BudgetError:
+        with pytest.raises(BudgetError, match="least reachable"):
+            solve(problem, damages)
+        return
+    decision = solve(problem, damages)
+    assert problem.budget.allows(problem.costs([decision])[0])
+    assert harm_of(problem, damages, decision) == pytest.approx(least_harm(problem, damages), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_tables_add_up_to_the_predicted_cost(name, graphs):
+    problem = problem_of(graphs(name), "99%,99%Params", most=100)
+    interplay = Interplay(problem, random_damages(problem.space, 0))
+    rng = random.Random(0)
+    for _ in range(10):
+        assignment = {i: rng.randrange(len(variable)) for i, variable in enumerate(interplay.variables)}
+        cost = problem.costs([interplay.decision(assignment)])[0]
+        assert interplay.totals(assignment)[1:].tolist() == [cost.flops, cost.params]
