@@ -3,8 +3,8 @@
 Costs are products of widths, so choices interact. Groups that multiply with many others (hubs, such as a residual
 stream) are fixed, highest degree first, until what remains falls into small parts that share no product; then costs add
 up over the parts and `nasprune.pareto` solves the rest exactly. The hubs' widths come from the Lagrangian relaxation of
-the whole problem (solved exactly by variable elimination where its tables are small), then by coordinate search around
-the exact inner solver: neighbouring widths, and knapsacks over hubs with the others fixed.
+the whole problem (solved exactly by variable elimination where its tables are small), then by coordinate search:
+neighbouring widths, and knapsacks over hubs and what is around them, first with few states; the last word is exact.
 
 The result is exact for its hub widths; it is globally exact where there are no hubs, where all their combinations are
 few enough to be tried (`COMBINATIONS`), and where it meets the bound of the relaxation. Grids above
@@ -51,7 +51,10 @@ def solve(problem: Solvable, damages: Damages) -> Decision:
 
 
 class _Search:
-    """The best assignment so far, and the moves that improve it."""
+    """The best assignment so far, and the moves that improve it.
+
+    _prices: harm per unit of each limited cost, a guess that refuses most moves without solving them.
+    """
 
     def __init__(self, interplay: Interplay, problem: Solvable) -> None:
         self._of = interplay
@@ -60,7 +63,7 @@ class _Search:
         self._sizes = [len(variable) for variable in interplay.variables]
         self._hubs = self._conditioned()
         self._parts = self._parts_without(self._hubs)
-        self._multipliers: Floats | None = None
+        self._prices: Floats | None = None
         self._best: dict[int, int] = {}
         self._harm = float("inf")
         self._bound = -float("inf")
@@ -68,8 +71,10 @@ class _Search:
     def run(self) -> dict[int, int]:
         hubs = self._hubs
         if prod(self._sizes[i] for i in hubs) <= COMBINATIONS:
-            for options in itertools.product(*(range(self._sizes[i] - 1, -1, -1) for i in hubs)):
-                self._try(self._parts, dict(zip(hubs, options, strict=True)))
+            combinations = list(itertools.product(*(range(self._sizes[i] - 1, -1, -1) for i in hubs)))
+            for exact in (False, True):
+                for options in combinations:
+                    self._try(self._parts, dict(zip(hubs, options, strict=True)), exact=exact)
             return self._best
         for start in self._starts():
             self._try(self._parts, start)
@@ -84,18 +89,21 @@ class _Search:
                         self._try(self._parts, {**self._best, hub: option})
             if self._harm >= before:
                 break
+        self._try(self._parts, self._best, exact=True)
         return self._best
 
-    def _try(self, parts: Sequence[Scope], assignment: dict[int, int]) -> None:
-        """Solves `parts` exactly, the rest as assigned, and keeps the result if it is better."""
+    def _try(self, parts: Sequence[Scope], assignment: dict[int, int], *, exact: bool = False) -> None:
+        """Solves for `parts`, the rest as assigned, and keeps the result if it is better."""
         items, fixed = self._of.items(parts, assignment)
         limits = self._of.limits - np.rint(fixed[1:]).astype(np.int64)
         guess = None
-        if self._multipliers is not None:
-            guess = self._multipliers * np.maximum(limits, 1) / np.maximum(self._of.limits, 1)
-        found = best_pick(items, limits, below=self._harm - float(fixed[0]), multipliers=guess)
+        if self._prices is not None:
+            guess = self._prices * np.maximum(limits, 1)
+        found = best_pick(items, limits, below=self._harm - float(fixed[0]), multipliers=guess, exact=exact)
         if found is None:
             return
+        if self._bound == -float("inf"):
+            self._prices = found.multipliers / np.maximum(limits, 1)
         chosen = dict(assignment)
         for part, option in zip(parts, found.options, strict=True):
             shape = tuple(self._sizes[i] for i in part)
@@ -113,7 +121,8 @@ class _Search:
                 return visited[-1]
 
             scale = float(sum(np.ptp(variable.harm) for variable in self._of.variables))
-            self._multipliers = best_multipliers(visit, len(self._of.limits), scale)
+            multipliers = best_multipliers(visit, len(self._of.limits), scale)
+            self._prices = multipliers / np.maximum(self._of.limits, 1)
             self._bound = max(dual.value for dual in visited)
         found: dict[tuple[int, ...], dict[int, int]] = {}
         for dual in sorted(visited, key=lambda dual: -dual.value):
@@ -142,9 +151,13 @@ class _Search:
         return list(components(set(range(len(self._sizes))) - set(fixed), self._neighbours))
 
     def _parts_around(self, hub: int) -> list[Scope]:
-        """A hub and, one by one, the variables that share no product with those before: other hubs first."""
-        free = [hub]
-        for i in [*self._hubs, *range(len(self._sizes))]:
-            if i not in free and not any(i in self._neighbours[j] for j in free):
-                free.append(i)
-        return [(i,) for i in sorted(free)]
+        """A hub and, as long as parts keep to `JOINT` options, its neighbours, other hubs, and all others."""
+        free = {hub}
+        group: dict[int, Scope] = {hub: (hub,)}
+        for i in [*sorted(self._neighbours[hub]), *self._hubs, *range(len(self._sizes))]:
+            if i not in free:
+                merged: Scope = tuple(sorted({i}.union(*(group[j] for j in self._neighbours[i] & free))))
+                if prod(self._sizes[j] for j in merged) <= JOINT or len(merged) == 1:
+                    free.add(i)
+                    group |= dict.fromkeys(merged, merged)
+        return sorted(set(group.values()))

@@ -8,7 +8,8 @@ ellipsoid method for several limits). Costs are integers and compared exactly.
 Should more than `STATES` states remain after an item, they are thinned: the costs are cut into cells and only the least
 harm of each cell stays, with its own costs, so that limits are always kept. The cells have sides of a 2**-16 of the
 limit, doubled while that does not suffice; with n thinned items and sides of a share s of the limit the result is at
-least as good as the optimum for limits that are smaller by the share n · s.
+least as good as the optimum for limits that are smaller by the share n · s. Only then, and with several limits, may an
+allowed selection be missed where hardly any exists.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 STATES = 20_000
+ROUGH = 400
 CHUNK = 1_000_000
 CELLS = 2**16
 BISECTIONS = 40
@@ -43,10 +45,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Pick:
-    """A solution: one option number per item, and their total harm."""
+    """A solution: one option number per item, their total harm, and the multipliers that it was found with."""
 
     options: tuple[int, ...]
     harm: float
+    multipliers: Floats
 
 
 def knapsack(options: Sequence[Sequence[tuple[Sequence[int], float]]], limits: Sequence[int]) -> list[int]:
@@ -73,11 +76,17 @@ def knapsack(options: Sequence[Sequence[tuple[Sequence[int], float]]], limits: S
 
 
 def best_pick(
-    items: Sequence[Item], limits: Ints, *, below: float = float("inf"), multipliers: Floats | None = None
+    items: Sequence[Item],
+    limits: Ints,
+    *,
+    below: float = float("inf"),
+    multipliers: Floats | None = None,
+    exact: bool = True,
 ) -> Pick | None:
     """The least harm within `limits` (limits,) if it is less than `below`, else `None`.
 
     multipliers: (limits,), a guess of the harm per share of each limit; a good one refuses a hopeless case at once.
+    exact: otherwise only `ROUGH` states are kept, and something less may exist.
     """
     kept = [undominated(item.costs, item.harm) for item in items]
     relaxed = _Relaxation(
@@ -100,13 +109,15 @@ def best_pick(
         starts = [cheapest]
     incumbent: Pick | None = None
     for start in starts:
-        filled = relaxed.filled(start)
+        filled = relaxed.filled(start, point)
         if incumbent is None or filled.harm < incumbent.harm:
             incumbent = filled
-    found = relaxed.improved(point, incumbent, below)
+    for states in (ROUGH, STATES) if exact else (ROUGH,):
+        incumbent = relaxed.improved(point, incumbent, below, states)
+    found = incumbent
     if found is None or found.harm >= below:
         return None
-    return Pick(tuple(int(keep[option]) for keep, option in zip(kept, found.options, strict=True)), found.harm)
+    return Pick(tuple(int(keep[option]) for keep, option in zip(kept, found.options, strict=True)), found.harm, point)
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ class _Relaxation:
     def cheapest(self) -> tuple[int, ...]:
         return tuple(int(share.sum(axis=1).argmin()) for share in self._shares)
 
-    def filled(self, options: Sequence[int]) -> Pick:
+    def filled(self, options: Sequence[int], point: Floats) -> Pick:
         """Single options exchanged for the least harm while they fit."""
         picked = list(options)
         while True:
@@ -209,23 +220,26 @@ class _Relaxation:
                 gains.append((float(gain.max()), -i, int(gain.argmax())))
             gain_, minus, option = max(gains, default=(0.0, 0, 0))
             if gain_ <= 0:
-                return Pick(tuple(picked), self.harm(picked))
+                return Pick(tuple(picked), self.harm(picked), point)
             picked[-minus] = option
 
-    def improved(self, point: Floats, incumbent: Pick | None, below: float) -> Pick | None:
+    def improved(self, point: Floats, incumbent: Pick | None, below: float, states: int) -> Pick | None:
         """The best selection below `below` and the incumbent; the incumbent where there is none."""
         ceiling = min(below, incumbent.harm if incumbent else np.inf)
         room = float((self._limits / np.maximum(self._limits, 1)) @ point)
         weighed = [item.harm + share @ point for item, share in zip(self._items, self._shares, strict=True)]
         least = [float(weights.min()) for weights in weighed]
         slack = ceiling - (sum(least) - room) + self.margin
-        if slack < 0 or (ceiling - (sum(least) - room)) <= 0:
+        if slack <= self.margin:
             return incumbent
         alive = [np.flatnonzero(weights - low <= slack) for weights, low in zip(weighed, least, strict=True)]
         order = sorted(range(len(self._items)), key=lambda i: (-len(alive[i]), i))
-        floor = np.cumsum([np.zeros(len(self._limits), dtype=np.int64)] + [
-            self._items[i].costs[alive[i]].min(axis=0) for i in reversed(order)
-        ], axis=0)[::-1]  # fmt: skip
+        floor = np.zeros(
+            (len(order) + 1, len(self._limits)), dtype=np.int64
+        )  # the least that the items from one on cost
+        for number in range(len(order) - 1, -1, -1):
+            i = order[number]
+            floor[number] = floor[number + 1] + self._items[i].costs[alive[i]].min(axis=0)
         costs: Ints = np.zeros((1, len(self._limits)), dtype=np.int64)
         harm, extra = np.zeros(1), np.zeros(1)
         trail: list[tuple[Ints, Ints]] = []
@@ -247,34 +261,34 @@ class _Relaxation:
             state, pick = pairs[:, 0], pairs[:, 1]
             costs, harm = costs[state] + item.costs[picks[pick]], harm[state] + item.harm[picks[pick]]
             extra = extra[state] + over[pick]
-            keep = self._thinned(costs, harm)
+            keep = self._thinned(costs, harm, states)
             costs, harm, extra = costs[keep], harm[keep], extra[keep]
             trail.append((state[keep], picks[pick[keep]]))
         if not len(harm) or float(harm.min()) >= ceiling:
             return incumbent
         at = int(harm.argmin())
         options = [0] * len(order)
-        for i, (states, picked) in zip(reversed(order), reversed(trail), strict=True):
+        for i, (came_from, picked) in zip(reversed(order), reversed(trail), strict=True):
             options[i] = int(picked[at])
-            at = int(states[at])
-        return Pick(tuple(options), self.harm(options))
+            at = int(came_from[at])
+        return Pick(tuple(options), self.harm(options), point)
 
-    def _thinned(self, costs: Ints, harm: Floats) -> Ints:
-        """The numbers of the undominated states, `STATES` of them at most."""
+    def _thinned(self, costs: Ints, harm: Floats, most: int) -> Ints:
+        """The numbers of the undominated states, `most` of them at most."""
         keep: Ints = np.arange(len(harm))
         cells = CELLS
-        if len(keep) <= 8 * STATES or costs.shape[1] < 2:
+        if len(keep) <= 8 * most or costs.shape[1] < 2:
             keep = undominated(costs, harm)
-        while len(keep) > STATES:
+        while len(keep) > most:
             side = np.maximum(self._limits // cells, 1)
             cell = costs[keep] // side
             order = np.lexsort((harm[keep], *cell.T))
             cell = cell[order]
             first = np.append(True, (cell[1:] != cell[:-1]).any(axis=1))
             keep = keep[order[first]]
-            if len(keep) <= 8 * STATES:
+            if len(keep) <= 8 * most:
                 keep = keep[undominated(costs[keep], harm[keep])]
-            cells //= 2
+            cells = max(cells // 2, 1)
         return keep
 
 
