@@ -155,6 +155,13 @@ class BudgetedSpace(Protocol):
     def fit(self, decision: Decision, rng: Random) -> Decision:
         """The decision moved into the budget: shrunk until it is allowed, then grown while it still is."""
 
+    def damages(self) -> Mapping[str, Mapping[int, float]]:
+        """For every choice: option -> estimated harm of taking it alone, 0 for keeping everything. Needs data.
+
+        Raises:
+            InputError: there is no data to measure them on.
+        """
+
 
 class Controller(ABC):
     """Proposes decisions. `ask` and `tell` alternate; proposals over budget are fitted before they are evaluated.
@@ -193,7 +200,11 @@ class Candidate(Protocol):
         """Names of the dropped blocks."""
 
     def model(self) -> nn.Module:
-        """The candidate cut for real, in eval mode. Built when asked for; the evaluator owns it."""
+        """The candidate cut for real, in eval mode, refitted if the search refits. Built when asked for; yours."""
+
+    @property
+    def refitted(self) -> bool:
+        """Whether `model()` is refitted in closed form: its batch-norm statistics are then as they should be."""
 
 
 @dataclass(frozen=True)

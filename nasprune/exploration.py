@@ -54,6 +54,7 @@ class CutCandidate:
     graph: ModelGraph = field(repr=False)
     scores: Mapping[str, Tensor] = field(repr=False)
     dense: nn.Module = field(repr=False)
+    refit: Callable[[nn.Module, PrunePlan], object] | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> PrunePlan:
@@ -67,8 +68,15 @@ class CutCandidate:
     def drop(self) -> Sequence[str]:
         return self.plan.drop
 
+    @property
+    def refitted(self) -> bool:
+        return self.refit is not None
+
     def model(self) -> nn.Module:
-        return build(self.dense, self.graph, self.plan).eval()
+        small = build(self.dense, self.graph, self.plan).eval()
+        if self.refit is not None:
+            self.refit(small, self.plan)
+        return small
 
 
 @dataclass(frozen=True)

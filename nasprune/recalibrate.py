@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
+
+from nasprune.graph.model import ModelGraph
 
 BATCH = 128
 CALIBRATION_IMAGES = 1024
@@ -30,6 +33,22 @@ def calibration_batches(data: Dataset[tuple[Tensor, int]], device: torch.device 
     for inputs, _ in islice(batches_of(data), CALIBRATION_IMAGES // BATCH):
         if len(inputs) > 1:
             yield inputs.to(device)
+
+
+def calibration_inputs(data: Dataset[tuple[Tensor, int]], count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Inputs of the first `count` images, or of all there are, as one tensor (n, ...)."""
+    found: list[Tensor] = []
+    for inputs, _ in batches_of(data):
+        found.append(inputs)
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)[:count].to(device)
+
+
+def image_limit(graph: ModelGraph) -> int:
+    """How many images may run at once, so that a few of the largest activations stay within a gibibyte."""
+    largest = max((prod(op.shape) for op in graph.ops if op.shape), default=1)
+    return max(8, min(4096, 2**30 // (4 * 4 * largest)))
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:

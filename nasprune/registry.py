@@ -74,6 +74,7 @@ BUILT_IN = {
         "uniform": "nasprune.controllers.uniform:Uniform",
         "random": "nasprune.controllers.random:RandomSearch",
         "evolution": "nasprune.controllers.evolution:Evolution",
+        "sensitivity": "nasprune.controllers.sensitivity:Sensitivity",
         "nni:TPE": "nasprune.controllers.nni:NniTPE",
         "nni:Evolution": "nasprune.controllers.nni:NniEvolution",
         "nni:Random": "nasprune.controllers.nni:NniRandom",

@@ -7,8 +7,10 @@ still fit, until none does. So the result is as large as the budget permits and 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from nasprune.base import BudgetedSpace
 from nasprune.budget import Budget, Cost
 from nasprune.cost.flops import CostModel
-from nasprune.errors import BudgetError
+from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import Bools, Ints, ModelGraph
 from nasprune.space import BlockChoice, Decision, SearchSpace
 
@@ -49,6 +51,7 @@ class PricedSpace(BudgetedSpace):
             self._options[i, : len(choice.options)] = choice.options
         self._is_block = np.array([isinstance(choice, BlockChoice) for choice in space.choices], dtype=np.bool_)
         self._inside = _inside(graph, space)
+        self._damages: Callable[[], Mapping[str, Mapping[int, float]]] | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -74,6 +77,22 @@ class PricedSpace(BudgetedSpace):
     def costs(self, decisions: Sequence[Decision]) -> list[Cost]:
         """Exact predicted costs, one for each decision."""
         return self._prices.costs(decisions)
+
+    def damages(self) -> Mapping[str, Mapping[int, float]]:
+        """Choice -> option -> estimated harm, as measured by what `with_damages` was given.
+
+        Raises:
+            InputError: nothing was given, because the search has no data.
+        """
+        if self._damages is None:
+            raise InputError("this controller needs damages measured on data; give some with `data=` (`--data`)")
+        return self._damages()
+
+    def with_damages(self, measure: Callable[[], Mapping[str, Mapping[int, float]]]) -> PricedSpace:
+        """The same problem with a way to measure damages; it is called once, when they are asked for."""
+        problem = copy.copy(self)
+        problem._damages = cache(measure)
+        return problem
 
     def cheapest(self) -> Cost:
         """The cost of the smallest decision."""

@@ -7,20 +7,24 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune import registry
 from nasprune.base import Controller, EvaluationTask, Evaluator
 from nasprune.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.cost.latency import compare_latency
+from nasprune.damage import Damages, damages
 from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource
+from nasprune.data.splits import size_of
 from nasprune.errors import BudgetError, InputError
 from nasprune.exploration import CutCandidate, Exploration, Limits, Progress, evaluate, own_randomness
 from nasprune.graph.capture import submodule
@@ -28,7 +32,9 @@ from nasprune.graph.model import ModelGraph, as_tuple
 from nasprune.graph.trace import trace
 from nasprune.journal import Journal
 from nasprune.plan import PrunePlan
-from nasprune.recalibrate import calibration_batches, recalibrate
+from nasprune.recalibrate import calibration_batches, calibration_inputs, image_limit, recalibrate
+from nasprune.reconstruct import check_method
+from nasprune.reconstruct import reconstruct as reconstruct_in_place
 from nasprune.repair import PricedSpace
 from nasprune.report import GroupOutcome, SearchReport, Trial
 from nasprune.scoring import Scorer
@@ -37,6 +43,10 @@ from nasprune.verify import Proven, prove
 
 TRIALS_WITH_DATA = 100
 TRIALS_WITHOUT_DATA = 1000
+TRIAL_IMAGES = 256  # that a candidate is refitted on
+REFIT_IMAGES = 1024  # that the result is refitted on
+DAMAGE_IMAGES = 512
+DAMAGE_FLOPS = 300 * 10**9  # of dense runs that measuring damages may take
 PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
 
 
@@ -44,8 +54,8 @@ PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
 class SearchResult:
     """The cut network in eval mode, the plan that made it, and the report. decision, graph, trials: how it came about.
 
-    The model is new; the one that was searched is untouched. Where data was given, its batch-norm
-    statistics are re-estimated on calibration images after the proof, as the `accuracy` evaluator does.
+    The model is new; the one that was searched is untouched. Where data was given, it is
+    refitted on calibration images after the proof, or with reconstruct="none" its batch-norm statistics re-estimated.
     """
 
     model: nn.Module
@@ -68,6 +78,21 @@ class _Parts:
     plugins: registry.Plugins
     seed: int
     data: DataSplits | None
+    reconstruct: str
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    """What "auto" stands for."""
+
+    criterion: str
+    controller: str
+    evaluator: str
+    reconstruct: str
+
+
+WITH_DATA = _Defaults("obs", "sensitivity", "accuracy", "lstsq")
+WITHOUT_DATA = _Defaults("l2", "evolution", "importance", "none")
 
 
 @dataclass(frozen=True)
@@ -88,10 +113,11 @@ def search(
     budget: str | Budget = "2GFLOPs",
     *,
     data: DataSource | None = None,
-    criterion: str = "l2",
+    criterion: str = "auto",
     controller: str = "auto",
     evaluator: str = "auto",
     space: str = "auto",
+    reconstruct: str = "auto",
     seed: int = 0,
     trials: int | None = None,
     time_limit: float | None = None,
@@ -112,8 +138,10 @@ def search(
         budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
-        controller, evaluator, space: names of plugins. "auto" is the controller `evolution`, the space
-            `widths`, and the evaluator `accuracy` with data, `importance` without.
+        controller, evaluator, space: names of plugins.
+        reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data, see `nasprune.reconstruct`.
+            For all five, "auto" with data is the criterion `obs`, the controller `sensitivity`, the evaluator
+            `accuracy`, the space `widths` and `lstsq`; without data `l2`, `evolution`, `importance`, `widths`, `none`.
         seed: fixes the result.
         trials: how many decisions are evaluated; by default 1,000 without data and 100 with it, or as many as
             `time_limit` allows.
@@ -134,9 +162,15 @@ def search(
     started = time.monotonic()
     goal = Budget.parse(budget) if isinstance(budget, str) else budget
     _check(goal, trials, time_limit)
-    evaluator = evaluator if evaluator != "auto" else "importance" if data is None else "accuracy"
-    controller = "evolution" if controller == "auto" else controller
+    defaults = WITHOUT_DATA if data is None else WITH_DATA
+    criterion = defaults.criterion if criterion == "auto" else criterion
+    controller = defaults.controller if controller == "auto" else controller
+    evaluator = defaults.evaluator if evaluator == "auto" else evaluator
+    reconstruct = defaults.reconstruct if reconstruct == "auto" else reconstruct
     space = "widths" if space == "auto" else space
+    check_method(reconstruct)
+    if reconstruct != "none" and data is None:
+        raise InputError(f"reconstruct={reconstruct!r} needs data; give some with `data=` (`--data`), or take 'none'")
     parts = _Parts(
         scorer=registry.scorer(criterion, plugins),
         controller=registry.load("controllers", controller, plugins),
@@ -146,6 +180,7 @@ def search(
         plugins=plugins,
         seed=seed,
         data=load_data(data, seed=seed) if data is not None else None,
+        reconstruct=reconstruct,
     )
     if parts.evaluator.needs_data and parts.data is None:
         raise InputError(f"the evaluator {evaluator!r} needs data; give some with `data=` (`--data`)")
@@ -161,6 +196,7 @@ def search(
         "controller": controller,
         "evaluator": evaluator,
         "space": space,
+        "reconstruct": reconstruct,
         **{f"space {name}": str(value) for name, value in parts.space_options.items()},
         "scope": scope or "all",
         "seed": str(seed),
@@ -185,10 +221,15 @@ def search(
         both = [submodule(model, scope), submodule(done.proven.model, scope)]
         latency = compare_latency(both, graph.example_inputs, repeats=5)
         small = done.proven.model.eval()
+        refit_notes: list[str] = []
         if parts.data is not None:
             device = next(small.parameters()).device
-            recalibrate(small, calibration_batches(parts.data.calibration, device))
-    report = _report(done, goal, chosen, frozen, latency, time.monotonic() - started)
+            if reconstruct == "none":
+                recalibrate(small, calibration_batches(_calibration(parts.data), device))
+            else:
+                images = calibration_inputs(_calibration(parts.data), min(REFIT_IMAGES, image_limit(graph)), device)
+                refit_notes = reconstruct_in_place(model, small, graph, done.proven.plan, images, reconstruct)
+    report = _report(done, goal, chosen, frozen, refit_notes, latency, time.monotonic() - started)
     return SearchResult(small, done.proven.plan, report, done.best.decision, graph, tuple(done.trials))
 
 
@@ -234,14 +275,20 @@ def _round(
 ) -> _Round:
     """Scores, searches and proves."""
     device = str(next((value.device for value in model.parameters()), torch.device("cpu")))
-    calibration = parts.data.calibration if parts.data is not None else None
+    calibration = _calibration(parts.data) if parts.data is not None else None
     scores = parts.scorer.scores(model, graph, seed=parts.seed, data=calibration)
     validation = parts.data.validation if parts.data is not None else None
+    refit: Callable[[nn.Module, PrunePlan], object] | None = None
+    if calibration is not None:
+        problem = problem.with_damages(lambda: _damages(model, graph, problem, parts, scores, device))
+        if parts.reconstruct != "none":
+            images = calibration_inputs(calibration, min(TRIAL_IMAGES, image_limit(graph)), device)
+            refit = partial(_refit, model, graph, images, parts.reconstruct)
     task = EvaluationTask(graph, model, scores, problem, calibration, validation, device)
     evaluator = parts.evaluator(task)
 
     def candidate(decision: Decision) -> CutCandidate:
-        return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model)
+        return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model, refit)
 
     controller = parts.controller(problem, seed=parts.seed)
     exploration = Exploration(problem, controller, evaluator, candidate, parts.seed)
@@ -254,11 +301,38 @@ def _round(
     return _Round(graph, problem, trials, best, dense_score, prove(model, graph, candidate(best.decision).plan))
 
 
+def _calibration(data: DataSplits) -> Dataset[tuple[Tensor, int]]:
+    """The calibration images, and the training images where these are few; never validation or test images."""
+    few = size_of(data.calibration) < REFIT_IMAGES
+    return ConcatDataset([data.calibration, data.train]) if few else data.calibration
+
+
+def _refit(model: nn.Module, graph: ModelGraph, images: Tensor, method: str, small: nn.Module, plan: PrunePlan) -> None:
+    reconstruct_in_place(model, small, graph, plan, images, method)
+
+
+def _damages(
+    model: nn.Module,
+    graph: ModelGraph,
+    problem: PricedSpace,
+    parts: _Parts,
+    scores: Mapping[str, Tensor],
+    device: str,
+) -> Damages:
+    assert parts.data is not None
+    wanted = max(16, min(DAMAGE_IMAGES, DAMAGE_FLOPS // max(problem.dense.flops, 1), 16 * image_limit(graph)))
+    images = calibration_inputs(_calibration(parts.data), wanted, device)
+    batches = torch.split(images, min(128, image_limit(graph)))
+    refit = parts.reconstruct != "none"
+    return damages(model, graph, problem.space, scores, batches, refit=refit, seed=parts.seed)
+
+
 def _report(
     done: _Round,
     goal: Budget,
     chosen: Mapping[str, str],
     frozen: Mapping[str, str],
+    refit_notes: Sequence[str],
     latency: Sequence[float],
     seconds: float,
 ) -> SearchReport:
@@ -287,7 +361,7 @@ def _report(
         proof=done.proven.proof,
         measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
         versions=_versions(),
-        notes=tuple(f"{name} was left whole: {reason}" for name, reason in frozen.items()),
+        notes=(*(f"{name} was left whole: {reason}" for name, reason in frozen.items()), *refit_notes),
     )
 
 

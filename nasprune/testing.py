@@ -266,7 +266,16 @@ def _sample() -> tuple[nn.Module, ModelGraph]:
 
 
 def _problem(graph: ModelGraph) -> PricedSpace:
-    return PricedSpace(graph, search_space(graph, divisor=2), CostModel(graph), Budget.parse("60%"))
+    problem = PricedSpace(graph, search_space(graph, divisor=2), CostModel(graph), Budget.parse("60%"))
+    return problem.with_damages(lambda: _harms(problem.space))
+
+
+def _harms(space: SearchSpace) -> dict[str, dict[int, float]]:
+    """Harms such as a measurement gives: 0 for keeping everything, more for keeping less."""
+    return {
+        choice.name: {option: (1 - option / choice.options[-1]) ** 2 for option in choice.options}
+        for choice in space.choices
+    }
 
 
 def _proposals(kind: Callable[..., Controller], problem: PricedSpace, trials: int) -> list[Decision]:

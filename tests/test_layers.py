@@ -31,6 +31,8 @@ LAYERS = (
         "recalibrate",
         "knapsack",
         "interplay",
+        "damage",
+        "reconstruct",
         "loading",
         "models",
         "data",

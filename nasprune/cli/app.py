@@ -50,10 +50,13 @@ def search(
         typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory; none is data-free."),
     ] = None,
     input_size: InputSize = None,
-    criterion: Annotated[str, typer.Option("--criterion", help="How channels are ranked within a group.")] = "l2",
+    criterion: Annotated[str, typer.Option("--criterion", help="How channels are ranked within a group.")] = "auto",
     controller: Annotated[str, typer.Option("--controller", help="How decisions are proposed.")] = "auto",
     evaluator: Annotated[str, typer.Option("--evaluator", help="How decisions are scored.")] = "auto",
     space: Annotated[str, typer.Option("--space", help="What may be decided.")] = "auto",
+    reconstruct: Annotated[
+        str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
+    ] = "auto",
     plugins: Plugins = None,
     include: Annotated[list[str] | None, typer.Option("--include", help="Only groups and blocks like this.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="No groups and blocks like this.")] = None,
@@ -81,6 +84,7 @@ def search(
             controller=controller,
             evaluator=evaluator,
             space=space,
+            reconstruct=reconstruct,
             plugins=tuple(plugins or ()),
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),

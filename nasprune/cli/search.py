@@ -44,6 +44,7 @@ class SearchOptions:
     controller: str
     evaluator: str
     space: str
+    reconstruct: str
     plugins: tuple[Path, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -96,6 +97,7 @@ def run(options: SearchOptions) -> None:
             controller=options.controller,
             evaluator=options.evaluator,
             space=options.space,
+            reconstruct=options.reconstruct,
             seed=options.seed,
             trials=options.trials,
             time_limit=options.time_limit,
@@ -141,7 +143,8 @@ def default_folder(model: str, budget: str) -> Path:
 def _check_names(options: SearchOptions) -> None:
     from nasprune.registry import find, scorer
 
-    scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
+    if options.criterion != "auto":
+        scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
     names = {
         "controllers": options.controller,
         "evaluators": options.evaluator,

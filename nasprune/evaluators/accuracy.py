@@ -16,7 +16,10 @@ from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
 
 
 class Accuracy(Evaluator):
-    """Top-1 on `task.validation` after re-estimation on at most 1,024 images of `task.calibration`, in [0, 1]."""
+    """Top-1 on `task.validation` after re-estimation on at most 1,024 images of `task.calibration`, in [0, 1].
+
+    A candidate that was refitted in closed form is taken as it is: its statistics belong to the fit.
+    """
 
     needs_data: ClassVar[bool] = True
 
@@ -29,7 +32,8 @@ class Accuracy(Evaluator):
 
     def evaluate(self, candidate: Candidate) -> float:
         model = candidate.model()
-        recalibrate(model, self._calibration)
+        if not candidate.refitted:
+            recalibrate(model, self._calibration)
         model.eval()
         right = total = 0
         with torch.inference_mode():

@@ -19,6 +19,7 @@ from tests.nets import TinyResNet, images
 @dataclass(frozen=True)
 class Given:
     net: nn.Module
+    refitted: bool = False
     made: list[nn.Module] = field(default_factory=list)
 
     def model(self) -> nn.Module:

@@ -1,0 +1,369 @@
+"""Closed-form refitting of a cut network on calibration inputs, without a gradient step.
+
+Layers are refitted in execution order: the weights of each convolution or linear layer become the least-squares map
+from what the layer now reads to what the dense layer gave, with a pull towards its old weights. `lstsq` reads the
+inputs of the already refitted cut network (as He et al. 2017, arXiv:1707.06168, and Luo et al. 2017, arXiv:1707.06342,
+do for one layer), so that each layer also makes good what went wrong before it; `obs` reads the dense network's inputs,
+which is the joint weight update of the Optimal Brain Surgeon (Hassibi and Stork 1993). Departures: all layers are
+refitted, with their means (in the bias, or in the running mean of the batch norm behind); and the last layer of a
+residual branch also aims at what the shortcut beside it has lost.
+
+The dense and the cut network run side by side in two threads and hand over one layer at a time, so that memory holds
+one layer's samples; a layer's rows enter its Gram matrix in chunks.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Queue
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule, undisturbed
+from nasprune.graph.model import ModelGraph
+from nasprune.graph.program import operator
+from nasprune.layers import is_layer, output_rows, patches, row_count, weight_matrix
+from nasprune.plan import PrunePlan
+
+METHODS = ("none", "lstsq", "obs")
+ROWS = 40_000
+CHUNK = 8_192
+DAMP = 1e-4
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer to refit. norm: path of the batch norm behind it. block: the block whose branch it ends.
+
+    made, read: which of the dense layer's output and input channels stay, boolean; `None` is all.
+    """
+
+    path: str
+    norm: str | None
+    block: str | None
+    made: Tensor | None
+    read: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What the dense layer gave: rows (n,) that were sampled, output (n, groups, outputs), shortcut (n, channels)."""
+
+    path: str
+    rows: Tensor
+    output: Tensor
+    shortcut: Tensor | None
+    features: Tensor | None = None
+
+
+@dataclass
+class _Failure:
+    error: BaseException | None = None
+
+
+@dataclass
+class _Moments:
+    """Sums over rows, for each convolution group: features (F) and outputs (O) about zero, in float64."""
+
+    count: int = 0
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """x: (n, groups, F). y: (n, groups, O)."""
+        self.count += len(x)
+        by_group = x.transpose(0, 1)
+        for name, value in (
+            ("xx", by_group.transpose(1, 2) @ by_group),
+            ("xy", by_group.transpose(1, 2) @ y.transpose(0, 1)),
+            ("x", x.sum(0)),
+            ("y", y.sum(0)),
+        ):
+            known = self.parts.get(name)
+            self.parts[name] = value.double() if known is None else known.add_(value)
+
+
+def check_method(method: str) -> None:
+    """Raises InputError unless `method` is one of METHODS."""
+    if method not in METHODS:
+        raise InputError(f"expected `reconstruct` to be one of {', '.join(METHODS)}, got {method!r}")
+
+
+def reconstruct(
+    dense: nn.Module,
+    small: nn.Module,
+    graph: ModelGraph,
+    plan: PrunePlan,
+    inputs: Tensor,
+    method: str = "lstsq",
+    *,
+    rows: int = ROWS,
+    damp: float = DAMP,
+) -> list[str]:
+    """Refits the layers of `small` in place.
+
+    Args:
+        dense: the network that was cut; left as found.
+        small: what `nasprune.build(dense, graph, plan)` gave, on the same device.
+        inputs: calibration inputs (n, ...), one batch; their labels are not needed.
+        method: "lstsq", "obs" or "none".
+        rows: how many output positions of a layer enter its fit at most.
+        damp: pull towards the old weights, relative to the mean square of the features.
+
+    Returns:
+        Sentences about layers that had too few samples for a free fit.
+
+    Raises:
+        InputError: another method, or a model that does not run its layers in the same order when cut.
+    """
+    check_method(method)
+    if method == "none":
+        return []
+    parts = submodule(dense, graph.scope), submodule(small, graph.scope)
+    found = sites(parts[0], graph, plan)
+    fit = _Fit(parts[1], method, rows, damp)
+    handover: Queue[_Target | _Failure] = Queue(maxsize=1)
+    done = threading.Event()
+
+    def produce() -> None:
+        try:
+            with undisturbed(dense), _watched(_targets(parts[0], found, fit, handover, done)):
+                dense(inputs)
+            handover.put(_Failure())
+        except BaseException as error:  # handed to the other thread, which raises it
+            handover.put(_Failure(error))
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        with undisturbed(small), _watched(_refits(parts[1], found, fit, handover)):
+            small(inputs)
+    finally:
+        done.set()
+        while thread.is_alive():
+            while not handover.empty():
+                handover.get_nowait()
+            thread.join(0.01)
+    return fit.notes
+
+
+def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
+    """The layers that stay and run once, in execution order."""
+    modules, program = dict(part.named_modules()), graph.program
+    keep = graph.unit_mask(plan.keep)
+    gone = tuple(f"{name}." for name in plan.drop)
+    ends = {b.branches[0]: b.name for b in graph.blocks if len(b.branches) == 1 and b.name not in plan.drop}
+    weights: dict[int, int] = {}
+    for module in modules.values():
+        if is_layer(module):
+            weights[id(module.weight)] = weights.get(id(module.weight), 0) + 1
+    found: dict[str, Site] = {}
+    repeated: set[str] = set()
+    for node in program.live:
+        path, _, again = (program.owner(node) if node.op == "call_function" else "").partition("@")
+        module = modules.get(path)
+        if module is None or not is_layer(module) or path.startswith(gone or "\0"):
+            continue
+        if again or path in found or weights[id(module.weight)] > 1:
+            repeated.add(path)
+        norm = _norm_behind(node, modules, graph)
+        last = next(iter(node.users)) if norm else node
+        axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(f"{path}.weight", ())}
+        made, read = (axes.get(1), axes.get(0)) if getattr(module, "transposed", False) else (axes.get(0), axes.get(1))
+        if _depthwise(module):
+            made = axes.get(0)
+            read = made.reshape(module.in_channels, -1)[:, 0] if made is not None else None
+        found[path] = Site(path, norm, ends.get(last.name), made, read)
+    return [site for path, site in found.items() if path not in repeated]
+
+
+def _depthwise(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
+
+
+def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph) -> str | None:
+    users = list(node.users)
+    if len(users) != 1 or operator(users[0]) != "batch_norm":
+        return None
+    path = graph.program.owner(users[0])
+    module = modules.get(path)
+    return path if isinstance(module, _BatchNorm) and module.running_mean is not None else None
+
+
+@contextmanager
+def _watched(handles: Sequence[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _block_inputs(part: nn.Module, found: Sequence[Site], seen: dict[str, Tensor]) -> list[Any]:
+    """Hooks that keep the input of every block whose branch is refitted."""
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda _, args: seen.__setitem__(name, args[0])
+
+    return [part.get_submodule(s.block).register_forward_pre_hook(watch(s.block)) for s in found if s.block]
+
+
+def _targets(
+    part: nn.Module,
+    found: Sequence[Site],
+    fit: _Fit,
+    handover: Queue[_Target | _Failure],
+    done: threading.Event,
+) -> list[Any]:
+    seen: dict[str, Tensor] = {}
+
+    def watch(site: Site) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
+            if done.is_set():
+                return
+            rows = fit.sample(site, row_count(layer, args[0]))
+            output = output_rows(layer, result)[rows]
+            if site.made is not None:
+                output = _kept(output, site.made, layer)
+            shortcut = _channel_rows(seen.pop(site.block), rows) if site.block else None
+            if shortcut is not None and site.made is not None:
+                shortcut = shortcut[:, site.made]
+            features = _read(args[0], layer, site) if fit.method == "obs" else None
+            handover.put(_Target(site.path, rows, output, shortcut, features))
+
+        return hook
+
+    return _block_inputs(part, found, seen) + [
+        part.get_submodule(site.path).register_forward_hook(watch(site)) for site in found
+    ]
+
+
+def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_Target | _Failure]) -> list[Any]:
+    seen: dict[str, Tensor] = {}
+
+    def watch(site: Site) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            target = handover.get()
+            if isinstance(target, _Failure):
+                raise target.error or InputError("the cut network runs more layers than the dense one; do not refit it")
+            if target.path != site.path:
+                raise InputError(f"the cut network runs {site.path!r} where the dense one runs {target.path!r}")
+            shortcut = _channel_rows(seen.pop(site.block), target.rows) if site.block else None
+            fit.refit(site, layer, args[0], target, shortcut)
+
+        return hook
+
+    return _block_inputs(part, found, seen) + [
+        part.get_submodule(site.path).register_forward_pre_hook(watch(site)) for site in found
+    ]
+
+
+def _channel_rows(value: Tensor, rows: Tensor) -> Tensor:
+    """Activations (n, channels, ...) as sampled rows (rows, channels); sequences have their channels last already."""
+    last = value if value.ndim in (2, 3) else value.movedim(1, -1)
+    return last.reshape(-1, last.shape[-1])[rows]
+
+
+def _read(x: Tensor, layer: nn.Module, site: Site) -> Tensor:
+    """The dense layer's input without the channels that are gone."""
+    if site.read is None:
+        return x
+    return x[..., site.read] if isinstance(layer, nn.Linear) else x[:, site.read]
+
+
+def _kept(output: Tensor, kept: Tensor, layer: nn.Module) -> Tensor:
+    """Kept outputs of (n, groups, outputs): a depthwise layer loses whole groups, others equally many of each group."""
+    chosen = output.flatten(1)[:, kept]
+    if _depthwise(layer):
+        return chosen.reshape(len(output), -1, output.shape[2])
+    return chosen.reshape(len(output), output.shape[1], -1)
+
+
+@dataclass
+class _Fit:
+    """The least-squares step. notes: what the user should know."""
+
+    part: nn.Module
+    method: str
+    rows: int
+    damp: float
+    notes: list[str] = field(default_factory=list)
+
+    def sample(self, site: Site, count: int) -> Tensor:
+        """At most `rows` of `count` rows, ascending, fixed by the layer's name."""
+        if count <= self.rows:
+            return torch.arange(count)
+        generator = torch.Generator().manual_seed(zlib.crc32(site.path.encode()))
+        return torch.randint(count, (self.rows,), generator=generator).sort().values
+
+    def refit(self, site: Site, layer: nn.Module, x: Tensor, target: _Target, shortcut: Tensor | None) -> None:
+        """Writes the fitted weights, and the fitted mean into the bias or the batch norm behind."""
+        norm = self.part.get_submodule(site.norm) if site.norm else None
+        output = target.output
+        if target.shortcut is not None and shortcut is not None and shortcut.shape == target.shortcut.shape:
+            output = output + (_before_norm(norm, target.shortcut - shortcut)).reshape(output.shape)
+        matrix = weight_matrix(layer)
+        moments = _Moments()
+        for rows, y in zip(torch.split(target.rows, CHUNK), torch.split(output, CHUNK), strict=True):
+            moments.add(patches(layer, x if target.features is None else target.features, rows), y)
+        features = matrix.shape[1]
+        if moments.count < 2 * features:
+            self.notes.append(
+                f"{site.path}: {moments.count} samples for {features} features, so its refit stays near the old "
+                "weights; give more calibration images"
+            )
+        bias = getattr(layer, "bias", None)
+        free_mean = norm is not None or bias is not None
+        new, mean = _solved(moments, matrix.double(), self.damp * max(1.0, 2 * features / moments.count), free_mean)
+        with torch.no_grad():
+            _write(layer, new)
+            if bias is not None:
+                bias.copy_(mean.reshape(-1))
+            elif isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                norm.running_mean.sub_(mean.reshape(-1).to(norm.running_mean.dtype))
+
+
+def _before_norm(norm: nn.Module | None, gap: Tensor) -> Tensor:
+    """What to add before a batch norm to add `gap` (n, channels) behind it; 0 where the norm is switched off."""
+    if not isinstance(norm, _BatchNorm) or norm.running_var is None:
+        return gap
+    scale = (norm.running_var + norm.eps).rsqrt() * (norm.weight if norm.affine else 1.0)
+    usable = scale.abs() > 1e-3
+    return torch.where(usable, gap / torch.where(usable, scale, 1.0), 0.0)
+
+
+def _solved(moments: _Moments, old: Tensor, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
+    """New weights (groups, F, O), float64, and the mean of what they leave over, (groups, O)."""
+    n = moments.count
+    xx, xy = moments.parts["xx"], moments.parts["xy"]
+    x, y = moments.parts["x"] / n, moments.parts["y"] / n
+    if free_mean:
+        xx = xx - n * x[:, :, None] * x[:, None, :]
+        xy = xy - n * x[:, :, None] * y[:, None, :]
+    pull = damp * xx.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+    xx = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
+    new = old + torch.linalg.solve(xx, xy - (xx - torch.diag_embed(pull[:, None].expand(xx.shape[:2]))) @ old)
+    return new, y - (x[:, None, :] @ new)[:, 0]
+
+
+def _write(layer: nn.Module, matrix: Tensor) -> None:
+    """The inverse of `weight_matrix`: (groups, F, O) into the layer's weight."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.Linear):
+        weight.copy_(matrix[0].t())
+    elif getattr(layer, "transposed", False):
+        groups = matrix.shape[0]
+        split = matrix.reshape(groups, weight.shape[0] // groups, -1, weight.shape[1]).transpose(2, 3)
+        weight.copy_(split.reshape(weight.shape))
+    else:
+        weight.copy_(matrix.transpose(1, 2).reshape(weight.shape))
