@@ -107,8 +107,8 @@ def _show(
     console = stdout()
     console.print(table(("net", "test accuracy", "FLOPs", "parameters", "latency"), cells, right=(1, 2, 3, 4)))
     lines = [
-        f"{size_of(data.test)} test images; latency is the median at batch 1 on one thread. The cut net has its batch "
-        "norms re-estimated and is not yet trained.",
+        f"{size_of(data.test)} test images; latency is the median at batch 1 on one thread. The cut net is "
+        "refitted in closed form on calibration images, not yet trained.",
         f"Blocks gone: {', '.join(dropped) or 'none'}. Masked dense and cut net differ by {error:.1e} of the largest "
         "output: the cut is proved.",
         f"Written: {out}/ (report.md is for reading).",

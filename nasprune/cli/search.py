@@ -26,7 +26,8 @@ NO_WEIGHTS = (
     "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
 )
 NOT_TUNED = (
-    "The cut net has the dense one's weights, with batch-norm statistics re-estimated on the calibration images. "
+    "The cut net is not trained: with reconstruct=lstsq or obs its weights are refitted in closed form on calibration "
+    "images, with none they are the dense ones with batch-norm statistics re-estimated. "
     "Fine-tune it: small = nasprune.finetune(small, data, teacher=dense)."
 )
 
