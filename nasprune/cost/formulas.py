@@ -25,6 +25,8 @@ class Count:
 def count(node: Node, sizes: Sizes) -> Count | None:
     """The counts of `node`, or `None` where fvcore counts nothing."""
     name = operator(node)
+    if isinstance(arguments(node).get("padding"), str):
+        return None  # fvcore does not see convolutions with padding="same" or "valid", so neither do we
     formula = FORMULAS.get("conv" if name.startswith("conv") and name != "contiguous" else name)
     return formula(node, sizes) if formula is not None else None
 
