@@ -11,7 +11,7 @@ from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.plan import PrunePlan
 from nasprune.surgery import build
-from nasprune.verify import bisect, distinct, first_line, run, trial
+from nasprune.verify import bisect, distinct, first_line, trial
 
 
 def settle_doubts(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, frozenset[str]]) -> ModelGraph:
@@ -43,11 +43,7 @@ def settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """The graph with those blocks frozen without which the model does not run."""
 
     def reason(names: Sequence[str]) -> str:
-        try:
-            run(submodule(build(model, graph, half_plan(graph, (), names)), graph.scope), graph.example_inputs)
-        except Exception as error:  # the user's code may fail in any way without a module: that is being tried
-            return f"{type(error).__name__}: {first_line(error)}"
-        return ""
+        return _why_not(model, graph, half_plan(graph, (), names))
 
     names = [block.name for block in graph.blocks]
     if not names or not reason(names):
@@ -55,6 +51,29 @@ def settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     odd = _not_tensor_to_tensor(submodule(model, graph.scope), graph.example_inputs, names)
     failed = bisect([name for name in names if name not in odd], reason)
     return graph.frozen({**dict.fromkeys(odd, "it takes or returns more than one tensor"), **failed})
+
+
+def settle_widths(model: nn.Module, graph: ModelGraph) -> ModelGraph:
+    """The graph with those groups frozen whose cut the model does not survive: it takes a size from elsewhere.
+
+    Sizes that the code reads off one tensor and uses on another leave no trace in the program, but the model fails.
+    """
+
+    def reason(names: Sequence[str]) -> str:
+        return _why_not(model, graph, half_plan(graph, names))
+
+    return graph.frozen(bisect([group.name for group in graph.free_groups], reason))
+
+
+def _why_not(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> str:
+    """Why the cut model does not run, "" where it does."""
+    try:
+        part = submodule(build(model, graph, plan), graph.scope)
+        with undisturbed(part):
+            part(*(value.clone() for value in graph.example_inputs))
+    except Exception as error:  # the user's code may fail in any way once it is cut: that is what is being tried
+        return f"{type(error).__name__}: {first_line(error)}"
+    return ""
 
 
 def _not_tensor_to_tensor(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> set[str]:

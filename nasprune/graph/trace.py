@@ -15,7 +15,7 @@ from nasprune.graph.coupling import Coupled, ParamAxis, couple
 from nasprune.graph.labels import Channels, Labels, along
 from nasprune.graph.model import ModelGraph, OpNode, Role, ValueUnits, as_tuple
 from nasprune.graph.ops import builtin_rules
-from nasprune.graph.probe import settle_blocks, settle_doubts
+from nasprune.graph.probe import settle_blocks, settle_doubts, settle_widths
 from nasprune.graph.program import Program, module_stack, operator, shape_of, signature
 from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
 
@@ -62,7 +62,8 @@ def trace(
         example_inputs=inputs,
         scope=scope,
     )
-    return settle_doubts(model, settle_blocks(model, graph), coupled.doubts)
+    graph = settle_doubts(model, settle_blocks(model, graph), coupled.doubts)
+    return settle_widths(model, graph)
 
 
 class _Walk:

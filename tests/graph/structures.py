@@ -485,6 +485,23 @@ class TokenMixer(nn.Module):
         return self.fc2(self.fc1(x).relu()).mean(1)
 
 
+@structure(free=1, shape=(1, 5, 12), reason="trial cut fails")
+class SizesFromElsewhere(nn.Module):
+    """Class-attention style: the head size is computed from the input and used on the queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.proj = nn.Linear(12, 8), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.fc, self.head = nn.Linear(8, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        y = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(n, t, 8)
+        return self.head(self.fc(x + self.proj(y)).relu()).mean(1)
+
+
 @structure(free=0, shape=(1, 5, 6), reason="no rule")
 class Recurrent(nn.Module):
     def __init__(self) -> None:
