@@ -1,7 +1,8 @@
 """Every extension point on one page. Implementations are final: they add no methods for others to override.
 
 A criterion says how much each unit of a group matters. A controller proposes decisions. An evaluator scores a
-candidate. A space builder says what may be decided. Op rules, which say how channels pass an operation, are described
+candidate. A space builder says what may be decided. A scorer of operations says what a supernet loses without them.
+Op rules, which say how channels pass an operation, are described
 in `nasprune.graph.rules`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Protocol
@@ -20,7 +22,7 @@ from torch.utils.data import Dataset
 from nasprune.budget import Budget, Cost
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.report import Trial
-from nasprune.space import Decision, SearchSpace
+from nasprune.space import Decision, OpChoice, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,70 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, candidate: Candidate) -> float:
         """The score, higher is better; a function of the candidate alone. Leaves the dense model unchanged."""
+
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (n, ...) and labels (n,)."""
+
+
+class OpTask(Protocol):
+    """A supernet as a scorer of operations sees it. Scores are per choice: one decision for all tied mixed operations.
+
+    The supernet is a copy, in eval mode, on its device: a scorer may train it, change its modes and throw it away.
+    """
+
+    @property
+    def net(self) -> nn.Module: ...
+
+    @property
+    def choices(self) -> Sequence[OpChoice]: ...
+
+    @property
+    def train(self) -> Sequence[Batch]:
+        """Training images with labels; empty without data. Reading them costs memory only where they are touched."""
+
+    @property
+    def validation(self) -> Sequence[Batch]:
+        """Other images with labels, to judge candidates by; empty without data."""
+
+    @property
+    def example(self) -> Tensor:
+        """An input (n, ...) with n above one: what the supernet was found with."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Inside, the output of candidate k of a choice is multiplied by `gates[choice.name][k]`, wherever it runs."""
+
+    def loss(self, outputs: object, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of the net's (first) output."""
+
+    def logits(self, choice: OpChoice) -> Tensor | None:
+        """Architecture weights (ops,) as the net holds them, before any softmax, a live view into `net`.
+
+        `None` where the supernet has none or it is unknown where they are.
+        """
+
+    def shares(self, choice: OpChoice) -> Tensor | None:
+        """Shares of the candidates in the mixture (ops,), summing to one, detached; `None` where they are unknown."""
+
+    def cost(self, choice: OpChoice) -> Tensor:
+        """FLOPs of the candidates over all tied mixed operations (ops,), float64."""
+
+
+class OpScorer(ABC):
+    """What a supernet loses without each candidate operation. Keyword arguments of the constructor are options."""
+
+    needs_data: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False  # architecture weights, as logits or shares
+
+    @abstractmethod
+    def score(self, task: OpTask) -> Mapping[str, Tensor]:
+        """Choice name -> (ops,), finite, higher = keep, comparable between choices.
+
+        What connects nothing (`choice.none`) is ranked last by whoever reads the scores, unless `needs_weights`.
+        """
 
 
 class SpaceBuilder(Protocol):

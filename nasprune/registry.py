@@ -59,6 +59,7 @@ KINDS = {
         Kind("criteria", "criterion", "nasprune.base:Criterion", "plugins/criteria"),
         Kind("controllers", "controller", "nasprune.base:Controller", "plugins/controllers"),
         Kind("evaluators", "evaluator", "nasprune.base:Evaluator", "plugins/evaluators"),
+        Kind("op_scorers", "scorer of operations", "nasprune.base:OpScorer", "plugins/op_scorers"),
         Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
         Kind("search_spaces", "search space", None, "search_spaces"),
     )

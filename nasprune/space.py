@@ -11,6 +11,9 @@ from functools import cached_property
 
 from nasprune.errors import PlanError
 
+NONE_NAMES = frozenset({"none", "zero", "zeroize"})
+"""Names of candidate operations that give zeros: no connection at all."""
+
 
 @dataclass(frozen=True)
 class WidthChoice:
@@ -32,6 +35,28 @@ class BlockChoice:
 
     def __post_init__(self) -> None:
         _check_options(self.name, self.options)
+
+
+@dataclass(frozen=True)
+class OpChoice:
+    """Which candidates stay: one decision for all mixed operations in `places`.
+
+    ops: names of the candidates. places: numbers of the tied mixed operations, in order of registration.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    places: tuple[int, ...]
+
+    @property
+    def none(self) -> int | None:
+        """The number of the candidate that connects nothing."""
+        return next((i for i, name in enumerate(self.ops) if name.lower() in NONE_NAMES), None)
+
+    @property
+    def connecting(self) -> tuple[int, ...]:
+        """The numbers of the candidates that connect something."""
+        return tuple(i for i in range(len(self.ops)) if i != self.none)
 
 
 Choice = WidthChoice | BlockChoice

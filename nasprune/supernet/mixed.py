@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NONE_NAMES = frozenset({"none", "zero", "zeroize"})
-"""Names of candidates that give zeros: no connection at all."""
-
 
 @dataclass(frozen=True)
 class MixedOp:

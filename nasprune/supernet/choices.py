@@ -1,0 +1,100 @@
+"""Decisions over operations: mixed operations that share their fate are one choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+from nasprune.space import OpChoice
+from nasprune.supernet.mixed import MixedOp
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mixed operation as `group` and `weights` functions of the user see it.
+
+    net: the supernet. cell: the module that holds this and other mixed operations. index: which of those it is.
+    op_names: of the candidates.
+    """
+
+    net: nn.Module
+    path: str
+    cell: nn.Module
+    cell_path: str
+    index: int
+    op_names: tuple[str, ...]
+
+
+Kept = Mapping[str, tuple[int, ...]]
+"""Choice -> ascending numbers of the candidates that stay."""
+
+Group = Callable[[Place], str]
+Weights = Callable[[Place], Tensor]
+
+
+def view(net: nn.Module, mixed: MixedOp) -> Place:
+    """One mixed operation of `net` as the user's functions see it."""
+    return Place(net, mixed.path, net.get_submodule(mixed.cell), mixed.cell, mixed.index, mixed.names)
+
+
+def tied(net: nn.Module, mixed: Sequence[MixedOp], group: Group | None) -> tuple[OpChoice, ...]:
+    """The choices, in order of their first mixed operation.
+
+    What shares a decision has the same name by `group`, else the same label given by the framework; without either
+    every mixed operation decides alone.
+
+    Raises:
+        InputError: `group` fails or gives no text, or mixed operations with different candidates share a decision.
+    """
+    members: dict[str, list[int]] = {}
+    for number, one in enumerate(mixed):
+        members.setdefault(_name(net, one, group), []).append(number)
+    choices = []
+    for name, places in members.items():
+        first = mixed[places[0]]
+        for other in (mixed[number] for number in places[1:]):
+            if other.names != first.names:
+                raise InputError(
+                    f"choice {name!r} ties {first.path!r} with {list(first.names)} and {other.path!r} with "
+                    f"{list(other.names)}; give `group` a different name for each set of candidates"
+                )
+        choices.append(OpChoice(name, first.names, tuple(places)))
+    return tuple(choices)
+
+
+def _name(net: nn.Module, mixed: MixedOp, group: Group | None) -> str:
+    if group is None:
+        return mixed.label or mixed.path
+    try:
+        name = group(view(net, mixed))
+    except Exception as error:
+        raise InputError(f"`group` failed on {mixed.path!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(name, str) or not name:
+        raise InputError(f"`group` must give a name for {mixed.path!r}, got {name!r}")
+    return name
+
+
+def everything(choices: Sequence[OpChoice]) -> dict[str, tuple[int, ...]]:
+    """All candidates of all choices."""
+    return {choice.name: tuple(range(len(choice.ops))) for choice in choices}
+
+
+def check_kept(choices: Sequence[OpChoice], kept: Kept) -> None:
+    """Raises InputError unless every choice keeps some of its candidates, and one that connects if it has any."""
+    names = {choice.name for choice in choices}
+    if set(kept) != names:
+        odd = sorted(names.symmetric_difference(kept))
+        raise InputError(f"expected what stays of every choice, and of no other; missing or unknown: {odd[:3]}")
+    for choice in choices:
+        numbers = kept[choice.name]
+        if list(numbers) != sorted(set(numbers)) or not set(numbers) <= set(range(len(choice.ops))):
+            raise InputError(
+                f"choice {choice.name!r}: expected ascending numbers below {len(choice.ops)}, got {numbers}"
+            )
+        if not set(numbers) & set(choice.connecting or range(len(choice.ops))):
+            raise InputError(
+                f"choice {choice.name!r} would connect nothing: {[choice.ops[i] for i in numbers]}; keep another one"
+            )
