@@ -56,6 +56,16 @@ if TYPE_CHECKING:
     from nasprune.space import Decision as Decision
     from nasprune.space import SearchSpace as SearchSpace
     from nasprune.space import WidthChoice as WidthChoice
+    from nasprune.supernet.genotype import Gene as Gene
+    from nasprune.supernet.genotype import Genotype as Genotype
+    from nasprune.supernet.operations import OPERATIONS as OPERATIONS
+    from nasprune.supernet.operations import FactorizedReduce as FactorizedReduce
+    from nasprune.supernet.operations import ReLUConvBN as ReLUConvBN
+    from nasprune.supernet.spaces import CellTopology as CellTopology
+    from nasprune.supernet.spaces import OpCosts as OpCosts
+    from nasprune.supernet.spaces import Site as Site
+    from nasprune.supernet.spaces import Size as Size
+    from nasprune.supernet.spaces import SupernetSpace as SupernetSpace
     from nasprune.surgery import build as build
     from nasprune.verify import verify as verify
 
@@ -78,6 +88,9 @@ _HOMES = {
     "report": "GroupOutcome Proof SearchReport Trial",
     "search": "SearchResult search",
     "space": "BlockChoice Decision SearchSpace WidthChoice",
+    "supernet.genotype": "Gene Genotype",
+    "supernet.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
+    "supernet.spaces": "CellTopology OpCosts Site Size SupernetSpace",
     "surgery": "build",
     "verify": "verify",
 }
