@@ -159,7 +159,7 @@ class SupernetSpace(ABC):
     def sources(self, network: nn.Module, supernet: nn.Module, genotype: Genotype) -> Mapping[str, str]:
         """Path of a module in `network` -> path of the module of `supernet` that its values come from.
 
-        Modules that are not named come from the module of the same path.
+        Modules that are not named come from the module of the same path; "" is nowhere.
         """
 
     def check(self, genotype: Genotype) -> None:
