@@ -15,7 +15,7 @@ from nasprune.supernet.mixed import MixedOp
 
 
 @dataclass(frozen=True)
-class OpCosts:
+class PriceList:
     """Additive costs for one item.
 
     base: the net without any candidate. places: for each mixed operation the counts of its candidates, in order.
@@ -44,7 +44,7 @@ class OpCosts:
 
 def price(
     net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], input_shape: tuple[int, ...]
-) -> OpCosts:
+) -> PriceList:
     """Counts every candidate by itself and the net with all of them; what is left is the base.
 
     Args:
@@ -68,4 +68,4 @@ def price(
     for counts in places:
         for own in counts:
             base = base - own
-    return OpCosts(base, places)
+    return PriceList(base, places)

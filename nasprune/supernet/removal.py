@@ -65,13 +65,17 @@ class Mixed(nn.Module):
 def cut(net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], kept: Kept) -> nn.Module:
     """A copy of `net` that holds only the `kept` candidates, with their weights. `net` is left as it is.
 
-    A candidate that goes is replaced by `Removed`. Where a forward pass ran one candidate at a time, the one that stays
-    takes the place of its owner, and several become a `Mixed`.
+    A candidate that goes is replaced by `Removed`; an empty selection takes all away. Where a
+    forward pass ran one candidate at a time, the one that stays takes the place of its owner, and several become a
+    `Mixed`.
     """
     small = copy.deepcopy(net)
     for choice in choices:
         stay = kept[choice.name]
         for place in (mixed[number] for number in choice.places):
+            if not stay:
+                sever(small, place)
+                continue
             if place.single_path:
                 modules = {place.names[k]: small.get_submodule(place.ops[k]) for k in stay}
                 one = next(iter(modules.values()))
@@ -91,9 +95,16 @@ def replace(net: nn.Module, path: str, module: nn.Module) -> None:
     owner._modules[name] = module
 
 
-def severed(
-    net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], inputs: tuple[Any, ...]
-) -> tuple[int, ...]:
+def sever(net: nn.Module, place: MixedOp) -> None:
+    """Takes all candidates of a mixed operation away, in place."""
+    if place.single_path:
+        replace(net, place.path, Removed.of(place))
+        return
+    for path in place.ops:
+        replace(net, path, Removed.of(place))
+
+
+def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -> tuple[int, ...]:
     """The mixed operations that play no part any more: nothing comes in, or nobody listens.
 
     That is: all candidates that still run read exact zeros (their node has lost every input), or the net's output has
@@ -133,8 +144,7 @@ def severed(
     heard = {
         number for (number, _), gradient in zip(flat, gradients, strict=True) if gradient is not None and gradient.any()
     }
-    tied = {number for choice in choices for number in choice.places}
-    return tuple(sorted(number for number in probes if number in tied and (silent[number] or number not in heard)))
+    return tuple(sorted(number for number in probes if silent[number] or number not in heard))
 
 
 def _weights(output: Tensor) -> Tensor:

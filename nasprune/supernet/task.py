@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -14,40 +15,52 @@ from torch.utils._pytree import tree_leaves
 from nasprune.base import Batch
 from nasprune.errors import InputError
 from nasprune.space import OpChoice
-from nasprune.supernet.costs import OpCosts
 from nasprune.supernet.gates import gated
-from nasprune.supernet.mixed import MixedOp
+from nasprune.supernet.structure import Structure
 
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """An `OpTask`. find_logits, find_shares: of a choice in a given net."""
+    """An `OpTask`. net: a copy of the structure's."""
 
     net: nn.Module
-    choices: tuple[OpChoice, ...]
-    mixed: tuple[MixedOp, ...]
-    costs: OpCosts
-    example: Tensor
+    structure: Structure
     train: Sequence[Batch]
     validation: Sequence[Batch]
     seed: int
-    find_logits: Callable[[nn.Module, OpChoice], Tensor | None]
-    find_shares: Callable[[nn.Module, OpChoice], Tensor | None]
+
+    @classmethod
+    def on_copy(
+        cls, structure: Structure, train: Sequence[Batch], validation: Sequence[Batch], seed: int
+    ) -> ScoringTask:
+        """A task on a copy of the structure's net, in eval mode."""
+        net = copy.deepcopy(structure.net).eval()
+        return cls(net, structure, train, validation, seed)
+
+    @property
+    def choices(self) -> tuple[OpChoice, ...]:
+        return self.structure.choices
+
+    @property
+    def example(self) -> Tensor:
+        return self.structure.inputs[0]
 
     def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
-        return gated(self.net, self.mixed, self.choices, gates)
+        return gated(self.net, self.structure.mixed, self.choices, gates)
 
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
         return functional.cross_entropy(first_output(outputs), labels)
 
     def logits(self, choice: OpChoice) -> Tensor | None:
-        return self.find_logits(self.net, choice)
+        return self.structure.logits_in(self.net, choice)
 
     def shares(self, choice: OpChoice) -> Tensor | None:
-        return self.find_shares(self.net, choice)
+        return self.structure.shares_in(self.net, choice)
 
     def cost(self, choice: OpChoice) -> Tensor:
-        return torch.tensor([float(counts.fvcore) for counts in self.costs.of_choice(choice)], dtype=torch.float64)
+        return torch.tensor(
+            [float(counts.fvcore) for counts in self.structure.prices.of_choice(choice)], dtype=torch.float64
+        )
 
 
 def first_output(outputs: object) -> Tensor:

@@ -1,0 +1,122 @@
+"""From any module to the structure of a supernet: what the probe finds, with the names that the user gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+from nasprune.graph.model import as_tuple
+from nasprune.space import OpChoice
+from nasprune.supernet.alpha_slots import find_slot
+from nasprune.supernet.choices import Group, Place, Weights, tied, view
+from nasprune.supernet.costs import price
+from nasprune.supernet.find import find_mixed_ops
+from nasprune.supernet.mixed import MixedOp
+from nasprune.supernet.spaces import SupernetSpace
+from nasprune.supernet.structure import Logits, Structure
+
+Names = Sequence[str] | Callable[[Place], Sequence[str]]
+
+
+def recognise(
+    net: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    choices: Sequence[str] | None,
+    group: Group | None,
+    weights: Weights | None,
+    op_names: Names | None,
+    space: SupernetSpace | None,
+) -> Structure:
+    """What `nasprune.Supernet.from_model` documents."""
+    inputs = as_tuple(example_inputs)
+    if len(inputs) != 1 or inputs[0].ndim < 2 or len(inputs[0]) < 2:
+        shapes = [tuple(value.shape) for value in inputs]
+        raise InputError(f"expected one example input (n, ...) with n of at least 2, got shapes {shapes}")
+    found = find_mixed_ops(net, inputs)
+    mixed = _chosen(found.mixed, choices)
+    notes = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items()]
+    if not mixed:
+        raise InputError(
+            "no mixed operations were found: modules that read one tensor and whose outputs are mixed by a weighted "
+            f"sum; {'; '.join(notes[:3]) or 'nothing looked like it'}. Name them with `choices=`"
+        )
+    if space is not None:
+        group = group or (lambda place: space.group(place.cell, place.index))
+        op_names = op_names or _names_of(space)
+        weights = weights or _weights_of(space, net, mixed)
+    mixed = tuple(replace(one, names=_names(net, one, op_names)) for one in mixed)
+    decided = tied(net, mixed, group)
+    logits = {}
+    if weights is not None:
+        logits = {choice.name: _logits(net, [mixed[n] for n in choice.places], choice, weights) for choice in decided}
+    prices = price(net, mixed, decided, tuple(inputs[0].shape))
+    return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes))
+
+
+def _chosen(mixed: Sequence[MixedOp], globs: Sequence[str] | None) -> tuple[MixedOp, ...]:
+    if globs is None:
+        return tuple(mixed)
+    for glob in globs:
+        if not any(fnmatchcase(one.path, glob) for one in mixed):
+            known = ", ".join(one.path for one in mixed[:5])
+            raise InputError(f"`choices` names {glob!r}, which holds no mixed operation; found: {known or 'none'}")
+    return tuple(one for one in mixed if any(fnmatchcase(one.path, glob) for glob in globs))
+
+
+def _weights_of(space: SupernetSpace, net: nn.Module, mixed: Sequence[MixedOp]) -> Weights | None:
+    """The space's own way to find architecture weights, where the net is the space's own."""
+
+    def weights(place: Place) -> Tensor:
+        return space.weights(place.net, place.cell, place.index)
+
+    try:
+        weights(view(net, mixed[0]))
+    except (AttributeError, InputError):
+        return None
+    return weights
+
+
+def _names_of(space: SupernetSpace) -> Names:
+    """The names of the candidates by the kind of their cell."""
+
+    def names(place: Place) -> Sequence[str]:
+        kind = space.group(place.cell, place.index).partition("/")[0]
+        ops = space.cells[kind].ops
+        return ops if len(ops) == len(place.op_names) else place.op_names
+
+    return names
+
+
+def _names(net: nn.Module, mixed: MixedOp, given: Names | None) -> tuple[str, ...]:
+    if given is None:
+        return mixed.names
+    names = tuple(given(view(net, mixed)) if callable(given) else given)
+    if len(names) != len(mixed.ops) or len(set(names)) != len(names):
+        raise InputError(
+            f"`op_names` must be {len(mixed.ops)} distinct names for {mixed.path!r}, got {list(names)}; "
+            "give a function where mixed operations differ"
+        )
+    return names
+
+
+def _logits(net: nn.Module, places: Sequence[MixedOp], choice: OpChoice, weights: Weights) -> Logits:
+    given = [_given(net, place, len(choice.ops), weights) for place in places]
+    slots = [find_slot(net, tensor) for tensor in given]
+    known = tuple(dict.fromkeys(slot for slot in slots if slot is not None))
+    count = len(choice.ops)
+    return Logits(known if None not in slots else (), tuple(range(count)), given[0].detach()[:count].clone())
+
+
+def _given(net: nn.Module, mixed: MixedOp, count: int, weights: Weights) -> Tensor:
+    try:
+        given = weights(view(net, mixed))
+    except Exception as error:
+        raise InputError(f"`weights` failed on {mixed.path!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(given, Tensor) or given.ndim != 1 or len(given) < count:
+        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise InputError(f"`weights` must give a tensor of {count} numbers for {mixed.path!r}, got {got}")
+    return given

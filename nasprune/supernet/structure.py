@@ -1,0 +1,184 @@
+"""A supernet and what was found in it: its choices, their architecture weights and prices, and smaller copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+from nasprune.space import OpChoice
+from nasprune.supernet.alpha_slots import Slot
+from nasprune.supernet.choices import Kept, check_kept, everything
+from nasprune.supernet.costs import PriceList
+from nasprune.supernet.counting import Counts
+from nasprune.supernet.gates import gated
+from nasprune.supernet.mixed import MixedOp
+from nasprune.supernet.removal import OFF, cut, sever, severed
+from nasprune.supernet.spaces import SupernetSpace
+from nasprune.units import short
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The architecture weights of a choice.
+
+    slots: where the net holds them, one for each tied mixed operation that has its own; empty where `values` is all
+    that is known. columns: which of them belong to the candidates that are left. values: (columns,), detached.
+    """
+
+    slots: tuple[Slot, ...]
+    columns: tuple[int, ...]
+    values: Tensor
+
+    def of(self, net: nn.Module) -> Tensor:
+        """(columns,): taken from `net`, with gradients, where the net holds them; the first where there are several."""
+        if not self.slots:
+            return self.values
+        held: Tensor = self.slots[0].read(net)
+        return held[list(self.columns)]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A supernet and what was found in it. Nothing here changes `net`; smaller supernets are copies.
+
+    inputs: example inputs. mixed: its mixed operations. choices: those that decide together. prices: what candidates
+    cost. logits: choice -> architecture weights, where they are known. space: the family of networks that it belongs
+    to, where that is known. notes: what was found and why, for the user.
+    """
+
+    net: nn.Module
+    inputs: tuple[Tensor, ...]
+    mixed: tuple[MixedOp, ...]
+    choices: tuple[OpChoice, ...]
+    prices: PriceList = field(repr=False)
+    logits: Mapping[str, Logits] = field(default_factory=dict, repr=False)
+    space: SupernetSpace | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """What the supernet costs with all of its candidates, for one item."""
+        return self.prices.of_kept(self.choices, everything(self.choices))
+
+    def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Inside, the outputs of the candidates are multiplied by `gates[choice]` (ops,); nothing stays behind."""
+        return gated(self.net, self.mixed, self.choices, gates)
+
+    def logits_in(self, net: nn.Module, choice: OpChoice) -> Tensor | None:
+        """The architecture weights (ops,) of a choice as `net`, this supernet or a copy, holds them."""
+        known = self.logits.get(choice.name)
+        return known.of(net) if known is not None else None
+
+    def shares_in(self, net: nn.Module, choice: OpChoice) -> Tensor | None:
+        """The shares of the candidates in the mixture (ops,), summing to one; `None` where they are unknown."""
+        logits = self.logits_in(net, choice)
+        if logits is not None:
+            return logits.detach().softmax(0)
+        seen = self.mixed[choice.places[0]].weights
+        if seen is None:
+            return None
+        shares = torch.tensor(seen)
+        return shares / shares.sum()
+
+    def keep(self, kept: Mapping[str, Sequence[str | int]]) -> Structure:
+        """A smaller supernet with only the candidates `kept`, by name or number, and their weights; still trainable.
+
+        Choices that are not named keep everything. Mixed operations that then read only zeros, or that nobody listens
+        to any more, go altogether; an empty list takes all candidates of a choice away.
+
+        Raises:
+            InputError: an unknown choice or candidate, or the output no longer depends on the input.
+        """
+        numbers = {**everything(self.choices), **{name: self._numbers(name, some) for name, some in kept.items()}}
+        return self._kept(numbers)
+
+    def _numbers(self, name: str, kept: Sequence[str | int]) -> tuple[int, ...]:
+        choice = next((choice for choice in self.choices if choice.name == name), None)
+        if choice is None:
+            raise InputError(f"there is no choice {name!r}; choices: {[choice.name for choice in self.choices][:8]}")
+        unknown = [op for op in kept if op not in choice.ops and op not in range(len(choice.ops))]
+        if unknown:
+            raise InputError(f"choice {name!r} has the candidates {list(choice.ops)}, not {unknown}")
+        return tuple(sorted({choice.ops.index(op) if isinstance(op, str) else op for op in kept}))
+
+    def _kept(self, kept: Kept) -> Structure:
+        check_kept(self.choices, {name: some for name, some in kept.items() if some})
+        small = cut(self.net, self.mixed, self.choices, kept)
+        gone = self._sever(small, kept)
+        self._switch_off(small, kept)
+        stay_at = {number: kept[choice.name] for choice in self.choices for number in choice.places}
+        left = [number for number in range(len(self.mixed)) if number in stay_at and number not in gone]
+        numbers = {old: new for new, old in enumerate(left)}
+        choices, logits = [], {}
+        for choice in self.choices:
+            some = kept[choice.name]
+            places = tuple(numbers[number] for number in choice.places if number in numbers)
+            if places:
+                choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places))
+                if known := self.logits.get(choice.name):
+                    columns = tuple(known.columns[k] for k in some)
+                    logits[choice.name] = Logits(known.slots, columns, known.values[list(some)])
+        prices = PriceList(
+            self.prices.base, tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left)
+        )
+        mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
+        return Structure(small, self.inputs, mixed, tuple(choices), prices, logits, self.space, self.notes)
+
+    def _sever(self, small: nn.Module, kept: Kept) -> set[int]:
+        """Takes out of `small` what plays no part any more, until nothing else does; the numbers of what went."""
+        gone = {number for choice in self.choices if not kept[choice.name] for number in choice.places}
+        if not gone:
+            return gone
+        while True:
+            found = [number for number in severed(small, self.mixed, self.inputs) if number not in gone]
+            if not found:
+                break
+            for number in found:
+                sever(small, self.mixed[number])
+            gone.update(found)
+        if len(gone) == len(self.mixed):
+            raise InputError("nothing connects the output with the input any more; keep more candidates")
+        return gone
+
+    def _switch_off(self, small: nn.Module, kept: Kept) -> None:
+        """Sets the architecture weights of removed candidates so low that their share is zero and the rest's one."""
+        with torch.no_grad():
+            for choice in self.choices:
+                known = self.logits.get(choice.name)
+                if known is None or not kept[choice.name]:
+                    continue
+                gone = [column for k, column in enumerate(known.columns) if k not in kept[choice.name]]
+                for slot in known.slots:
+                    slot.read(small)[gone] = OFF
+
+    def summary(self) -> str:
+        """What was found, one line per choice: name, how often it occurs, its candidates and what each costs."""
+        counts = self.counts
+        lines = [
+            f"{len(self.mixed)} mixed operations in {len(self.choices)} choices; "
+            f"{short(counts.fvcore, 'FLOPs')} (fvcore), {short(counts.macs, 'MACs')}, {short(counts.params, 'params')}"
+        ]
+        for choice in self.choices:
+            costs = self.prices.of_choice(choice)
+            first = self.mixed[choice.places[0]]
+            ops = ", ".join(f"{op} {short(cost.fvcore)}" for op, cost in zip(choice.ops, costs, strict=True))
+            lines.append(f"{choice.name}  x{len(choice.places)}  {ops}  ({first.found_by})")
+        return "\n".join([*lines, *self.notes])
+
+
+def _shrunk(mixed: MixedOp, kept: Sequence[int]) -> MixedOp:
+    """The mixed operation after `removal.cut`."""
+    names = tuple(mixed.names[k] for k in kept)
+    ops = tuple(mixed.ops[k] for k in kept)
+    weights = tuple(mixed.weights[k] for k in kept) if mixed.weights is not None else None
+    if mixed.single_path:
+        ops = (mixed.path,)
+        if len(kept) > 1:
+            ops = tuple(f"{mixed.path}.candidates.{name.replace('.', '_')}" for name in names)
+            weights = tuple(1 / len(kept) for _ in kept)
+    return replace(mixed, ops=ops, names=names, weights=weights, single_path=False)

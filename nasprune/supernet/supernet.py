@@ -1,0 +1,241 @@
+"""`nasprune.Supernet`: find the choices of any supernet, score their candidates, trim and discretise to a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from torch import Tensor, nn
+
+from nasprune.base import Batch, OpScorer
+from nasprune.data import DataSplits, load_data
+from nasprune.data.batches import batches
+from nasprune.data.load import DataSource
+from nasprune.registry import Plugins, op_scorer
+from nasprune.space import OpChoice
+from nasprune.supernet.choices import Group, Weights
+from nasprune.supernet.counting import Counter, Counts
+from nasprune.supernet.discrete import Architecture, discretised
+from nasprune.supernet.health import TrimReport, examined
+from nasprune.supernet.limits import Limit, parse_limit
+from nasprune.supernet.recognise import Names, recognise
+from nasprune.supernet.schedules import Stage, stages_of
+from nasprune.supernet.spaces import Size, SupernetSpace
+from nasprune.supernet.structure import Structure
+from nasprune.supernet.training import tuned
+from nasprune.supernet.trimming import Data, scores_of, trim
+
+BATCHES = 8
+BATCH = 64
+WITH_DATA, WITHOUT_DATA = "perturbation", "flops_order"
+
+
+@dataclass(frozen=True)
+class TrimResult:
+    """A trimmed supernet. report: what was decided, beside the baselines, and how sound it looks."""
+
+    supernet: Supernet
+    report: TrimReport
+
+    @property
+    def model(self) -> nn.Module:
+        """The smaller net with the weights it had, still trainable."""
+        return self.supernet.net
+
+    @property
+    def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """Choice -> names of the candidates that stay."""
+        return {choice.name: choice.ops for choice in self.supernet.choices}
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A supernet with its choices. Its net is never changed: what is smaller is new."""
+
+    structure: Structure
+
+    @classmethod
+    def from_model(
+        cls,
+        net: nn.Module,
+        example_inputs: Tensor | tuple[Tensor, ...],
+        choices: Sequence[str] | None = None,
+        group: Group | None = None,
+        weights: Weights | None = None,
+        op_names: Names | None = None,
+        space: SupernetSpace | None = None,
+    ) -> Supernet:
+        """Finds the mixed operations of any module.
+
+        Args:
+            net: the supernet; left exactly as it is.
+            example_inputs: one tensor, batch first, of at least two items.
+            choices: paths or globs of the modules that hold candidates: only these. By default what is recognised.
+            group: gives each mixed operation (a `Place`: net, path, cell, cell_path, index, op_names) the name of its
+                choice; equal names decide together. By default each decides alone, unless the framework says otherwise.
+            weights: gives each mixed operation its architecture weights (ops,), before any softmax. By default the
+                shares with which the net was seen to mix its candidates are taken.
+            op_names: of the candidates, in order, or a function of a mixed operation that gives them.
+            space: the family of cell networks that the supernet belongs to: names, groups, weights and genotypes.
+
+        Raises:
+            InputError: nothing was found, an argument does not fit what was found, or the net cannot be counted.
+        """
+        return cls(recognise(net, example_inputs, choices, group, weights, op_names, space))
+
+    @property
+    def net(self) -> nn.Module:
+        return self.structure.net
+
+    @property
+    def choices(self) -> tuple[OpChoice, ...]:
+        return self.structure.choices
+
+    @property
+    def counts(self) -> Counts:
+        """What the supernet costs with all of its candidates, for one item."""
+        return self.structure.counts
+
+    def summary(self) -> str:
+        """What was found and why, and what every candidate costs."""
+        return self.structure.summary()
+
+    def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Inside, the outputs of the candidates are multiplied by `gates[choice]` (ops,); nothing stays behind."""
+        return self.structure.gated(gates)
+
+    def keep(self, kept: Mapping[str, Sequence[str | int]]) -> Supernet:
+        """A smaller supernet with only the candidates `kept`, by name or number; other choices keep everything.
+
+        An empty list takes all candidates of a choice away; what then reads only zeros, or is heard by nobody, goes too.
+
+        Raises:
+            InputError: an unknown choice or candidate, or the output no longer depends on the input.
+        """
+        return Supernet(self.structure.keep(kept))
+
+    def score(
+        self,
+        scorer: str | OpScorer = "auto",
+        *,
+        data: DataSource | None = None,
+        seed: int = 0,
+        plugins: Plugins = None,
+    ) -> dict[str, dict[str, float]]:
+        """Choice -> candidate -> what is lost without it, by the scorer. The supernet is left bit-identical.
+
+        Raises:
+            InputError: the scorer needs data or architecture weights, and there are none. PluginError: it fails.
+        """
+        splits = load_data(data, seed=seed) if data is not None else None
+        made = _scorer(scorer, splits, plugins)
+        found = scores_of(self.structure, made, _data(splits), seed)
+        return {one.name: dict(zip(one.ops, found[one.name].tolist(), strict=True)) for one in self.choices}
+
+    def trim(
+        self,
+        budget: str | None = None,
+        scorer: str | OpScorer = "auto",
+        keep_max: int | None = None,
+        *,
+        count: Counter = "fvcore",
+        schedule: str = "topk(k=3)",
+        data: DataSource | None = None,
+        seed: int = 0,
+        plugins: Plugins = None,
+    ) -> TrimResult:
+        """A smaller supernet within a budget: the candidates worth most, chosen exactly; weights are inherited.
+
+        Args:
+            budget: for the supernet with the candidates that stay: "600MMACs", "600MFLOPs", "5MParams", "60%"; `None`
+                leaves it to the schedule.
+            scorer: name of a scorer of operations with options, or one. "auto" is `perturbation` with data, and
+                `flops_order` without.
+            keep_max: how many candidates of a choice may stay; the same as `schedule="topk(k=...)"`.
+            count: what a budget without a unit, or a share, means: "fvcore", "macs" or "params".
+            schedule: "topk(k=3)", "threshold(share=0.1)" or "progressive(stages=[5, 3], epochs=2)".
+            data: a name, `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
+            seed: fixes the result. plugins: folders of plugin files.
+
+        Raises:
+            BudgetError: the budget does not parse, or the cheapest candidates are above it. InputError: another
+            argument cannot be used. PluginError: the scorer fails. VerificationError: the smaller supernet does not cost
+            what was predicted.
+        """
+        started = time.monotonic()
+        stages = stages_of(schedule) if keep_max is None else stages_of(f"topk(k={keep_max})")
+        limit = parse_limit(budget, self.counts, count) if budget is not None else None
+        splits = load_data(data, seed=seed) if data is not None else None
+        seen = _data(splits)
+        made = _scorer(scorer, splits, plugins)
+        tune = partial(tuned, data=splits, seed=seed) if splits is not None else None
+        trimmed = trim(self.structure, made, stages, limit, seen, seed, tune)
+        settings = {
+            "scorer": scorer if isinstance(scorer, str) and scorer != "auto" else _name(scorer, splits),
+            "schedule": schedule if keep_max is None else f"topk(k={keep_max})",
+            "data": splits.name if splits is not None else "none",
+            "seed": str(seed),
+        }
+        report = examined(self.structure, trimmed, made, stages, limit, seen, settings, time.monotonic() - started)
+        return TrimResult(Supernet(trimmed.structure), report)
+
+    def discretise(
+        self,
+        budget: str | None = None,
+        rule: str | None = None,
+        *,
+        scorer: str | OpScorer | None = None,
+        count: Counter = "fvcore",
+        size: Size | None = None,
+        inherit: bool = True,
+        data: DataSource | None = None,
+        seed: int = 0,
+        plugins: Plugins = None,
+    ) -> Architecture:
+        """One operation per edge: the network with the greatest sum of scores within the budget, by an exact knapsack.
+
+        Args:
+            budget: for the network: "600MMACs", "600MFLOPs", "5MParams"; a share is of this supernet. `None` is none.
+            rule: how architecture weights become scores: "darts", "no_none", "logit" or "alpha_beta"; short for
+                `scorer="alpha(rule=...)"`. The default is "darts" where weights are known.
+            scorer: another scorer of operations.
+            count: what a budget without a unit means.
+            size: of the network, where the supernet has a `space`; by default that of the space's search.
+            inherit: whether the network starts with the supernet's values where the shapes agree.
+
+        Raises:
+            BudgetError: the cheapest network is above the budget. InputError: an argument cannot be used.
+        """
+        limit = parse_limit(budget, self.counts, count) if budget is not None else None
+        splits = load_data(data, seed=seed) if data is not None else None
+        chosen = scorer if scorer is not None else f"alpha(rule={rule or 'darts'})"
+        scores = scores_of(self.structure, _scorer(chosen, splits, plugins), _data(splits), seed)
+        return discretised(self.structure, scores, limit, size, inherit=inherit)
+
+
+def _name(scorer: str | OpScorer, data: DataSplits | None) -> str:
+    if isinstance(scorer, OpScorer):
+        return type(scorer).__name__
+    if scorer == "auto":
+        return WITH_DATA if data is not None else WITHOUT_DATA
+    return scorer
+
+
+def _scorer(scorer: str | OpScorer, data: DataSplits | None, plugins: Plugins) -> OpScorer:
+    return scorer if isinstance(scorer, OpScorer) else op_scorer(_name(scorer, data), plugins)
+
+
+def _data(splits: DataSplits | None) -> Data:
+    """Batches of at most 512 training and 512 validation images."""
+    if splits is None:
+        return Data()
+    return Data(_batches(splits.train), _batches(splits.validation))
+
+
+def _batches(part: object) -> list[Batch]:
+    found = islice(batches(part, BATCH), BATCHES)  # type: ignore[arg-type]
+    return [(images, labels) for images, labels in found if len(labels) > 1]
