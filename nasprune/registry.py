@@ -4,7 +4,8 @@ Look-up order: built-ins; entry points in the groups `nasprune.criteria`, `.cont
 `.search_spaces`; the files bundled with the package, or the sibling folders `plugins/` and `search_spaces/` where a
 `pyproject.toml` stands beside them; folders given by the user. The current directory is never searched. A plugin file
 is named after its method and holds one implementation: `DIR/criteria/NAME.py`, or `DIR/NAME.py`. A name that two of
-these declare is an error when it is asked for. The user's own `module:attribute` works in the place of any name.
+these declare is an error when it is asked for. The user's own `module:attribute` or `file.py:attribute` works in the
+place of any name; as an evaluator it may be a plain function of the network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from types import ModuleType
 from typing import Any
 
 from nasprune.errors import InputError, PluginError, UnknownNameError
+from nasprune.evaluators.function import evaluator_of
+from nasprune.factories import find_factory
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.rules import OpRule
 from nasprune.options import parse_named
@@ -83,6 +86,8 @@ BUILT_IN = {
     "evaluators": {
         "importance": "nasprune.evaluators.importance:Importance",
         "accuracy": "nasprune.evaluators.accuracy:Accuracy",
+        "kl": "nasprune.evaluators.kl:KL",
+        "loss": "nasprune.evaluators.loss:Loss",
     },
 }
 
@@ -104,13 +109,15 @@ class Entry:
         """
         try:
             found = self._load()
-        except PluginError:
+        except (PluginError, InputError):
             raise
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"the {KINDS[self.kind].singular} {self.name!r} from {self.origin} cannot be loaded: "
                 f"{type(error).__name__}: {error}"
             ) from error
+        if self.kind == "evaluators" and callable(found) and not inspect.isclass(found):
+            return evaluator_of(found, self.name)
         if not _implements(found, KINDS[self.kind]):
             raise PluginError(f"{self.origin} gives {found!r} for {self.name!r}; expected {KINDS[self.kind].contract}")
         return found
@@ -132,7 +139,7 @@ def entries(kind: str, plugins: Plugins = None) -> list[Entry]:
 
 
 def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
-    """The one entry called `name`, or the user's own `module:attribute`.
+    """The one entry called `name`, or the user's own `module:attribute` or `file.py:attribute`.
 
     Raises:
         UnknownNameError: nothing is called so. PluginError: two origins declare the name.
@@ -144,6 +151,8 @@ def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
         raise PluginError(f"the {KINDS[kind].singular} {name!r} is declared twice, by {origins}; remove or rename one")
     if found:
         return found[0]
+    if ".py:" in name:
+        return Entry(kind, name, f"`{name}`", partial(find_factory, name, what=KINDS[kind].singular))
     module, colon, attribute = name.partition(":")
     if colon and attribute and not any(entry.name.startswith(f"{module}:") for entry in known):
         return Entry(kind, name, f"`{name}`", partial(_attribute, name))

@@ -27,6 +27,7 @@ LAYERS = (
         "scoring",
         "statistics",
         "selection",
+        "shares",
         "repair",
         "recalibrate",
         "knapsack",

@@ -142,7 +142,7 @@ def default_folder(model: str, budget: str) -> Path:
 
 
 def _check_names(options: SearchOptions) -> None:
-    from nasprune.registry import find, scorer
+    from nasprune.registry import load, scorer
 
     if options.criterion != "auto":
         scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
@@ -153,7 +153,7 @@ def _check_names(options: SearchOptions) -> None:
     }
     for kind, name in names.items():
         if name != "auto":
-            find(kind, name, options.plugins or None)
+            load(kind, name, options.plugins or None)
 
 
 def show(report: SearchReport, out: Path) -> None:

@@ -6,39 +6,13 @@ data. The paper shows that this ranks candidates much as fine-tuning would; with
 
 from __future__ import annotations
 
-from typing import ClassVar
+from torch import Tensor
 
-import torch
-
-from nasprune.base import Candidate, EvaluationTask, Evaluator
-from nasprune.errors import InputError
-from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
+from nasprune.evaluators.measured import Measured
 
 
-class Accuracy(Evaluator):
-    """Top-1 on `task.validation` after re-estimation on at most 1,024 images of `task.calibration`, in [0, 1].
+class Accuracy(Measured):
+    """Top-1 on validation images, in [0, 1]; every position of outputs (n, classes, ...) counts."""
 
-    A candidate that was refitted in closed form is taken as it is: its statistics belong to the fit.
-    """
-
-    needs_data: ClassVar[bool] = True
-
-    def __init__(self, task: EvaluationTask) -> None:
-        if task.calibration is None or task.validation is None:
-            raise InputError("the evaluator 'accuracy' needs data; give some with `data=` (`--data`), or take another")
-        self._device = torch.device(task.device)
-        self._calibration = list(calibration_batches(task.calibration, self._device))
-        self._validation = task.validation
-
-    def evaluate(self, candidate: Candidate) -> float:
-        model = candidate.model()
-        if not candidate.refitted:
-            recalibrate(model, self._calibration)
-        model.eval()
-        right = total = 0
-        with torch.inference_mode():
-            for inputs, labels in batches_of(self._validation):
-                predicted = model(inputs.to(self._device)).argmax(dim=1).cpu()
-                right += int((predicted == labels).sum())
-                total += len(labels)
-        return right / max(total, 1)
+    def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
+        return int((outputs.argmax(dim=1) == labels).sum()), labels.numel()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasprune.base import EvaluationTask
-from nasprune.evaluators.importance import Importance, cost_shares, kept_shares
+from nasprune.evaluators.importance import Importance, kept_shares
 from nasprune.selection import best_units
+from nasprune.shares import cost_shares
 from nasprune.space import Decision
 from tests.fakes import graph_of, group, priced, resnet_like
 

@@ -1,0 +1,46 @@
+"""How far the cut network's predictions are from the dense one's; needs images, no labels.
+
+The Kullback-Leibler divergence from the dense softmax to the candidate's, as in distillation (Hinton et al. 2015,
+arXiv:1503.02531) but at temperature 1, with batch norms re-estimated as for `accuracy`. It moves with every change of
+the outputs, where accuracy jumps by one image, and it asks for what the dense network says and not for what is right.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from nasprune.base import EvaluationTask
+from nasprune.evaluators.measured import Measured
+from nasprune.graph.capture import undisturbed
+
+REMEMBERED = 2**27
+"""Numbers of the dense network's outputs that are kept between candidates; further batches are run again."""
+
+
+class KL(Measured):
+    """Minus the mean of KL(dense || candidate) in nats, at most 0: 0 is the dense network.
+
+    The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions.
+    """
+
+    def __init__(self, task: EvaluationTask) -> None:
+        super().__init__(task)
+        self._dense = task.dense
+        self._known: dict[int, Tensor] = {}
+
+    def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
+        dense, cut = (
+            functional.log_softmax(each.double(), dim=1) for each in (self._of_dense(number, inputs), outputs)
+        )
+        divergence = functional.kl_div(cut, dense, reduction="sum", log_target=True)
+        return -float(divergence), outputs.numel() // outputs.shape[1]
+
+    def _of_dense(self, number: int, inputs: Tensor) -> Tensor:
+        if number in self._known:
+            return self._known[number]
+        with undisturbed(self._dense) as dense:
+            found = self._outputs(dense, inputs)
+        if found.numel() + sum(outputs.numel() for outputs in self._known.values()) <= REMEMBERED:
+            self._known[number] = found
+        return found

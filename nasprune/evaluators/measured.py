@@ -1,0 +1,74 @@
+"""What the evaluators share that run the cut network: its batch norms re-estimated, then a mean over validation images.
+
+The statistics are re-estimated as in Li et al. 2020 (EagleEye), arXiv:2007.02491. A candidate that was refitted in
+closed form is taken as it is: its statistics belong to the fit.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.errors import InputError
+from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
+
+
+class Ready:
+    """Cut networks in eval mode, ready to be measured. Re-estimates on at most 1,024 images of `task.calibration`."""
+
+    def __init__(self, task: EvaluationTask) -> None:
+        calibration = task.calibration
+        self._batches = list(calibration_batches(calibration, task.device)) if calibration is not None else []
+
+    def __call__(self, candidate: Candidate) -> nn.Module:
+        model = candidate.model()
+        if not candidate.refitted:
+            recalibrate(model, self._batches)
+        return model.eval()
+
+
+class Measured(Evaluator):
+    """A mean over `task.validation`. Models must return one tensor (n, classes, ...)."""
+
+    needs_data: ClassVar[bool] = True
+
+    def __init__(self, task: EvaluationTask) -> None:
+        if task.calibration is None or task.validation is None:
+            raise InputError(
+                f"the evaluator {self._name!r} needs data; give some with `data=` (`--data`), or take another"
+            )
+        self._ready = Ready(task)
+        self._validation = task.validation
+        self._device = torch.device(task.device)
+
+    def evaluate(self, candidate: Candidate) -> float:
+        model = self._ready(candidate)
+        total, count = 0.0, 0
+        with torch.inference_mode():
+            for number, (inputs, labels) in enumerate(batches_of(self._validation)):
+                inputs = inputs.to(self._device)
+                value, size = self._sum(number, inputs, self._outputs(model, inputs), labels.to(self._device))
+                total, count = total + value, count + size
+        return total / max(count, 1)
+
+    @abstractmethod
+    def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
+        """What the batch called `number` adds to the sum, and how many terms that is."""
+
+    def _outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        found: Any = model(inputs)
+        if not isinstance(found, Tensor) or found.ndim < 2:
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise InputError(
+                f"the evaluator {self._name!r} needs a model that returns one tensor (n, classes, ...), got {got}; "
+                "give a function of your own: file.py:function"
+            )
+        return found
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__.lower()
