@@ -9,15 +9,26 @@ is the squared change done up to and with its removal.
 Departures: moments are taken about the mean, as the bias (or the batch norm behind) is refitted with the weights;
 `damp` times the mean of H's diagonal is added to it. Where several layers read the channel, what its removal costs each
 is combined by the option `reduce`, and all of them are refitted.
+
+Wide groups are worked off in batches. From a pool of the cheapest units, units are removed one by one at their exact
+costs, as long as they are cheaper than all units outside of the pool were when it was chosen; then everything else is
+updated for all of them at once. As in lazy greedy search (Minoux 1978), the order is that of removing single units
+wherever a removal makes no other unit cheaper; in groups of more than 64 units it is not quite, as at least every 32nd
+of all units goes at a time. A group that fits into one pool is worked off unit by unit anyhow.
 """
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from nasprune import ConsumerGram, CoupledGroup, Criterion, InputError, ScoreContext, removal_scores
 
 EXACT = 1024  # features up to which float64 is used
+POOL = 576  # features, and
+POOL_UNITS = 128  # units, in a pool at most
+STEPS = 32  # in which all units of a group go, at most
 
 
 class OBS(Criterion):
@@ -30,61 +41,108 @@ class OBS(Criterion):
             raise InputError(f"`damp` must be above 0, got {damp}")
         self._damp = damp
 
-    def score(self, group: CoupledGroup, context: ScoreContext) -> torch.Tensor:
-        layers = [_Remaining(gram, self._damp) for gram in context.grams(group)]
+    def score(self, group: CoupledGroup, context: ScoreContext) -> Tensor:
+        layers = [_Remaining.of(gram, self._damp) for gram in context.grams(group)]
         if not layers:
             return torch.zeros(group.width)
+
+        def combined(some: Sequence[_Remaining]) -> Tensor:
+            return context.combine((layer.costs() for layer in some), group)
+
+        size = max(1, min(POOL_UNITS, POOL // max(layer.k for layer in layers)))
+        least = max(1, min(size, group.width // STEPS))
         order: list[int] = []
         damage: list[float] = []
-        for _ in range(group.width):
-            cost = context.combine((layer.costs() for layer in layers), group)
-            unit = int(cost.argmin())
-            order.append(unit)
-            damage.append(float(cost[unit]))
-            for layer in layers:
-                layer.remove(unit)
+        while len(order) < group.width:
+            if group.width - len(order) <= size:
+                pool, fence = torch.arange(group.width), torch.inf
+                gone, costs = _one_by_one(layers, combined, fence, 1)
+            else:
+                found = combined(layers)
+                cheapest = found.argsort(stable=True)
+                pool, fence = cheapest[:size].sort().values, float(found[cheapest[size]])
+                gone, costs = _one_by_one([layer.only(pool) for layer in layers], combined, fence, least)
+                for layer in layers:
+                    layer.remove(pool[gone])
+            order += pool[gone].tolist()
+            damage += costs
         return removal_scores(order, damage)
+
+
+def _one_by_one(
+    layers: Sequence["_Remaining"], combined: Callable[[Sequence["_Remaining"]], Tensor], fence: float, least: int
+) -> tuple[list[int], list[float]]:
+    """Removes the cheapest unit, `least` times, then while it costs no more than `fence`: which, and their costs."""
+    gone: list[int] = []
+    paid: list[float] = []
+    for _ in range(layers[0].left):
+        costs = combined(layers)
+        unit = int(costs.argmin())
+        if len(gone) >= least and float(costs[unit]) > fence:
+            break
+        gone.append(unit)
+        paid.append(float(costs[unit]))
+        for layer in layers:
+            layer.remove(torch.tensor([unit]))
+    return gone, paid
 
 
 class _Remaining:
     """One layer on the units that are left: inverse moments (units * k, units * k) and weights (out, units * k)."""
 
-    def __init__(self, gram: ConsumerGram, damp: float) -> None:
-        out, self._width, self._k = gram.weight.shape
-        kind = torch.float64 if self._width * self._k <= EXACT else torch.float32
-        moments = gram.covariance.to(kind, copy=True)
-        moments.diagonal().add_(damp * moments.diagonal().mean().clamp(min=1e-8))
-        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-        self._weight = gram.weight.reshape(out, -1).to(kind)
-        self._units = torch.arange(self._width)  # which unit each block of k features is
+    def __init__(self, inverse: Tensor, weight: Tensor, k: int) -> None:
+        self._inverse, self._weight, self.k = inverse, weight, k
+        self._width = len(inverse) // k
+        self._place = torch.arange(self._width)  # of each unit among those that are still held, -1 for the others
         self._left = torch.ones(self._width, dtype=torch.bool)
 
-    def costs(self) -> torch.Tensor:
-        """(width,), infinite for those that are gone."""
-        count, k = len(self._units), self._k
-        blocks = self._inverse.reshape(count, k, count, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        gone = ~self._left[self._units]
-        blocks = torch.where(gone[:, None, None], torch.eye(k, dtype=blocks.dtype), blocks)
-        if k == 1:
-            squares = self._weight.square().sum(dim=0).reshape(count, 1, 1)  # many times as fast as the product
-        else:
-            weight = self._weight.reshape(-1, count, k).transpose(0, 1)
-            squares = weight.transpose(1, 2) @ weight
-        costs = (torch.linalg.inv(blocks) * squares).sum(dim=(1, 2), dtype=torch.float64)
-        found = torch.full((self._width,), torch.inf, dtype=torch.float64)
-        found[self._units] = torch.where(gone, torch.inf, costs)
-        return found
+    @property
+    def left(self) -> int:
+        return int(self._left.sum())
 
-    def remove(self, unit: int) -> None:
-        place = int((self._units == unit).nonzero()) * self._k
-        own = slice(place, place + self._k)
-        across = torch.linalg.solve(self._inverse[own, own], self._inverse[own])
-        self._weight -= self._weight[:, own] @ across
-        self._inverse.addmm_(self._inverse[:, own].clone(), across, alpha=-1)
-        self._left[unit] = False
-        if int(self._left.sum()) <= 0.8 * len(self._units):
-            stay = self._left[self._units]
-            features = stay.repeat_interleave(self._k).nonzero().flatten()
-            self._inverse = self._inverse[features][:, features]
-            self._weight = self._weight[:, features]
-            self._units = self._units[stay]
+    @classmethod
+    def of(cls, gram: ConsumerGram, damp: float) -> "_Remaining":
+        out, width, k = gram.weight.shape
+        kind = torch.float64 if width * k <= EXACT else torch.float32
+        moments = gram.covariance.to(kind, copy=True)
+        moments.diagonal().add_(damp * moments.diagonal().mean().clamp(min=1e-8))
+        factor = torch.linalg.cholesky(moments, out=moments)
+        return cls(torch.cholesky_inverse(factor), gram.weight.reshape(out, -1).to(kind, copy=True), k)
+
+    def costs(self) -> Tensor:
+        """(width,), float64, infinite for units that are gone."""
+        k, count = self.k, len(self._inverse) // self.k
+        if k == 1:  # many times as fast as products and inverses
+            costs = (self._weight.square().sum(dim=0) / self._inverse.diagonal()).double()
+        else:
+            blocks = self._inverse.reshape(count, k, count, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+            if self.left < count:
+                gone = torch.ones(count, dtype=torch.bool)
+                gone[self._place[self._left]] = False
+                blocks = torch.where(gone[:, None, None], torch.eye(k, dtype=blocks.dtype), blocks)
+            weight = self._weight.reshape(-1, count, k).transpose(0, 1)
+            costs = (torch.linalg.inv(blocks) * (weight.transpose(1, 2) @ weight)).sum(dim=(1, 2), dtype=torch.float64)
+        return torch.where(self._left, costs[self._place], torch.inf)
+
+    def only(self, units: Tensor) -> "_Remaining":
+        """Those units, whose costs are still those in the company of the others."""
+        features = self._features(units)
+        return _Remaining(self._inverse[features][:, features], self._weight[:, features], self.k)
+
+    def remove(self, units: Tensor) -> None:
+        """Takes the units away and refits the weights on the others."""
+        own = self._features(units)
+        rows = self._inverse[own]
+        across = torch.linalg.solve(rows[:, own], rows)
+        self._weight.addmm_(self._weight[:, own], across, alpha=-1)
+        self._inverse.addmm_(rows.T, across, alpha=-1)
+        self._left[units] = False
+        if 0 < self.left <= 0.8 * len(self._inverse) // self.k:
+            stay = self._left.nonzero().flatten()
+            features = self._features(stay)
+            self._inverse, self._weight = self._inverse[features][:, features], self._weight[:, features]
+            self._place = torch.full_like(self._place, -1)
+            self._place[stay] = torch.arange(len(stay))
+
+    def _features(self, units: Tensor) -> Tensor:
+        return (self._place[units][:, None] * self.k + torch.arange(self.k)).flatten()

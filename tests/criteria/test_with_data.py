@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from sklearn.linear_model import Lasso
 from torch.nn import functional
 
-from nasprune import registry
+from nasprune import ConsumerGram, registry
 from nasprune.layers import patches
 from nasprune.scoring import WeightContext
 from tests.criteria.nets import chain, mixed, pictures
@@ -167,6 +170,63 @@ def test_obs_over_several_layers_by_solving_anew_for_every_set():
     found = scores("obs", "stem", mixed)
     assert found.argsort().tolist() == order
     np.testing.assert_allclose(found[order].numpy(), [cost(order[: i + 1]) for i in range(group.width)], rtol=1e-3)
+
+
+@dataclass(frozen=True)
+class Grams:
+    """A context that gives these Gram matrices."""
+
+    found: Sequence[ConsumerGram]
+
+    def grams(self, group):
+        return iter(self.found)
+
+    def combine(self, costs, group):
+        return torch.stack(list(costs)).sum(dim=0)
+
+
+def redundant_grams(width: int, k: int, *, pairs: bool) -> Grams:
+    """Two layers on features of which a few directions carry most; with `pairs`, neighbours are almost equal."""
+    drawn = torch.Generator().manual_seed(0)
+    found = []
+    for out in (5, width):
+        features = torch.randn(4000, width * k // 4, generator=drawn) @ torch.randn(
+            width * k // 4, width * k, generator=drawn
+        )
+        features += 3 * torch.randn(features.shape, generator=drawn)
+        if pairs:
+            blocks = features.reshape(4000, width // 2, 2, k)
+            blocks[:, :, 1] = blocks[:, :, 0] + 0.01 * torch.randn(4000, width // 2, k, generator=drawn)
+        features -= features.mean(dim=0)
+        weight = torch.randn(out, width, k, generator=drawn)
+        parts = torch.zeros(width * k, dtype=torch.long)
+        found.append(ConsumerGram(weight, features.T @ features / 4000, torch.zeros(width * k), parts, 4000))
+    return Grams(found)
+
+
+def obs_scores(monkeypatch, context: Grams, width: int, pool: int) -> torch.Tensor:
+    obs = registry.load("criteria", "obs")
+    monkeypatch.setitem(obs.score.__globals__, "POOL_UNITS", pool)
+    monkeypatch.setitem(obs.score.__globals__, "POOL", 10**9)
+    return obs().score(SimpleNamespace(width=width), context)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("pool", [1, 3, 10])
+def test_obs_with_a_pool_is_obs_unit_by_unit(monkeypatch, k, pool):
+    context = redundant_grams(24, k, pairs=False)
+    single, pooled = (obs_scores(monkeypatch, context, 24, size) for size in (24, pool))
+    assert torch.equal(single.argsort(), pooled.argsort())
+    torch.testing.assert_close(pooled, single, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_obs_with_a_pool_takes_one_of_each_pair_and_does_as_little_damage(monkeypatch, k):
+    context = redundant_grams(64, k, pairs=True)
+    single, pooled = (obs_scores(monkeypatch, context, 64, size) for size in (64, 16))
+    first = pooled.argsort()[:32]
+    assert len(set((first // 2).tolist())) == 32
+    np.testing.assert_allclose(pooled.sort().values[:60], single.sort().values[:60], rtol=0.02)
 
 
 @pytest.mark.parametrize("name", ["thinet", "lasso", "obs"])
