@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasprune.base import Batch as Batch
     from nasprune.base import BudgetedSpace as BudgetedSpace
     from nasprune.base import Candidate as Candidate
     from nasprune.base import ConsumerGram as ConsumerGram
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nasprune.base import EvaluationTask as EvaluationTask
     from nasprune.base import Evaluator as Evaluator
     from nasprune.base import LayerUnits as LayerUnits
+    from nasprune.base import OpScorer as OpScorer
+    from nasprune.base import OpTask as OpTask
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
     from nasprune.budget import Budget as Budget
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from nasprune.search import search as search
     from nasprune.space import BlockChoice as BlockChoice
     from nasprune.space import Decision as Decision
+    from nasprune.space import OpChoice as OpChoice
     from nasprune.space import SearchSpace as SearchSpace
     from nasprune.space import WidthChoice as WidthChoice
     from nasprune.supernet.genotype import Gene as Gene
@@ -61,6 +65,10 @@ if TYPE_CHECKING:
     from nasprune.supernet.operations import OPERATIONS as OPERATIONS
     from nasprune.supernet.operations import FactorizedReduce as FactorizedReduce
     from nasprune.supernet.operations import ReLUConvBN as ReLUConvBN
+    from nasprune.supernet.scoring import batch_statistics as batch_statistics
+    from nasprune.supernet.scoring import open_gates as open_gates
+    from nasprune.supernet.scoring import repeatable as repeatable
+    from nasprune.supernet.scoring import weights_of as weights_of
     from nasprune.supernet.spaces import CellTopology as CellTopology
     from nasprune.supernet.spaces import OpCosts as OpCosts
     from nasprune.supernet.spaces import Site as Site
@@ -71,8 +79,8 @@ if TYPE_CHECKING:
 
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
-    "base": "BudgetedSpace Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
-    "ScoreContext SpaceBuilder",
+    "base": "Batch BudgetedSpace Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
+    "OpScorer OpTask ScoreContext SpaceBuilder",
     "budget": "Budget Cost",
     "checkpoint": "load save",
     "cost.flops": "predict",
@@ -87,9 +95,10 @@ _HOMES = {
     "removal": "removal_scores",
     "report": "GroupOutcome Proof SearchReport Trial",
     "search": "SearchResult search",
-    "space": "BlockChoice Decision SearchSpace WidthChoice",
+    "space": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "supernet.genotype": "Gene Genotype",
     "supernet.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
+    "supernet.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.spaces": "CellTopology OpCosts Site Size SupernetSpace",
     "surgery": "build",
     "verify": "verify",

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nasprune.base import OpScorer
 from nasprune.errors import InputError, PluginError, UnknownNameError
 from nasprune.evaluators.function import evaluator_of
 from nasprune.factories import find_factory
@@ -88,6 +89,12 @@ BUILT_IN = {
         "accuracy": "nasprune.evaluators.accuracy:Accuracy",
         "kl": "nasprune.evaluators.kl:KL",
         "loss": "nasprune.evaluators.loss:Loss",
+    },
+    "op_scorers": {
+        "flops_order": "nasprune.supernet.scorers.flops_order:FlopsOrder",
+        "random": "nasprune.supernet.scorers.random:RandomOps",
+        "alpha": "nasprune.supernet.scorers.alpha:Alpha",
+        "perturbation": "nasprune.supernet.scorers.perturbation:Perturbation",
     },
 }
 
@@ -172,20 +179,39 @@ def scorer(spec: str, plugins: Plugins = None) -> Scorer:
     Raises:
         UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
     """
+    kind, make, shared = _with_options("criteria", spec, plugins, SHARED_OPTIONS)
+    return Scorer(spec, make, kind.needs_data, **shared)
+
+
+def op_scorer(spec: str, plugins: Plugins = None) -> OpScorer:
+    """The scorer of operations that `NAME` or `NAME(option=value, ...)` stands for.
+
+    Raises:
+        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
+    """
+    _, make, _ = _with_options("op_scorers", spec, plugins)
+    found: OpScorer = make()
+    return found
+
+
+def _with_options(
+    kind: str, spec: str, plugins: Plugins, shared: Sequence[str] = ()
+) -> tuple[Any, Callable[[], Any], dict[str, Any]]:
+    """The class that `spec` names, a constructor with the options given to it, and those given among `shared`."""
     named = parse_named(spec)
-    kind = load("criteria", named.name, plugins)
-    shared = {option: value for option, value in named.options.items() if option in SHARED_OPTIONS}
-    own = {option: value for option, value in named.options.items() if option not in SHARED_OPTIONS}
-    known = [name for name, value in inspect.signature(kind).parameters.items() if value.kind in BY_NAME]
+    found = load(kind, named.name, plugins)
+    common = {option: value for option, value in named.options.items() if option in shared}
+    own = {option: value for option, value in named.options.items() if option not in shared}
+    known = [name for name, value in inspect.signature(found).parameters.items() if value.kind in BY_NAME]
     for option in own:
         if option not in known:
-            raise UnknownNameError(f"`{named.name}` option", option, [*known, *SHARED_OPTIONS])
-    make = partial(kind, **own)
+            raise UnknownNameError(f"`{named.name}` option", option, [*known, *shared])
+    make = partial(found, **own)
     try:
         make()
     except (TypeError, ValueError) as error:
-        raise InputError(f"the criterion {spec!r} refuses its options: {error}") from error
-    return Scorer(spec, make, kind.needs_data, **shared)
+        raise InputError(f"the {KINDS[kind].singular} {spec!r} refuses its options: {error}") from error
+    return found, make, common
 
 
 def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = None, **options: object) -> SearchSpace:

@@ -1,0 +1,1 @@
+"""The built-in scorers of operations; more in `plugins/op_scorers/`."""
