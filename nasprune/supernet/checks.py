@@ -117,8 +117,7 @@ def _second_opinion(
         other = {
             choice.name: dict(zip(choice.ops, found[choice.name].tolist(), strict=True)) for choice in before.choices
         }
-        pair = (_connecting(before.choices, scores) for scores in (trimmed.scores, other))
-        value = agreement(*pair, kendall)
+        value = agreement(_connecting(before.choices, trimmed.scores), _connecting(before.choices, other), kendall)
         said = f"{scorer} and {name} order the candidates with Kendall's tau {value:.2f}"
         if value < AGREE:
             said += ": they disagree, so keep three candidates of each choice rather than one"
