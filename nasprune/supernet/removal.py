@@ -24,12 +24,15 @@ class Removed(nn.Module):
 
     A list of candidates keeps its length, so that code which pairs candidates with weights goes on working, whether it
     sums, stacks or concatenates. channels: of the output; strides: input size over output size, for each further axis.
+    The zeros have their channels from a buffer, which is not saved, so that channels can be cut as everywhere else.
     """
+
+    zeros: Tensor
 
     def __init__(self, channels: int, strides: Sequence[int]) -> None:
         super().__init__()
-        self.channels = channels
         self.strides = tuple(strides)
+        self.register_buffer("zeros", torch.zeros(channels), persistent=False)
 
     @classmethod
     def of(cls, place: MixedOp) -> Removed:
@@ -39,10 +42,11 @@ class Removed(nn.Module):
 
     def forward(self, inputs: Tensor, *args: object) -> Tensor:
         sizes = [-(-size // stride) for size, stride in zip(inputs.shape[2:], self.strides, strict=True)]
-        return inputs.new_zeros(()).expand(inputs.shape[0], self.channels, *sizes)
+        zeros = self.zeros.to(inputs.dtype).reshape(1, -1, *(1 for _ in sizes))
+        return zeros.expand(inputs.shape[0], -1, *sizes)
 
     def extra_repr(self) -> str:
-        return f"channels={self.channels}, strides={self.strides}"
+        return f"channels={len(self.zeros)}, strides={self.strides}"
 
 
 class Mixed(nn.Module):
