@@ -9,12 +9,9 @@ then half a cosine (Loshchilov, Hutter 2017, arXiv:1608.03983, without restarts)
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +25,7 @@ from nasprune.data.batches import batches
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.loops import Schedule, quiet, start_fabric
 from nasprune.weights import copy_into
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -90,16 +88,16 @@ def finetune(
     _check(epochs=epochs, batch_size=batch_size, lr=lr, temperature=temperature, soft_share=soft_share, warmup=warmup)
     parts = load_data(data, seed=seed)
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    with _quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         student = copy.deepcopy(model)
-        fabric = _fabric(device, precision)
+        fabric = start_fabric(device, precision)
         optimizer = torch.optim.SGD(_decayed(student, weight_decay), lr=lr, momentum=momentum, nesterov=momentum > 0)
         wrapped, optimizer = fabric.setup(student, optimizer)
         loss = _Loss(teacher, temperature, soft_share, fabric)
         best, best_accuracy = _state(student), accuracy(student, parts.validation)
         generator = torch.Generator().manual_seed(seed)
-        steps = _Schedule(lr, epochs * math.ceil(size_of(parts.train) / batch_size), warmup)
+        steps = Schedule(lr, epochs * math.ceil(size_of(parts.train) / batch_size), warmup)
         start = time.perf_counter()
         for number in range(1, epochs + 1):
             student.train()
@@ -153,29 +151,12 @@ class _Loss:
         return (1 - self.soft_share) * hard + self.soft_share * self.temperature**2 * soft
 
 
-class _Schedule:
-    """The learning rate of each step: linear to `lr` over `warmup` of all steps, then half a cosine to 0."""
-
-    def __init__(self, lr: float, total: int, warmup: float) -> None:
-        self.lr = lr
-        self.total = total
-        self.rise = int(warmup * total)
-        self.step = 0
-
-    def next(self) -> float:
-        self.step += 1
-        if self.step <= self.rise:
-            return self.lr * self.step / self.rise
-        done = (self.step - 1 - self.rise) / max(1, self.total - self.rise)
-        return self.lr * (1 + math.cos(math.pi * done)) / 2
-
-
 def _epoch(
     fabric: Any,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: _Loss,
-    schedule: _Schedule,
+    schedule: Schedule,
     parts: DataSplits,
     batch_size: int,
     augment: Augment | None,
@@ -211,28 +192,6 @@ def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _fabric(device: str, precision: str) -> Any:
-    from lightning_fabric import Fabric
-
-    return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Fabric says on every start which device it took; the caller did not ask."""
-    loggers = [logging.getLogger(name) for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _check(*, epochs: int, batch_size: int, lr: float, temperature: float, soft_share: float, warmup: float) -> None:

@@ -14,7 +14,8 @@ from nasprune.data import ArrayDataset, load_data
 from nasprune.data.augment import flip_and_shift
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
-from nasprune.finetune import _Schedule, accuracy, finetune
+from nasprune.finetune import accuracy, finetune
+from nasprune.loops import Schedule
 from tests.toys import tiny_net
 
 
@@ -65,7 +66,7 @@ def test_a_teacher_alone_can_teach(data):
 
 
 def test_schedule_rises_then_falls_to_nearly_nothing():
-    schedule = _Schedule(1.0, 100, 0.1)
+    schedule = Schedule(1.0, 100, 0.1)
     rates = [schedule.next() for _ in range(100)]
     assert rates[:2] == [0.1, 0.2]
     assert rates[9] == rates[10] == 1.0

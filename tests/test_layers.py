@@ -41,7 +41,7 @@ LAYERS = (
     ("graph.trace", "graph.probe"),
     ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "pareto", "units", "files", "factories", "layers", "options", "removal"),
+    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 
