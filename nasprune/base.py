@@ -154,8 +154,8 @@ class BudgetedSpace(Protocol):
     def costs(self, decisions: Sequence[Decision]) -> list[Cost]:
         """Exact predicted costs; a thousand decisions cost about as much as one."""
 
-    def fit(self, decision: Decision, rng: Random) -> Decision:
-        """The decision moved into the budget: shrunk until it is allowed, then grown while it still is."""
+    def fit(self, decision: Decision, rng: Random, *, grow: bool = True) -> Decision:
+        """The decision moved into the budget: shrunk until it is allowed, then, to `grow`, grown while it still is."""
 
     def damages(self) -> Mapping[str, Mapping[int, float]]:
         """For every choice: option -> estimated harm of taking it alone, 0 for keeping everything. Needs data.
@@ -164,13 +164,26 @@ class BudgetedSpace(Protocol):
             InputError: there is no data to measure them on.
         """
 
+    def importances(self) -> Mapping[str, Sequence[float]]:
+        """For every width choice the criterion's scores of its units, (width,), in the order in which they stay.
+
+        An option keeps the first units. Where parts of a group must keep equal shares, the order takes from all parts
+        in turn, so that scores may rise in between.
+
+        Raises:
+            InputError: nothing was scored.
+        """
+
 
 class Controller(ABC):
     """Proposes decisions. `ask` and `tell` alternate; proposals over budget are fitted before they are evaluated.
 
     The constructor takes `(problem: BudgetedSpace, *, seed: int)`. The proposals are a function of the seed and of what
     has been told, so that a resumed search, which replays its trials through `ask` and `tell`, goes on as it was.
+    fills: whether proposals that leave budget unused are grown to it as well.
     """
+
+    fills: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, problem: BudgetedSpace, *, seed: int) -> None: ...

@@ -116,7 +116,8 @@ class Exploration:
             proposal = self.controller.ask()
             if proposal is None:
                 break
-            decision = self.problem.fit(proposal, random.Random(f"{self.seed}/{index}"))
+            rng = random.Random(f"{self.seed}/{index}")
+            decision = self.problem.fit(proposal, rng, grow=self.controller.fills)
             trial = self._trial(index, decision, known) if fresh else recorded[index]
             if trial.decision.digest != decision.digest:
                 raise InputError(

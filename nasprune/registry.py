@@ -76,13 +76,17 @@ BUILT_IN = {
         "random": "nasprune.criteria.random:RandomScore",
     },
     "controllers": {
+        "auto": "nasprune.controllers.auto:Auto",
         "uniform": "nasprune.controllers.uniform:Uniform",
+        "global": "nasprune.controllers.threshold:GlobalThreshold",
         "random": "nasprune.controllers.random:RandomSearch",
         "evolution": "nasprune.controllers.evolution:Evolution",
         "sensitivity": "nasprune.controllers.sensitivity:Sensitivity",
         "nni:TPE": "nasprune.controllers.nni:NniTPE",
         "nni:Evolution": "nasprune.controllers.nni:NniEvolution",
         "nni:Random": "nasprune.controllers.nni:NniRandom",
+        "optuna:TPE": "nasprune.controllers.optuna:OptunaTPE",
+        "optuna:NSGA2": "nasprune.controllers.optuna:OptunaNSGA2",
     },
     "evaluators": {
         "importance": "nasprune.evaluators.importance:Importance",

@@ -14,12 +14,14 @@ from functools import cache
 from random import Random
 
 import numpy as np
+from torch import Tensor
 
 from nasprune.base import BudgetedSpace
 from nasprune.budget import Budget, Cost
 from nasprune.cost.flops import CostModel
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import Bools, Ints, ModelGraph
+from nasprune.selection import keep_order
 from nasprune.space import BlockChoice, Decision, SearchSpace
 
 RAY_POINTS = 16
@@ -52,6 +54,7 @@ class PricedSpace(BudgetedSpace):
         self._is_block = np.array([isinstance(choice, BlockChoice) for choice in space.choices], dtype=np.bool_)
         self._inside = _inside(graph, space)
         self._damages: Callable[[], Mapping[str, Mapping[int, float]]] | None = None
+        self._scores: Callable[[], Mapping[str, Tensor]] | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -94,6 +97,27 @@ class PricedSpace(BudgetedSpace):
         problem._damages = cache(measure)
         return problem
 
+    def importances(self) -> Mapping[str, Sequence[float]]:
+        """Width choice -> scores (width,) of its units in the order in which they stay, as `with_scores` gives them.
+
+        Raises:
+            InputError: nothing was given.
+        """
+        if self._scores is None:
+            raise InputError("this controller needs the criterion's scores; give the space some with `with_scores`")
+        scores = self._scores()
+        found: dict[str, Sequence[float]] = {}
+        for choice in self._space.widths:
+            order = keep_order(self._graph.group(choice.name), scores[choice.name])
+            found[choice.name] = scores[choice.name].double()[list(order)].tolist()
+        return found
+
+    def with_scores(self, score: Callable[[], Mapping[str, Tensor]]) -> PricedSpace:
+        """The same problem with a way to score units, group name -> (width,); it is called when they are asked for."""
+        problem = copy.copy(self)
+        problem._scores = score
+        return problem
+
     def cheapest(self) -> Cost:
         """The cost of the smallest decision."""
         return self.costs([self._space.smallest()])[0]
@@ -111,12 +135,12 @@ class PricedSpace(BudgetedSpace):
             f"{len(frozen)} of {len(self._graph.groups)} groups frozen{why}; raise the budget or free more groups"
         )
 
-    def fit(self, decision: Decision, rng: Random) -> Decision:
+    def fit(self, decision: Decision, rng: Random, *, grow: bool = True) -> Decision:
         """The decision moved to just under the budget; the same for the same decision and state of `rng`.
 
         Widths shrink first and blocks go only when widths do not suffice; then widths grow, and a dropped block comes
-        back only where they leave more than 2 % of the budget unused. Groups inside a dropped block are set to their
-        full width, so that equal networks are equal decisions.
+        back only where they leave more than 2 % of the budget unused; without `grow` nothing grows. Groups inside a
+        dropped block are set to their full width, so that equal networks are equal decisions.
 
         Raises:
             BudgetError: the space has no decision within the budget.
@@ -126,7 +150,8 @@ class PricedSpace(BudgetedSpace):
             [choice.options.index(decision[choice.name]) for choice in self._space.choices], dtype=np.int64
         )
         if state.size:
-            state = self._grown(self._shrunk(self._canonical(state), rng), rng)
+            state = self._shrunk(self._canonical(state), rng)
+            state = self._grown(state, rng) if grow else state
         return Decision.of(
             {choice.name: choice.options[i] for choice, i in zip(self._space.choices, state.tolist(), strict=True)}
         )

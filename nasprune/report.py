@@ -1,14 +1,17 @@
-"""Trials and the report of a search. JSON both ways."""
+"""Trials, the best of them by cost and score, and the report of a search. JSON both ways."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nasprune.budget import Cost
 from nasprune.errors import InputError
+from nasprune.pareto import undominated
 from nasprune.space import Decision
 
 
@@ -48,6 +51,26 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """A trial on the Pareto front. trial: its index in `trials.jsonl`; decision: its digest."""
+
+    trial: int
+    decision: str
+    cost: Cost
+    score: float
+
+
+def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials that no other beats: none has at most their FLOPs, at least their score, and one of both better.
+
+    By rising FLOPs, and so by rising score; of several with equal FLOPs and score the first.
+    """
+    flops = np.array([[trial.cost.flops] for trial in trials], dtype=np.int64).reshape(len(trials), 1)
+    scores = np.array([trial.score for trial in trials], dtype=np.float64)
+    return tuple(trials[i] for i in undominated(flops, -scores).tolist())
+
+
+@dataclass(frozen=True)
 class GroupOutcome:
     """What a search did to one group."""
 
@@ -81,7 +104,7 @@ class SearchReport:
 
     settings: the options as given, names and values. dense, cut: costs before and after. score, dense_score: of the
     evaluator, `dense_score` is `None` where the dense model cannot be scored. measured: further measurements, such as
-    "latency_ms dense" -> 12.3. notes: sentences the user should read.
+    "latency_ms dense" -> 12.3. notes: sentences the user should read. front: see `pareto_front`.
     """
 
     settings: Mapping[str, str]
@@ -98,6 +121,7 @@ class SearchReport:
     measured: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    front: tuple[FrontPoint, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -111,6 +135,9 @@ class SearchReport:
             record["groups"] = tuple(GroupOutcome(**group) for group in record["groups"])
             record["proof"] = Proof(**record["proof"])
             record["dropped_blocks"], record["notes"] = tuple(record["dropped_blocks"]), tuple(record["notes"])
+            record["front"] = tuple(
+                FrontPoint(**{**point, "cost": Cost(**point["cost"])}) for point in record.get("front", ())
+            )
             return cls(**record)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"not a search report: {type(error).__name__}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nasprune.report import GroupOutcome, Proof, SearchReport
+from nasprune.report import FrontPoint, GroupOutcome, Proof, SearchReport
 from nasprune.units import percent, short
 
 _BAR = 20
@@ -20,6 +20,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
         _cost(report),
         "## Proof",
         _proof(report.proof),
+        *_front(report.front),
         "## Channel groups",
         _groups(report.groups),
         "## Blocks removed",
@@ -84,6 +85,17 @@ def _proof(proof: Proof) -> str:
         f"The cut model has {proof.flops:,} FLOPs as counted by fvcore, {counted} the {proof.predicted_flops:,} "
         "predicted."
     )
+
+
+def _front(front: Sequence[FrontPoint]) -> list[str]:
+    if not front:
+        return []
+    rows = [
+        (str(point.trial), short(point.cost.flops, "FLOPs"), short(point.cost.params, "params"), f"{point.score:.6g}")
+        for point in front
+    ]
+    text = "The trials that no other beats in both FLOPs and score; their decisions are in `trials.jsonl`."
+    return ["## Cost against score", text, _table(("trial", "FLOPs", "parameters", "score"), rows)]
 
 
 def _groups(groups: Sequence[GroupOutcome]) -> str:

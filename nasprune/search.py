@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from nasprune import registry
 from nasprune.base import Controller, EvaluationTask, Evaluator
 from nasprune.budget import Budget
+from nasprune.controllers.auto import Auto
 from nasprune.cost.flops import CostModel
 from nasprune.cost.latency import compare_latency
 from nasprune.damage import Damages, damages
@@ -36,18 +37,19 @@ from nasprune.recalibrate import calibration_batches, calibration_inputs, image_
 from nasprune.reconstruct import check_method
 from nasprune.reconstruct import reconstruct as reconstruct_in_place
 from nasprune.repair import PricedSpace
-from nasprune.report import GroupOutcome, SearchReport, Trial
+from nasprune.report import FrontPoint, GroupOutcome, SearchReport, Trial, pareto_front
 from nasprune.scoring import Scorer
 from nasprune.space import Decision
 from nasprune.verify import Proven, prove
 
+TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
 TRIALS_WITH_DATA = 100
 TRIALS_WITHOUT_DATA = 1000
 TRIAL_IMAGES = 256  # that a candidate is refitted on
 REFIT_IMAGES = 1024  # that the result is refitted on
 DAMAGE_IMAGES = 512
 DAMAGE_FLOPS = 300 * 10**9  # of dense runs that measuring damages may take
-PACKAGES = ("nasprune", "torch", "fvcore", "nni", "numpy", "networkx")
+PACKAGES = ("nasprune", "torch", "fvcore", "nni", "optuna", "numpy", "networkx")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class _Defaults:
     reconstruct: str
 
 
-WITH_DATA = _Defaults("obs", "sensitivity", "accuracy", "lstsq")
+WITH_DATA = _Defaults("obs", "auto", "accuracy", "lstsq")
 WITHOUT_DATA = _Defaults("l2", "evolution", "importance", "none")
 
 
@@ -138,13 +140,14 @@ def search(
         budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
-        controller, evaluator, space: names of plugins.
+        controller, evaluator, space: names of plugins; the evaluator may be your function: "file.py:function".
         reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data, see `nasprune.reconstruct`.
-            For all five, "auto" with data is the criterion `obs`, the controller `sensitivity`, the evaluator
-            `accuracy`, the space `widths` and `lstsq`; without data `l2`, `evolution`, `importance`, `widths`, `none`.
+            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
+            `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
+            data `l2`, `evolution`, `importance`, `widths`, `none`.
         seed: fixes the result.
-        trials: how many decisions are evaluated; by default 1,000 without data and 100 with it, or as many as
-            `time_limit` allows.
+        trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
+            `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
         time_limit: seconds after which no new trial starts.
         out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.
         include, exclude: globs on group and block names: only these, and not these.
@@ -204,6 +207,7 @@ def search(
     }
     if trials is None and time_limit is None:
         trials = TRIALS_WITH_DATA if parts.evaluator.needs_data else TRIALS_WITHOUT_DATA
+        trials = TRIALS_AUTO if issubclass(parts.controller, Auto) else trials
     with own_randomness(model):
         graph = trace(model, inputs, scope, rules=registry.op_rules(plugins))
         prices = CostModel(graph)
@@ -276,21 +280,23 @@ def _round(
     """Scores, searches and proves."""
     device = str(next((value.device for value in model.parameters()), torch.device("cpu")))
     calibration = _calibration(parts.data) if parts.data is not None else None
-    scores = parts.scorer.scores(model, graph, seed=parts.seed, data=calibration)
+    score = cache(lambda: parts.scorer.scores(model, graph, seed=parts.seed, data=calibration))
+    problem = problem.with_scores(score)
     validation = parts.data.validation if parts.data is not None else None
     refit: Callable[[nn.Module, PrunePlan], object] | None = None
     if calibration is not None:
-        problem = problem.with_damages(lambda: _damages(model, graph, problem, parts, scores, device))
+        problem = problem.with_damages(lambda: _damages(model, graph, problem, parts, score(), device))
         if parts.reconstruct != "none":
             images = calibration_inputs(calibration, min(TRIAL_IMAGES, image_limit(graph)), device)
             refit = partial(_refit, model, graph, images, parts.reconstruct)
+    controller = parts.controller(problem, seed=parts.seed)  # before anything is scored: it may lack a package
+    scores = score()
     task = EvaluationTask(graph, model, scores, problem, calibration, validation, device)
     evaluator = parts.evaluator(task)
 
     def candidate(decision: Decision) -> CutCandidate:
         return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model, refit)
 
-    controller = parts.controller(problem, seed=parts.seed)
     exploration = Exploration(problem, controller, evaluator, candidate, parts.seed)
     recorded = journal.round(number, frozen)
     if journal.closed(number):
@@ -361,6 +367,10 @@ def _report(
         proof=done.proven.proof,
         measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
         versions=_versions(),
+        front=tuple(
+            FrontPoint(trial.index, trial.decision.digest, trial.cost, trial.score)
+            for trial in pareto_front(done.trials)
+        ),
         notes=(*(f"{name} was left whole: {reason}" for name, reason in frozen.items()), *refit_notes),
     )
 

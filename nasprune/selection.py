@@ -72,6 +72,16 @@ def best_units(group: CoupledGroup, scores: Tensor, kept: int) -> tuple[int, ...
     return tuple(sorted(best))
 
 
+def keep_order(group: CoupledGroup, scores: Tensor) -> tuple[int, ...]:
+    """All units in the order in which they stay: for every count that the group can keep, its first are `best_units`.
+
+    Each step takes `group.multiple_of` units, from every cell its share.
+    """
+    steps = group.width // group.multiple_of
+    cells = [np.array_split(cell, steps) for cell in best_first(group, scores)]
+    return tuple(int(unit) for step in range(steps) for cell in cells for unit in cell[step])
+
+
 def best_first(group: CoupledGroup, scores: Tensor) -> list[Ints]:
     """The units of each cell of the group by falling score, ties by rising index; arrays of shape (cell size,)."""
     values = scores.detach().to("cpu").double().numpy()

@@ -119,8 +119,7 @@ def check_controller(kind: Callable[..., Controller], *, trials: int = 60) -> No
     Raises:
         PluginError: it does not.
     """
-    _, graph = _sample()
-    problem = _problem(graph)
+    problem = _problem(*_sample())
     first, second = _twice(kind, lambda: _proposals(kind, problem, trials))
     if not first:
         _fail(kind, "proposes nothing; the first `ask` must give a decision")
@@ -137,7 +136,7 @@ def check_evaluator(kind: Callable[[EvaluationTask], Evaluator]) -> None:
     model, graph = _sample()
     before = _values(model)
     modes = [module.training for module in model.modules()]
-    problem = _problem(graph)
+    problem = _problem(model, graph)
     scores = score_all(graph, L2(), WeightContext(model, graph))
     generator = torch.Generator().manual_seed(1)
     calibration, validation = (_Noise(generator) for _ in range(2))
@@ -265,8 +264,9 @@ def _sample() -> tuple[nn.Module, ModelGraph]:
     return model, trace(model, torch.zeros(1, *INPUT))
 
 
-def _problem(graph: ModelGraph) -> PricedSpace:
+def _problem(model: nn.Module, graph: ModelGraph) -> PricedSpace:
     problem = PricedSpace(graph, search_space(graph, divisor=2), CostModel(graph), Budget.parse("60%"))
+    problem = problem.with_scores(lambda: score_all(graph, L2(), WeightContext(model, graph)))
     return problem.with_damages(lambda: _harms(problem.space))
 
 
@@ -290,7 +290,7 @@ def _proposals(kind: Callable[..., Controller], problem: PricedSpace, trials: in
             problem.space.check(proposal)
         except PlanError as error:
             raise PluginError(f"`{_name(kind)}` proposes what the space does not hold: {error}") from error
-        fitted = problem.fit(proposal, random.Random(index))
+        fitted = problem.fit(proposal, random.Random(index), grow=controller.fills)
         score = int(fitted.digest[:6], 16) / 16**6
         controller.tell(Trial(index, fitted, problem.costs([fitted])[0], score, 0.01 * index))
         asked.append(proposal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from fractions import Fraction
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from nasprune.budget import Budget, Cost
 from nasprune.errors import BudgetError, InputError, PlanError, UnknownNameError
 from nasprune.plan import PrunePlan, TensorSpec
-from nasprune.report import Trial
+from nasprune.report import SearchReport, Trial
 from nasprune.space import BlockChoice, Decision, SearchSpace, WidthChoice
 from nasprune.units import scaled, short
+from tests.toys import tiny_report
 
 SPACE = SearchSpace((WidthChoice("a", (4, 8, 16)), WidthChoice("b", (3, 6)), BlockChoice("block")))
 
@@ -92,6 +94,16 @@ def test_plans_survive_json(kept: set[int], blocks: set[str]) -> None:
 def test_texts_that_are_no_plan_are_refused(text: str) -> None:
     with pytest.raises(PlanError):
         PrunePlan.from_json(text)
+
+
+def test_reports_survive_json_and_older_ones_have_no_front() -> None:
+    report = tiny_report()
+    assert SearchReport.from_json(report.to_json()) == report
+    older = json.loads(report.to_json())
+    del older["front"]
+    assert SearchReport.from_json(json.dumps(older)) == tiny_report(front=())
+    with pytest.raises(InputError, match="not a search report"):
+        SearchReport.from_json(json.dumps({**older, "front": [{"trial": 1}]}))
 
 
 def test_a_tampered_trial_is_refused() -> None:

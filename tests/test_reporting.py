@@ -22,6 +22,7 @@ def test_page():
         "| `linear` | network output |",
         "The cut is proved",
         "- No weights were given.",
+        "| 4 | 900 FLOPs | 40 params | 0.8125 |",
         'small = nasprune.load("runs/x", model=tiny_net())',
     ):
         assert text in page
@@ -35,9 +36,10 @@ def test_a_failed_proof_is_not_called_one():
 
 
 def test_nothing_cut():
-    page = markdown(tiny_report(groups=(), dropped_blocks=(), notes=(), measured={}))
+    page = markdown(tiny_report(groups=(), dropped_blocks=(), notes=(), measured={}, front=()))
     assert "None is free." in page
     assert "latency" not in page
+    assert "## Cost against score" not in page
 
 
 @pytest.mark.parametrize(("kept", "cells"), [(0, 0), (8, 10), (16, 20)])

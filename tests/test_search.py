@@ -15,6 +15,7 @@ import torch
 import nasprune
 from nasprune.cost.flops import measure
 from nasprune.errors import BudgetError, InputError, PluginError, UnknownNameError
+from nasprune.report import pareto_front
 from nasprune.search import search
 from tests.nets import EXAMPLE, TinyResNet, images
 
@@ -46,6 +47,12 @@ def test_the_report_can_be_read_back_and_matches_the_plan(result):
     assert report.settings["controller"] == "evolution"
     assert report.settings["evaluator"] == "importance"
     assert set(report.measured) == {"latency_ms dense", "latency_ms cut"}
+    front = [result.trials[point.trial] for point in report.front]
+    assert [(trial.decision.digest, trial.cost, trial.score) for trial in front] == [
+        (point.decision, point.cost, point.score) for point in report.front
+    ]
+    assert tuple(front) == pareto_front(result.trials)
+    assert report.front[-1].score == report.score
 
 
 def test_search_beats_the_uniform_plan(result):
@@ -76,7 +83,10 @@ def test_model_mode_and_generators_are_left_alone_and_the_plan_depends_on_the_se
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("controller", ["random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random"])
+CONTROLLERS = ["random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random", "optuna:TPE", "optuna:NSGA2"]
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
 def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller):
     options = {**QUICK, "controller": controller, "seed": 3}
     whole = search(TinyResNet(), EXAMPLE, "50%", **options, out=tmp_path / "whole")
@@ -88,6 +98,57 @@ def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller):
         again = search(TinyResNet(), EXAMPLE, "50%", **options, out=folder)
         assert again.plan.to_json() == whole.plan.to_json()
         assert [t.decision for t in again.trials] == [t.decision for t in whole.trials]
+
+
+@pytest.fixture(scope="module")
+def automatic(tmp_path_factory):
+    """The controller `auto` with data, 5 trials, and its folder."""
+    folder = tmp_path_factory.mktemp("auto")
+    return folder, search(TinyResNet(), EXAMPLE, "50%", data=images(80), **{**QUICK, "trials": 5}, out=folder)
+
+
+def test_with_data_and_no_limits_the_knapsacks_decision_is_taken(automatic):
+    options = {"data": images(80), "space_options": {"divisor": 2}}
+    alone = search(TinyResNet(), EXAMPLE, "50%", controller="sensitivity", **options)
+    default = search(TinyResNet(), EXAMPLE, "50%", **options)
+    assert alone.report.trials == default.report.trials == 1
+    assert default.report.settings["controller"] == "auto"
+    assert default.plan == alone.plan
+    _, longer = automatic
+    assert longer.report.trials == 5
+    assert longer.trials[0].decision == alone.decision
+    assert len({trial.decision.digest for trial in longer.trials}) > 1
+    assert longer.report.score >= default.report.score
+
+
+def test_auto_goes_on_where_it_was_interrupted(automatic, tmp_path):
+    folder, whole = automatic
+    lines = (folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "trials.jsonl").write_bytes(b"".join(lines[:4]))
+    again = search(TinyResNet(), EXAMPLE, "50%", data=images(80), **{**QUICK, "trials": 5}, out=tmp_path)
+    assert [trial.decision for trial in again.trials] == [trial.decision for trial in whole.trials]
+
+
+@pytest.mark.parametrize("evaluator", ["kl", "loss"])
+def test_mean_losses_score_a_search(evaluator):
+    options = {"data": images(80), "evaluator": evaluator, "controller": "uniform", "space_options": {"divisor": 2}}
+    found = search(TinyResNet(), EXAMPLE, "50%", **options)
+    assert found.report.score < 0
+    if evaluator == "kl":
+        assert found.report.score < found.report.dense_score <= 0
+
+
+def test_global_uses_the_criterions_scores():
+    found = [search(TinyResNet(), EXAMPLE, "50%", controller="global", criterion=name) for name in ("l2", "random")]
+    assert [one.report.trials for one in found] == [1, 1]
+    assert found[0].decision != found[1].decision
+
+
+def test_a_missing_package_is_named_before_anything_is_scored(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("nasprune.scoring.Scorer.scores", lambda *arguments, **options: pytest.fail("scored"))
+    with pytest.raises(InputError, match="pip install"):
+        search(TinyResNet(), EXAMPLE, "50%", controller="optuna:TPE")
 
 
 def test_kill_and_resume(tmp_path):

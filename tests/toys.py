@@ -11,7 +11,7 @@ from nasprune.budget import Cost
 from nasprune.graph.program import signature
 from nasprune.models import ResidualNet
 from nasprune.plan import PrunePlan, TensorSpec
-from nasprune.report import GroupOutcome, Proof, SearchReport
+from nasprune.report import FrontPoint, GroupOutcome, Proof, SearchReport
 from nasprune.surgery import build
 
 
@@ -47,6 +47,7 @@ def tiny_report(**changes) -> SearchReport:
         measured={"latency_ms dense": 2.0, "latency_ms cut": 1.0},
         versions={"torch": "2"},
         notes=("No weights were given.",),
+        front=(FrontPoint(4, "ab" * 8, Cost(900, 40, 100), 0.8125), FrontPoint(6, "cd" * 8, Cost(1000, 40, 200), 0.9)),
     )
     return replace(report, **changes)
 

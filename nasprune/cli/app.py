@@ -52,7 +52,9 @@ def search(
     input_size: InputSize = None,
     criterion: Annotated[str, typer.Option("--criterion", help="How channels are ranked within a group.")] = "auto",
     controller: Annotated[str, typer.Option("--controller", help="How decisions are proposed.")] = "auto",
-    evaluator: Annotated[str, typer.Option("--evaluator", help="How decisions are scored.")] = "auto",
+    evaluator: Annotated[
+        str, typer.Option("--evaluator", help="How decisions are scored; your own is file.py:function.")
+    ] = "auto",
     space: Annotated[str, typer.Option("--space", help="What may be decided.")] = "auto",
     reconstruct: Annotated[
         str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")

@@ -88,6 +88,26 @@ def test_with_weights_and_data(command, tmp_path):
     assert report["measured"]["test accuracy cut"] == accuracy(small, data.test)
 
 
+def test_own_evaluators_and_the_front_of_a_search(command, tmp_path):
+    (tmp_path / "own.py").write_text("def score(model):\n    return -sum(p.numel() for p in model.parameters())\n")
+    options = ["--controller", "optuna:NSGA2", "--evaluator", "own.py:score", "--out", "run"]
+    code, _, err = command("search", *TOY[:-1], "20", *options)
+    assert code == 0, err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    flops = [point["cost"]["flops"] for point in report["front"]]
+    assert flops == sorted(flops)
+    assert report["score"] == -report["cut"]["params"] == report["front"][-1]["score"]
+    assert "## Cost against score" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("options", [["--controller", "global"], ["--controller", "auto", "--evaluator", "kl"]])
+def test_one_proposal(command, tmp_path, options):
+    model = ["--model", "nasprune.models:digits_net", "--data", "digits", "--budget", "60%"]
+    code, _, err = command("search", *model, *options, "--criterion", "l2", "--out", "run")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["trials"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
@@ -110,6 +130,10 @@ def test_with_weights_and_data(command, tmp_path):
         ([*TOY, "--data", "digit"], ["did you mean digits"]),
         ([*TOY, "--data", "cifar10:/nowhere"], ["no folder '/nowhere'"]),
         ([*TOY, "--evaluator", "accuracy"], ["needs data", "--data"]),
+        ([*TOY, "--evaluator", "kl"], ["'kl' needs data", "--data"]),
+        ([*TOY, "--evaluator", "own.py:score"], ["no file 'own.py' to take the evaluator from"]),
+        ([*TOY, "--evaluator", "tests.toys:score"], ["tests.toys:score", "has no attribute 'score'"]),
+        ([*TOY, "--controller", "optuna:TPF"], ["did you mean optuna:TPE"]),
         (
             ["--model", "nasprune.models:resnet20", "--budget", "60%", "--data", "digits"],
             ["(1, 8, 8)", "does not take"],
