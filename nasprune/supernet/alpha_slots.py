@@ -71,7 +71,7 @@ def _row(held: Tensor, tensor: Tensor) -> tuple[int, ...] | None:
     left = tensor.storage_offset() - held.storage_offset()
     row = []
     for size, stride in zip(held.shape[:depth], held.stride()[:depth], strict=True):
-        index = left // stride if stride else 0
+        index = int(left // stride) if stride else 0
         if not 0 <= index < size:
             return None
         row.append(index)

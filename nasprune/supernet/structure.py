@@ -124,10 +124,15 @@ class Structure:
                     columns = tuple(known.columns[k] for k in some)
                     logits[choice.name] = Logits(known.slots, columns, known.values[list(some)])
         prices = PriceList(
-            self.prices.base, tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left)
+            self.prices.base + Counts(params=self._new_weights(stay_at)),
+            tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
         )
         mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
         return Structure(small, self.inputs, mixed, tuple(choices), prices, logits, self.space, self.notes)
+
+    def _new_weights(self, stay_at: Mapping[int, Sequence[int]]) -> int:
+        """Architecture weights that come with a `Mixed` in the place of what ran one candidate at a time."""
+        return sum(len(some) for number, some in stay_at.items() if self.mixed[number].single_path and len(some) > 1)
 
     def _sever(self, small: nn.Module, kept: Kept) -> set[int]:
         """Takes out of `small` what plays no part any more, until nothing else does; the numbers of what went."""

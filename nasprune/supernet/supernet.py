@@ -21,9 +21,9 @@ from nasprune.supernet.choices import Group, Weights
 from nasprune.supernet.counting import Counter, Counts
 from nasprune.supernet.discrete import Architecture, discretised
 from nasprune.supernet.health import TrimReport, examined
-from nasprune.supernet.limits import Limit, parse_limit
+from nasprune.supernet.limits import parse_limit
 from nasprune.supernet.recognise import Names, recognise
-from nasprune.supernet.schedules import Stage, stages_of
+from nasprune.supernet.schedules import stages_of
 from nasprune.supernet.spaces import Size, SupernetSpace
 from nasprune.supernet.structure import Structure
 from nasprune.supernet.training import tuned
@@ -111,7 +111,7 @@ class Supernet:
     def keep(self, kept: Mapping[str, Sequence[str | int]]) -> Supernet:
         """A smaller supernet with only the candidates `kept`, by name or number; other choices keep everything.
 
-        An empty list takes all candidates of a choice away; what then reads only zeros, or is heard by nobody, goes too.
+        An empty list takes all candidates of a choice away; what then reads only zeros, or nobody hears, goes too.
 
         Raises:
             InputError: an unknown choice or candidate, or the output no longer depends on the input.
@@ -163,8 +163,8 @@ class Supernet:
 
         Raises:
             BudgetError: the budget does not parse, or the cheapest candidates are above it. InputError: another
-            argument cannot be used. PluginError: the scorer fails. VerificationError: the smaller supernet does not cost
-            what was predicted.
+            argument cannot be used. PluginError: the scorer fails. VerificationError: the result does not cost what was
+            predicted.
         """
         started = time.monotonic()
         stages = stages_of(schedule) if keep_max is None else stages_of(f"topk(k={keep_max})")

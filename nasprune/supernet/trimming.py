@@ -119,6 +119,8 @@ def choose(structure: Structure, scores: Scores, stage: Stage, limit: Limit | No
     counter: Counter = limit.counter if limit is not None else "fvcore"
     costs = {one.name: [c[counter] for c in structure.prices.of_choice(one)] for one in structure.choices}
     room = limit.number - structure.prices.base[counter] if limit is not None else None
+    if room is not None and counter == "params":  # of what may become a `Mixed`
+        room -= sum(len(place.ops) for place in structure.mixed if place.single_path)
     if room is not None and room < 0:
         raise BudgetError(
             f"the supernet without any candidate already costs {Limit(structure.prices.base[counter], counter)}, "
