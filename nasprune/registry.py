@@ -1,11 +1,11 @@
 """Names -> implementations: built-ins, installed packages, bundled files, `--plugins DIR`; imported when asked for.
 
-Look-up order: built-ins; entry points in the groups `nasprune.criteria`, `.controllers`, `.evaluators`, `.op_rules` and
-`.search_spaces`; the files bundled with the package, or the sibling folders `plugins/` and `search_spaces/` where a
-`pyproject.toml` stands beside them; folders given by the user. The current directory is never searched. A plugin file
-is named after its method and holds one implementation: `DIR/criteria/NAME.py`, or `DIR/NAME.py`. A name that two of
-these declare is an error when it is asked for. The user's own `module:attribute` or `file.py:attribute` works in the
-place of any name; as an evaluator it may be a plain function of the network.
+Look-up order: built-ins; entry points in the groups `nasprune.criteria` and so on, one for each kind; the files bundled
+with the package, or the sibling folders `plugins/` and `search_spaces/` where a `pyproject.toml` stands beside them;
+folders given by the user. The current directory is never searched. A plugin file is named after its method and holds
+one implementation: `DIR/criteria/NAME.py`, or `DIR/NAME.py`. A name that two of these declare is an error when it is
+asked for. The user's own `module:attribute` or `file.py:attribute` works in the place of any name; as an evaluator it
+may be a plain function of the network. `search_spaces/` holds two kinds, told apart by what a file declares.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasprune.base import OpScorer
 from nasprune.errors import InputError, PluginError, UnknownNameError
@@ -34,6 +34,9 @@ from nasprune.graph.rules import OpRule
 from nasprune.options import parse_named
 from nasprune.scoring import Scorer
 from nasprune.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nasprune.supernet.spaces import SupernetSpace
 
 SHARED_OPTIONS = ("reduce", "normalise")
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -66,6 +69,7 @@ KINDS = {
         Kind("op_scorers", "scorer of operations", "nasprune.base:OpScorer", "plugins/op_scorers"),
         Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
         Kind("search_spaces", "search space", None, "search_spaces"),
+        Kind("supernet_spaces", "supernet space", "nasprune.supernet.spaces:SupernetSpace", "search_spaces"),
     )
 }
 
@@ -138,7 +142,7 @@ def entries(kind: str, plugins: Plugins = None) -> list[Entry]:
     """Everything declared for one kind, in look-up order; plugin files are parsed but not run.
 
     Args:
-        kind: "criteria", "controllers", "evaluators", "op_rules" or "search_spaces".
+        kind: a name in `KINDS`.
         plugins: a folder of plugin files, or several.
 
     Raises:
@@ -195,6 +199,17 @@ def op_scorer(spec: str, plugins: Plugins = None) -> OpScorer:
     """
     _, make, _ = _with_options("op_scorers", spec, plugins)
     found: OpScorer = make()
+    return found
+
+
+def supernet_space(spec: str, plugins: Plugins = None) -> SupernetSpace:
+    """The space of supernets that `NAME` or `NAME(option=value, ...)` stands for, such as "darts".
+
+    Raises:
+        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
+    """
+    _, make, _ = _with_options("supernet_spaces", spec, plugins)
+    found: SupernetSpace = make()
     return found
 
 
@@ -271,7 +286,7 @@ def _bundled(kind: str) -> Iterator[Entry]:
         roots.append(package.parent)
     root = next((root for root in roots if root.is_dir()), None)
     if root is not None:
-        yield from _files(kind, root / KINDS[kind].folder)
+        yield from _own(kind, root / KINDS[kind].folder)
 
 
 def _given(kind: str, plugins: Plugins) -> Iterator[Entry]:
@@ -279,10 +294,18 @@ def _given(kind: str, plugins: Plugins) -> Iterator[Entry]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(f"the plugin folder {str(folder)!r} does not exist or is no folder; give the path of one")
-        yield from _files(kind, folder.resolve() / kind)
-        for entry in _files(kind, folder.resolve()):
-            if _declares(Path(entry.origin), KINDS[kind]):
-                yield entry
+        yield from _own(kind, folder.resolve() / Path(KINDS[kind].folder).name)
+        yield from _declared(kind, folder.resolve())
+
+
+def _own(kind: str, folder: Path) -> Iterator[Entry]:
+    """The files in a folder of this kind: all of them, unless the folder is shared with another kind."""
+    shared = sum(other.folder == KINDS[kind].folder for other in KINDS.values()) > 1
+    yield from _declared(kind, folder) if shared else _files(kind, folder)
+
+
+def _declared(kind: str, folder: Path) -> Iterator[Entry]:
+    return (entry for entry in _files(kind, folder) if _declares(Path(entry.origin), KINDS[kind]))
 
 
 def _files(kind: str, folder: Path) -> Iterator[Entry]:

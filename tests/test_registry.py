@@ -157,3 +157,27 @@ def _install(package: Path, target: Path) -> None:
         return
     options = ["--offline", "--no-deps", "--python", sys.executable, "--target", str(target)]
     subprocess.run([uv, "pip", "install", "--quiet", *options, str(wheel)], check=True)
+
+
+def test_spaces_of_both_kinds_share_a_folder(tmp_path):
+    folder = tmp_path / "search_spaces"
+    folder.mkdir()
+    (folder / "mine.py").write_text("def build(graph):\n    return None\n")
+    (folder / "cells.py").write_text("from nasprune import SupernetSpace\n\n\nclass Cells(SupernetSpace):\n    pass\n")
+    for kind, own, bundled in (
+        ("search_spaces", "mine", {"widths"}),
+        ("supernet_spaces", "cells", {"darts", "nasbench201"}),
+    ):
+        names = {entry.name for entry in registry.entries(kind, tmp_path)}
+        assert names == bundled | {own}
+
+
+def test_a_supernet_space_takes_options():
+    assert registry.supernet_space("darts(ops=['none', 'skip_connect'])").cells["normal"].ops == (
+        "none",
+        "skip_connect",
+    )
+    with pytest.raises(UnknownNameError, match="nasbench201"):
+        registry.supernet_space("nasbench")
+    with pytest.raises(InputError, match="refuses its options"):
+        registry.supernet_space("darts(ops=['none', 'none'])")
