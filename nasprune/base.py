@@ -307,6 +307,7 @@ class OpScorer(ABC):
 
     needs_data: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = False  # architecture weights, as logits or shares
+    trains: ClassVar[bool] = False  # leaves `task.net` with other weights
 
     @abstractmethod
     def score(self, task: OpTask) -> Mapping[str, Tensor]:

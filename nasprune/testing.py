@@ -21,7 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from nasprune.base import ConsumerGram, Controller, Criterion, EvaluationTask, Evaluator, LayerUnits, SpaceBuilder
+from nasprune.base import (
+    Batch,
+    ConsumerGram,
+    Controller,
+    Criterion,
+    EvaluationTask,
+    Evaluator,
+    LayerUnits,
+    OpScorer,
+    SpaceBuilder,
+)
 from nasprune.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.criteria.l2 import L2
@@ -38,6 +48,8 @@ from nasprune.report import Trial
 from nasprune.scoring import WeightContext, score_all
 from nasprune.selection import select
 from nasprune.space import Decision, SearchSpace
+from nasprune.supernet.sample import SampleSupernet, attachments, sample_structure
+from nasprune.supernet.task import ScoringTask
 from nasprune.surgery import build as build_model
 from nasprune.verify import distinct, trial
 
@@ -207,6 +219,43 @@ def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: 
         _fail(kind, f"frees channels that cannot be cut: {reason}")
 
 
+def check_op_scorer(kind: Callable[[], OpScorer]) -> None:
+    """A scorer of operations gives finite scores (ops,) for every choice, a function of supernet, data and seed.
+
+    It leaves no hooks behind, and unless it says `trains = True` the net is as it was. Only one that says
+    `needs_data = True` is given images, only one that says `needs_weights = True` architecture weights.
+
+    Raises:
+        PluginError: it does not.
+    """
+    scorer = kind()
+    structure = sample_structure(SampleSupernet().eval())
+    if not scorer.needs_weights:
+        structure = replace(structure, logits={}, mixed=tuple(replace(one, weights=None) for one in structure.mixed))
+    generator = torch.Generator().manual_seed(1)
+    data = [_images(generator) for _ in range(4)] if scorer.needs_data else []
+
+    def run() -> dict[str, Tensor]:
+        task = ScoringTask.on_copy(structure, data[:2], data[2:], seed=5)
+        before, state = _values(task.net), attachments(task.net)
+        found = dict(kind().score(task))
+        if attachments(task.net) != state:
+            _fail(kind, "leaves hooks, modes or replaced methods on the supernet; take them off when done")
+        if not scorer.trains and not _same(before, _values(task.net)):
+            _fail(kind, "changes the supernet's parameters or buffers; restore them, or say `trains = True`")
+        return found
+
+    first, second = _twice(kind, run)
+    if set(first) != {choice.name for choice in structure.choices}:
+        _fail(kind, f"must score the choices {[one.name for one in structure.choices]}, got {sorted(first)}")
+    for choice in structure.choices:
+        values = first[choice.name]
+        if values.shape != (len(choice.ops),) or not values.isfinite().all() or values.requires_grad:
+            _fail(kind, f"must give {len(choice.ops)} finite numbers, detached, for {list(choice.ops)}, got {values}")
+        if not torch.equal(values, second[choice.name]):
+            _fail(kind, f"gives other scores for {choice.name!r} when asked again; draw inside `repeatable(task)`")
+
+
 class _KeptContext(WeightContext):
     """Remembers what it has shown, to see whether it was changed."""
 
@@ -323,6 +372,10 @@ def _twice(kind: object, run: Callable[[], Result], *, may_draw: bool = False) -
 def _generators() -> tuple[object, ...]:
     arrays = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return random.getstate(), arrays["key"].tolist(), arrays["pos"], torch.get_rng_state().tolist()
+
+
+def _images(generator: torch.Generator) -> Batch:
+    return torch.randn(8, *INPUT, generator=generator), torch.arange(8) % CLASSES
 
 
 def _values(model: nn.Module) -> dict[str, Tensor]:
