@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from nasprune.plan import PrunePlan as PrunePlan
     from nasprune.registry import search_space as search_space
     from nasprune.removal import removal_scores as removal_scores
+    from nasprune.report import FrontPoint as FrontPoint
     from nasprune.report import GroupOutcome as GroupOutcome
     from nasprune.report import Proof as Proof
     from nasprune.report import SearchReport as SearchReport
     from nasprune.report import Trial as Trial
+    from nasprune.report import pareto_front as pareto_front
     from nasprune.search import SearchResult as SearchResult
     from nasprune.search import search as search
     from nasprune.space import BlockChoice as BlockChoice
@@ -94,7 +96,7 @@ _HOMES = {
     "plan": "PrunePlan",
     "registry": "search_space",
     "removal": "removal_scores",
-    "report": "GroupOutcome Proof SearchReport Trial",
+    "report": "FrontPoint GroupOutcome Proof SearchReport Trial pareto_front",
     "search": "SearchResult search",
     "space": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "supernet.genotype": "Gene Genotype",

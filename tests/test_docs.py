@@ -58,6 +58,14 @@ def test_readme_criterion():
     check_criterion(names["Peak"])
 
 
+def test_own_evaluator(tmp_path, capsys):
+    (tmp_path / "my.py").write_text(blocks("docs/search.md", "python")[0])
+    options = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "3", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as caught:
+        main(["search", *options, "--evaluator", f"{tmp_path}/my.py:score"])
+    assert caught.value.code == 0, capsys.readouterr().err
+
+
 def test_readme_commands_parse():
     from typer.main import get_command
 
