@@ -11,6 +11,9 @@ option are added before they are squared.
 What an option changes: the weights of the layers that read a group lose the group's dropped units, and, where the
 network will be refitted, their weights on the units that stay take over what they can (least squares on the layer's
 dense inputs). A dropped block is priced at its output. Options between the measured ones are interpolated.
+
+Only layers that run as modules are seen. A group that none of them reads, as where a convolution is called as a
+function, has no known harm; narrowing it is priced above everything else together, so that it is done last.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ def damages(
         refit: whether the network is refitted after the cut.
 
     Raises:
-        InputError: no inputs, or a group that no convolution or linear layer reads.
+        InputError: no inputs, or outputs that are no logits.
     """
     if not batches:
         raise InputError("damages are measured on calibration inputs, got none; give data= (--data)")
@@ -92,10 +95,16 @@ def damages(
     totals = _priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
     found: dict[str, dict[int, float]] = {}
     for choice in space.widths:
-        known = {option: totals.get((choice.name, option), 0.0) for option in measured[choice.name]}
-        found[choice.name] = _interpolated(choice.options, known)
+        known = {option: totals[key] for option in measured[choice.name] if (key := (choice.name, option)) in totals}
+        if known or not measured[choice.name]:
+            found[choice.name] = _interpolated(choice.options, known)
     for block in space.blocks:
         found[block.name] = {0: totals[(block.name, 0)], 1: 0.0}
+    ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)
+    for choice in space.widths:
+        if choice.name not in found:
+            full = choice.options[-1]
+            found[choice.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in choice.options}
     return found
 
 

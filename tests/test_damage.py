@@ -9,8 +9,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from nasprune import registry
 from nasprune.consumers import consumers
 from nasprune.damage import _interpolated, _measured, damages
+from nasprune.data import ArrayDataset
 from nasprune.errors import InputError
 from nasprune.graph.trace import trace
 from nasprune.registry import search_space
@@ -116,6 +118,31 @@ def test_options_between_measured_ones_are_interpolated() -> None:
     assert harms[512] == 0
     assert list(harms.values()) == sorted(harms.values(), reverse=True)
     assert harms[256] == pytest.approx(256**2 / 100, rel=0.01)
+
+
+class Functional(nn.Module):
+    """The middle convolution is called as a function, so that no module reads what `a` makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.conv2d(self.a(x).relu(), self.b.weight, self.b.bias).relu()
+        return self.head(x.mean((2, 3)))
+
+
+def test_groups_that_no_module_reads_are_narrowed_last() -> None:
+    torch.manual_seed(0)
+    model, x = Functional().eval(), torch.randn(64, *INPUT[1:])
+    graph = trace(model, x[:1])
+    space = search_space(graph, "widths", divisor=2)
+    scores = registry.scorer("obs").scores(model, graph, data=ArrayDataset(x, torch.arange(64) % 4))
+    assert len(set(scores["a"].tolist())) == 8
+    found = damages(model, graph, space, scores, [x], refit=True)
+    assert set(found) == {"a", "b"}
+    assert found["a"][8] == 0
+    assert found["a"][2] > found["a"][6] > max(found["b"].values()) > 0
 
 
 def test_without_inputs_it_says_what_is_missing(case: tuple) -> None:

@@ -14,7 +14,8 @@ Wide groups are worked off in batches. From a pool of the cheapest units, units 
 costs, as long as they are cheaper than all units outside of the pool were when it was chosen; then everything else is
 updated for all of them at once. As in lazy greedy search (Minoux 1978), the order is that of removing single units
 wherever a removal makes no other unit cheaper; in groups of more than 64 units it is not quite, as at least every 32nd
-of all units goes at a time. A group that fits into one pool is worked off unit by unit anyhow.
+of all units goes at a time. A group that fits into one pool is worked off unit by unit anyhow. Units that no layer
+reads, as where a convolution is called as a function, are scored by the squared norms of their own weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ class OBS(Criterion):
     def score(self, group: CoupledGroup, context: ScoreContext) -> Tensor:
         layers = [_Remaining.of(gram, self._damp) for gram in context.grams(group)]
         if not layers:
-            return torch.zeros(group.width)
+            return context.combine((rows.square().sum(dim=1) for rows in context.rows(group)), group)
 
         def combined(some: Sequence[_Remaining]) -> Tensor:
             return context.combine((layer.costs() for layer in some), group)
