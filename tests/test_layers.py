@@ -20,9 +20,16 @@ ROOT = PACKAGE.parent
 LAYERS = (
     ("cli",),
     ("testing", "checkpoint"),
-    ("search",),
-    ("exploration", "journal", "registry", "finetune"),
-    ("criteria", "controllers", "evaluators"),
+    (
+        "search",
+        "supernet.supernet",
+        "supernet.health",
+        "supernet.checks",
+        "supernet.comparison",
+        "supernet.pages",
+    ),
+    ("exploration", "journal", "registry", "finetune", "supernet.training"),
+    ("criteria", "controllers", "evaluators", "supernet"),
     (
         "scoring",
         "statistics",
