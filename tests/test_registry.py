@@ -33,8 +33,8 @@ def test_every_first_party_name_loads(kind, name):
 def test_the_expected_names_are_there():
     names = {kind: {entry.name for entry in registry.entries(kind)} for kind in registry.KINDS}
     assert names["criteria"] >= {"l1", "l2", "random", "fpgm", "bn_scale"}
-    assert names["controllers"] >= {"uniform", "random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random"}
-    assert names["evaluators"] >= {"importance", "accuracy"}
+    assert names["controllers"] >= {"auto", "global", "uniform", "random", "evolution", "nni:TPE", "optuna:TPE"}
+    assert names["evaluators"] >= {"importance", "accuracy", "kl", "loss"}
     assert names["search_spaces"] >= {"widths"}
 
 
