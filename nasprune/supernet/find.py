@@ -1,0 +1,265 @@
+"""Finding the mixed operations of any supernet: by what its modules read and give, by gradients, by class names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.errors import InputError
+from nasprune.supernet.adapters import Container, candidate_names, known_containers
+from nasprune.supernet.mixed import Findings, MixedOp
+from nasprune.supernet.mixture import NoGradientError, NotMixedError, owned_shares, shares
+from nasprune.supernet.probe import Call, Inputs, Measure, backward, observe, output_shapes, run, untouched
+
+LISTS = (nn.ModuleList, nn.ModuleDict)
+SCALES = (1.0, 2.0**90, 2.0**-90)
+"""Factors on the loss, tried in turn where gradients vanish or overflow."""
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """Children of `holder` that may be candidates. path: what `MixedOp.path` would be. keys: those of the children.
+
+    received: the tensor that they read; shape: what each gives; running: the keys of those that the forward pass ran.
+    """
+
+    path: str
+    holder: str
+    keys: tuple[str, ...]
+    received: Tensor
+    shape: tuple[int, ...]
+    running: frozenset[str]
+    listed: bool
+    known: Container | None = None
+
+    def op(self, key: str) -> str:
+        """The path of a child."""
+        return _path(self.holder, key)
+
+    @property
+    def measured(self) -> list[str]:
+        """The paths whose gradients tell how the children are mixed."""
+        ops = [self.op(key) for key in self.keys if key in self.running]
+        return ops if self.listed else [*ops, self.holder]
+
+
+def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Findings:
+    """The places where several candidate operations read one tensor and their outputs are summed with weights.
+
+    Siblings are candidates if they read the same tensor object and give equal shapes, if the gradients of a random
+    projection of the net's output with respect to what they give are multiples of one another (the factors are the
+    weights of the mixture), and if they differ in structure. All children that run must qualify where the parent is a
+    ModuleList or ModuleDict; where it is another module, its own output must be the sum, with weights that sum to
+    one. Classes of NNI, MMRazor and DARTS that declare candidates are known by name, also where a forward pass runs
+    one of them only. The net is left as found; it runs in eval mode, a batch of one is doubled.
+
+    Args:
+        example_inputs: what the net is called with, batch first.
+
+    Raises:
+        InputError: the inputs are no tensors, or the net does not run on them.
+    """
+    inputs = _checked(net, example_inputs)
+    calls = observe(net, inputs)
+    rejected: dict[str, str] = {}
+    declared = list(_declared(net, calls, rejected))
+    claimed = {each.holder for each in declared} | set(rejected)
+    siblings = declared + list(_like_candidates(net, calls, claimed))
+    del calls
+    found = _judged(net, inputs, siblings, rejected)
+    order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
+    return Findings(_placed(net, sorted(found, key=lambda each: order[each.ops[0]])), rejected)
+
+
+def _checked(net: nn.Module, example_inputs: Any) -> Inputs:
+    """The inputs as a tuple; a batch of one is doubled, with noise on numbers that are no integers."""
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
+        kinds = ", ".join(type(value).__name__ for value in inputs) or "nothing"
+        raise InputError(f"expected example_inputs to be a tensor or a tuple of tensors, got {kinds}")
+    if not all(value.dim() and value.shape[0] == 1 for value in inputs):
+        return inputs
+    double = tuple(torch.cat([value, _noisy(value)]) for value in inputs)
+    try:
+        with untouched(net), torch.no_grad():
+            run(net, double)
+    except InputError:
+        return inputs
+    return double
+
+
+def _noisy(value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    return value.detach() + noise.to(value) * value.detach().std(unbiased=False)
+
+
+def _path(holder: str, key: str) -> str:
+    return f"{holder}.{key}" if holder else key
+
+
+def _declared(net: nn.Module, calls: Mapping[str, list[Call]], rejected: dict[str, str]) -> Iterator[Siblings]:
+    """What frameworks declare by class name, as far as it runs."""
+    for one in known_containers(net):
+        ran = {key: calls[path][0] for key in one.keys if (path := _path(one.holder, key)) in calls}
+        first = next(iter(ran.values()), None)
+        if first is None or first.received is None or first.output is None:
+            rejected[one.path] = f"{one.kind}: no candidate runs on these inputs from tensor to tensor"
+            continue
+        found = Siblings(one.path, one.holder, one.keys, first.received, first.output, frozenset(ran), True, one)
+        shapes: dict[str, object] = {key: call.output for key, call in ran.items()}
+        idle = [key for key in one.keys if key not in ran]
+        shapes |= zip(idle, _tried(net, found, idle), strict=True)
+        odd = next((key for key in one.keys if shapes[key] != first.output), None)
+        if odd is None:
+            yield found
+        else:
+            rejected[one.path] = f"{one.kind}: candidates give {first.output}, but {odd!r} gives {shapes[odd]}"
+
+
+def _tried(net: nn.Module, siblings: Siblings, keys: Sequence[str]) -> list[tuple[int, ...] | str]:
+    """What children that did not run give for what the others read."""
+    if not keys:
+        return []
+    return output_shapes(net, [net.get_submodule(siblings.op(key)) for key in keys], siblings.received)
+
+
+def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str]) -> Iterator[Siblings]:
+    """Siblings that each run once, read the same tensor object and give equal shapes."""
+    for holder, parent in net.named_modules():
+        if holder in claimed or type(parent).forward is nn.Sequential.forward:
+            continue
+        keys = [key for key, _ in parent.named_children()]
+        ran = {key: calls[path] for key in keys if (path := _path(holder, key)) in calls}
+        groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+        for key, made in ran.items():
+            if len(made) == 1 and made[0].received is not None and made[0].output is not None:
+                groups.setdefault((id(made[0].received), made[0].output), []).append(key)
+        listed = isinstance(parent, LISTS)
+        for (_, shape), members in groups.items():
+            received = ran[members[0]][0].received
+            if len(members) < 2 or received is None or (listed and len(members) < len(ran)):
+                continue
+            found = Siblings(holder, holder, tuple(members), received, shape, frozenset(members), listed)
+            idle = [key for key in keys if key not in ran] if listed else []
+            fit = [key for key, other in zip(idle, _tried(net, found, idle), strict=True) if other == shape]
+            yield replace(found, keys=tuple(key for key in keys if key in (*members, *fit)))
+
+
+def _judged(net: nn.Module, inputs: Inputs, siblings: Iterable[Siblings], rejected: dict[str, str]) -> list[MixedOp]:
+    """Those that are mixed operations; why others are none goes to `rejected`."""
+    found, undecided = [], list(siblings)
+    for normalise in (False, True):
+        paths = dict.fromkeys(path for each in undecided if len(each.running) > 1 for path in each.measured)
+        silent = []
+        with backward(net, inputs, list(paths), normalise=normalise) if paths else nullcontext(_nothing) as measure:
+            for each in undecided:
+                try:
+                    found.append(_judge(net, each, measure))
+                except NotMixedError as error:
+                    if isinstance(error, NoGradientError) and not normalise:
+                        silent.append(each)
+                    elif each.known:
+                        found.append(_mixed(net, each, each.keys, None, f"{each.known.kind}, mixed in an unknown way"))
+                    else:
+                        reason = f"{', '.join(each.keys)}: {error}"
+                        rejected[each.path] = "; ".join(filter(None, (rejected.get(each.path), reason)))
+        undecided = silent
+    return found
+
+
+def _nothing(scale: float) -> Mapping[str, Tensor]:
+    return {}
+
+
+def _judge(net: nn.Module, siblings: Siblings, measure: Measure) -> MixedOp:
+    if siblings.known and len(siblings.running) == 1:
+        return _mixed(net, siblings, siblings.keys, None, f"{siblings.known.kind}, which runs one candidate at a time")
+    found = _shares(siblings, measure)
+    if siblings.known:
+        return _mixed(net, siblings, siblings.keys, found, siblings.known.kind)
+    keys = tuple(key for key in siblings.keys if found is None or key in found or key not in siblings.running)
+    structures = [_structure(net.get_submodule(siblings.op(key))) for key in keys]
+    if all(other == structures[0] for other in structures):
+        raise NotMixedError("they are alike in structure, as branches, experts or heads that all stay are")
+    kind = type(net.get_submodule(siblings.holder)).__name__
+    how = "a weighted sum of" if found is not None else "a sum with weights of both signs of"
+    return _mixed(net, siblings, keys, found, f"{how} the children of a {kind}")
+
+
+def _shares(siblings: Siblings, measure: Measure) -> dict[str, float] | None:
+    """Key of each child that runs and takes part -> its share."""
+    for scale in SCALES:
+        measured = measure(scale)
+        owner = None if siblings.listed else measured.get(siblings.holder)
+        gradients = {key: measured[op] for key in siblings.keys if (op := siblings.op(key)) in measured}
+        if not gradients or (owner is None and not siblings.listed):
+            raise NotMixedError("they, or the module that holds them, give no floating-point tensor")
+        try:
+            return shares(gradients) if owner is None else owned_shares(gradients, owner)
+        except NoGradientError:
+            if scale == SCALES[-1]:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _structure(module: nn.Module) -> list[object]:
+    """Classes, settings of torch's own layers except dropout, and parameter shapes, throughout."""
+    return [
+        (
+            name,
+            type(each).__qualname__,
+            each.extra_repr() if type(each).__module__.startswith("torch.nn") and not hasattr(each, "inplace") else "",
+            [tuple(value.shape) for value in each.parameters(recurse=False)],
+        )
+        for name, each in module.named_modules()
+    ]
+
+
+def _mixed(
+    net: nn.Module, siblings: Siblings, keys: tuple[str, ...], found: Mapping[str, float] | None, how: str
+) -> MixedOp:
+    known = siblings.known
+    names = known.names if known else None
+    if names is None:
+        names = candidate_names(keys, [net.get_submodule(siblings.op(key)) for key in keys])
+    return MixedOp(
+        path=siblings.path,
+        ops=tuple(siblings.op(key) for key in keys),
+        names=names,
+        cell="",
+        index=0,
+        input_shape=tuple(siblings.received.shape),
+        output_shape=siblings.shape,
+        weights=None if found is None else tuple(found.get(key, 0.0) for key in keys),
+        single_path=known is not None and len(siblings.running) == 1,
+        label=known.label if known else "",
+        found_by=how,
+    )
+
+
+def _placed(net: nn.Module, mixed: Sequence[MixedOp]) -> tuple[MixedOp, ...]:
+    """The same with `cell` and `index`."""
+    same = Counter(each.path for each in mixed)
+    inside = Counter(ancestor for each in mixed for ancestor in _ancestors(each.path))
+    seen: Counter[str] = Counter()
+    placed = []
+    for each in mixed:
+        above = (path for path in _ancestors(each.path) if not isinstance(net.get_submodule(path), LISTS))
+        cell = each.path if same[each.path] > 1 else next((path for path in above if inside[path] > 1), "")
+        placed.append(replace(each, cell=cell, index=seen[cell]))
+        seen[cell] += 1
+    return tuple(placed)
+
+
+def _ancestors(path: str) -> list[str]:
+    """The paths of all modules around the one at `path`, innermost first."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:end]) for end in range(len(parts) - 1, -1, -1)]
