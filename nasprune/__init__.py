@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from nasprune.graph.trace import trace as trace
     from nasprune.plan import PrunePlan as PrunePlan
     from nasprune.registry import search_space as search_space
+    from nasprune.registry import supernet_space as supernet_space
     from nasprune.removal import removal_scores as removal_scores
     from nasprune.report import FrontPoint as FrontPoint
     from nasprune.report import GroupOutcome as GroupOutcome
@@ -94,7 +95,7 @@ _HOMES = {
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",
     "graph.trace": "trace",
     "plan": "PrunePlan",
-    "registry": "search_space",
+    "registry": "search_space supernet_space",
     "removal": "removal_scores",
     "report": "FrontPoint GroupOutcome Proof SearchReport Trial pareto_front",
     "search": "SearchResult search",

@@ -42,17 +42,25 @@ def test_criterion_guide(tmp_path, monkeypatch, capsys):
 
 def test_readme_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    example, _ = blocks("README.md", "python")
+    example, _, _ = blocks("README.md", "python")
     exec(example, {})
     out = capsys.readouterr().out
     assert "conv1 64 free" in out
     assert "ok=True" in out
 
 
+def test_readme_supernet(capsys):
+    _, example, _ = blocks("README.md", "python")
+    exec(example, {})
+    out = capsys.readouterr().out
+    assert "18 mixed operations in 6 choices" in out
+    assert "'edge/5': (" in out
+
+
 def test_readme_criterion():
     from nasprune.testing import check_criterion
 
-    _, criterion = blocks("README.md", "python")
+    _, _, criterion = blocks("README.md", "python")
     names: dict[str, object] = {}
     exec(criterion, names)
     check_criterion(names["Peak"])
