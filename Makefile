@@ -16,10 +16,10 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation lock clean
+.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-nb201 lock clean
 
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## create .venv from requirements.lock
 
@@ -82,6 +82,9 @@ bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside 
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
 	$(BIN)/python -m benchmarks.cifar --ablation
+
+bench-nb201: $(STAMP) ## published scores of operations on NAS-Bench-201, replayed from its table
+	$(BIN)/python -m benchmarks.nb201
 
 lock: ## compile both locks from pyproject.toml
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
