@@ -24,7 +24,7 @@ from nasprune.registry import Plugins, op_rules
 from nasprune.report import SearchReport
 from nasprune.reporting import markdown
 from nasprune.surgery import build
-from nasprune.weights import load_weights
+from nasprune.weights import load_weights, to_bytes
 
 PLAN, WEIGHTS, REPORT, PAGE = "plan.json", "model.safetensors", "report.json", "report.md"
 
@@ -55,7 +55,7 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
     """
     folder = Path(folder)
     check_folder(folder, result.report.settings)
-    weights = _serialised(model if model is not None else result.model)
+    weights = to_bytes((model if model is not None else result.model).state_dict())
     write_all(
         folder,
         {
@@ -123,21 +123,6 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise InputError(f"cannot read {str(path)!r}: {reason}; give a folder that nasprune.save wrote") from error
-
-
-def _serialised(model: nn.Module) -> bytes:
-    """The state dict as safetensors bytes; a tensor with several names is written once, under the first."""
-    from safetensors.torch import save as to_bytes
-
-    seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
-        if tensor.numel() and key in seen:
-            continue
-        seen.add(key)
-        tensors[name] = tensor.detach().cpu().contiguous().clone()
-    return to_bytes(tensors)
 
 
 def _noise(spec: TensorSpec) -> Tensor:

@@ -27,7 +27,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         InputError: the file cannot be read, or does not fit; the first key that does not is named with both shapes.
     """
     path = Path(path).expanduser()
-    given = _stripped(read_tensors(path))
+    fit(model, _stripped(read_tensors(path)), path)
+
+
+def fit(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
+    """Copies tensors read from `path` into `model`, in place; all of them must fit, and none may lack.
+
+    Raises:
+        InputError: as `load_weights`.
+    """
     wanted = model.state_dict()
     present = {tensor.data_ptr() for name, tensor in wanted.items() if name in given}
     for name, tensor in wanted.items():
@@ -47,6 +55,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         if name not in wanted:
             raise InputError(f"weights {str(path)!r}: {name!r} of shape {list(tensor.shape)} is not in the model")
     copy_into(model, given)
+
+
+def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as safetensors; one with several names is written once, under the first."""
+    from safetensors.torch import save
+
+    seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
+    written: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        written[name] = tensor.detach().cpu().contiguous().clone()
+    return save(written)
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -29,6 +29,7 @@ from nasprune.errors import InputError
 from nasprune.finetune import Epoch, accuracy
 from nasprune.loops import Schedule, quiet, start_fabric
 from nasprune.supernet.alpha_slots import plain_tensors
+from nasprune.supernet.refresh import refreshed
 from nasprune.supernet.removal import OFF
 from nasprune.supernet.structure import Structure
 from nasprune.supernet.task import first_output
@@ -113,8 +114,7 @@ def tuned(structure: Structure, epochs: int, *, data: DataSplits, seed: int) -> 
         InputError: as `train`.
     """
     net = train(structure.net, data, architecture=lambda net: architecture_of(structure, net), epochs=epochs, seed=seed)
-    logits = {name: replace(known, values=known.of(net).detach().clone()) for name, known in structure.logits.items()}
-    return replace(structure, net=net, logits=logits)
+    return refreshed(replace(structure, net=net))
 
 
 def architecture_of(structure: Structure, net: nn.Module) -> list[Tensor]:

@@ -1,0 +1,38 @@
+"""Architecture weights read and measured anew, after the values of a net have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nasprune.supernet.find import find_mixed_ops
+from nasprune.supernet.mixed import MixedOp
+from nasprune.supernet.structure import Structure
+
+
+def refreshed(structure: Structure) -> Structure:
+    """The structure with what its net now holds.
+
+    Architecture weights that the user computed outside of the net cannot be known any more. Where there are none, the
+    shares of the candidates are measured again; `None` where that is not possible.
+    """
+    logits = {
+        name: replace(known, values=known.of(structure.net).detach().clone())
+        for name, known in structure.logits.items()
+        if known.slots
+    }
+    mixed = structure.mixed
+    if len(logits) < len(structure.choices):
+        mixed = _measured(structure)
+    return replace(structure, logits=logits, mixed=mixed)
+
+
+def _measured(structure: Structure) -> tuple[MixedOp, ...]:
+    found: dict[str, float] = {}
+    for one in find_mixed_ops(structure.net, structure.inputs).mixed:
+        found |= zip(one.ops, one.weights or (), strict=bool(one.weights))
+    return tuple(
+        replace(one, weights=tuple(found[op] for op in one.ops) if all(op in found for op in one.ops) else None)
+        if len(one.ops) > 1
+        else one
+        for one in structure.mixed
+    )

@@ -1,0 +1,187 @@
+"""What is saved comes back bit-identical, on the user's own net; anything else is refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from nasprune import Size, Supernet
+from nasprune.errors import InputError
+from nasprune.registry import supernet_space
+from nasprune.supernet.codecs import from_json, parse
+from nasprune.supernet.naming import spec_of
+from nasprune.supernet.refresh import refreshed
+from nasprune.supernet.storage import (
+    load_architecture,
+    load_supernet,
+    load_values,
+    save_architecture,
+    save_supernet,
+)
+from nasprune.supernet.training import architecture_of
+from tests.supernet.test_training import Toy
+
+SMALL = {"darts": Size(4, 3, channels_in=1, resolution=8), "nasbench201": Size(4, 1, channels_in=1, resolution=8)}
+
+
+def made(name: str, options: str = "") -> Supernet:
+    space = supernet_space(name + options)
+    torch.manual_seed(0)
+    net = space.supernet(SMALL[name])
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_()
+    return Supernet.from_model(net, torch.randn(4, 1, 8, 8), space=space)
+
+
+def toy(*, plain: bool, seed: int = 0) -> Toy:
+    torch.manual_seed(seed)
+    net = Toy(plain=plain)
+    with torch.no_grad():
+        net.alphas.normal_()
+    return net
+
+
+def of_toy(net: nn.Module) -> Supernet:
+    return Supernet.from_model(
+        net, torch.randn(4, 1, 8, 8), weights=lambda place: place.net.alphas[0], op_names=("conv", "pool", "skip")
+    )
+
+
+OPTIONS = {"weights": lambda place: place.net.alphas[0], "op_names": ("conv", "pool", "skip")}
+
+
+def same(one: Supernet, other: Supernet) -> None:
+    x = torch.randn(3, *one.structure.inputs[0].shape[1:])
+    first, second = (each.net.eval()(x) for each in (one, other))
+    first, second = (each[0] if isinstance(each, tuple) else each for each in (first, second))
+    assert torch.equal(first, second)
+    assert one.choices == other.choices
+    assert one.counts == other.counts
+    for name, known in one.structure.logits.items():
+        assert torch.equal(known.values, other.structure.logits[name].values)
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+def test_a_trimmed_supernet_of_a_space_comes_back_without_a_net(tmp_path, name):
+    trimmed = made(name).trim("60%", "random", keep_max=3)
+    save_supernet(trimmed.supernet, tmp_path / "run", size=SMALL[name], report=trimmed.report, settings={"seed": "0"})
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "supernet.json",
+        "model.safetensors",
+        "report.json",
+        "report.md",
+    }
+    again = load_supernet(tmp_path / "run")
+    same(trimmed.supernet, again)
+    assert json.loads((tmp_path / "run" / "supernet.json").read_text())["space"] == name
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_users_own_net_is_replayed_and_left_alone(tmp_path, plain):
+    small = of_toy(toy(plain=plain)).keep({"ops": ["conv", "skip"]})
+    save_supernet(small, tmp_path)
+    fresh = toy(plain=plain, seed=5)
+    before = fresh.alphas.detach().clone()
+    again = load_supernet(tmp_path, fresh, **OPTIONS)
+    same(small, again)
+    assert torch.equal(again.net.alphas, small.net.alphas)
+    assert torch.equal(fresh.alphas, before)
+    assert len(architecture_of(again.structure, again.net)) == 1
+    if plain:
+        assert again.net.all[0] is again.net.alphas
+        assert again.net.alphas.requires_grad
+
+
+def test_choices_that_went_altogether_go_again(tmp_path):
+    whole = made("darts")
+    small = whole.keep({"normal/13": [], "normal/0": ["skip_connect", "sep_conv_3x3"]})
+    assert "normal/13" not in [choice.name for choice in small.choices]
+    save_supernet(small, tmp_path, size=SMALL["darts"])
+    same(small, load_supernet(tmp_path))
+
+
+def test_another_net_is_refused_by_its_first_difference(tmp_path):
+    small = of_toy(toy(plain=True)).keep({"ops": ["conv", "skip"]})
+    save_supernet(small, tmp_path)
+    with pytest.raises(InputError, match=r"has a choice 'ops', the net has \['other'\]"):
+        load_supernet(tmp_path, toy(plain=True), group=lambda place: "other")
+    with pytest.raises(InputError, match="keeps 'conv', the net has only"):
+        load_supernet(tmp_path, toy(plain=True))
+    with pytest.raises(InputError, match=r"'plain tensor:alphas' is not in the net"):
+        load_supernet(tmp_path, toy(plain=False), **OPTIONS)
+    wide = toy(plain=True)
+    wide.head = nn.Linear(128, 12)
+    with pytest.raises(InputError, match=r"'head\.weight' has shape \[10, 128\] in the file, \[12, 128\]"):
+        load_supernet(tmp_path, wide, **OPTIONS)
+    with pytest.raises(InputError, match="give the untouched net as `net=`"):
+        load_supernet(tmp_path)
+
+
+def test_damaged_and_missing_files_are_said(tmp_path):
+    with pytest.raises(InputError, match=r"supernet\.json': No such file"):
+        load_supernet(tmp_path)
+    for text, message in (("{", "is damaged"), ('{"format": 7}', "has the format 7"), ('{"format": 1}', "is damaged")):
+        (tmp_path / "supernet.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            load_supernet(tmp_path)
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="No space left"):
+        save_supernet(of_toy(toy(plain=False)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_values_from_a_file(tmp_path):
+    torch.save(toy(plain=True, seed=3).state_dict(), tmp_path / "w.pt")
+    start = of_toy(toy(plain=True))
+    filled = load_values(start, tmp_path / "w.pt")
+    assert torch.equal(filled.net.head.weight, toy(plain=True, seed=3).head.weight)
+    assert torch.equal(filled.net.alphas, start.net.alphas)
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+def test_an_architecture_comes_back_and_its_genotype_is_text(tmp_path, name):
+    found = made(name).discretise(size=SMALL[name])
+    save_architecture(found, tmp_path, settings={"rule": "darts", "scorer": "alpha", "seed": "0"})
+    x = torch.randn(2, 1, 8, 8)
+    again = load_architecture(tmp_path)
+    assert torch.equal(again(x), found.model.eval()(x))
+    assert parse((tmp_path / "genotype.txt").read_text()) == found.genotype
+    record = json.loads((tmp_path / "architecture.json").read_text())
+    assert from_json(json.dumps(record["genotype"])) == found.genotype
+    assert record["counts"]["params"] == sum(parameter.numel() for parameter in again.parameters())
+    assert record["settings"]["rule"] == "darts"
+
+
+def test_an_architecture_without_a_space_needs_the_supernet(tmp_path):
+    found = of_toy(toy(plain=True)).discretise(rule="darts")
+    save_architecture(found, tmp_path)
+    assert not (tmp_path / "genotype.txt").exists()
+    with pytest.raises(InputError, match="give the supernet and example_inputs"):
+        load_architecture(tmp_path)
+    example = torch.randn(4, 1, 8, 8)
+    again = load_architecture(tmp_path, toy(plain=True, seed=4), example, **OPTIONS)
+    assert torch.equal(again(example)[0], found.model.eval()(example)[0])
+
+
+def test_the_name_of_a_space_finds_it_again():
+    for spec in ("darts", "nasbench201", "darts(ops=['none', 'skip_connect', 'sep_conv_3x3'])"):
+        space = supernet_space(spec)
+        assert spec_of(space) == spec
+        assert type(supernet_space(spec_of(space))) is type(space)
+
+
+def test_shares_are_measured_again_where_the_net_does_not_tell_its_weights():
+    seen = Supernet.from_model(toy(plain=False), torch.randn(4, 1, 8, 8))
+    kept = seen.keep({"ops": [0, 2]})
+    with torch.no_grad():
+        kept.net.alphas.copy_(torch.tensor([[1.0, 5.0, 0.0]]))
+    shares = refreshed(kept.structure).shares_in(kept.net, kept.choices[0])
+    torch.testing.assert_close(shares, torch.tensor([1.0, 0.0]).softmax(0), atol=1e-5, rtol=0)
