@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 # own row and from those below.
 LAYERS = (
     ("cli",),
-    ("testing", "checkpoint"),
+    ("testing", "checkpoint", "supernet.naming", "supernet.storage"),
     (
         "search",
         "supernet.supernet",
