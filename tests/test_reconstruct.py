@@ -126,6 +126,14 @@ def test_too_few_samples_are_named_and_bad_methods_refused() -> None:
         reconstruct(model, small, graph, plan, torch.randn(1, *INPUT[1:]), "magic")
 
 
+def test_what_is_whole_is_not_touched() -> None:
+    model = SampleNet().eval()
+    graph = trace(model, torch.randn(INPUT))
+    whole = build(model, graph, PrunePlan(graph.signature))
+    assert reconstruct(model, whole, graph, PrunePlan(graph.signature), torch.randn(8, *INPUT[1:])) == []
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 def test_errors_of_the_dense_run_are_raised_here() -> None:
     model = SampleNet().eval()
     graph = trace(model, torch.randn(INPUT))
