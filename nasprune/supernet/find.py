@@ -68,9 +68,10 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) 
     inputs = _checked(net, example_inputs)
     calls = observe(net, inputs)
     rejected: dict[str, str] = {}
-    declared = list(_declared(net, calls, rejected))
-    claimed = {each.holder for each in declared} | set(rejected)
-    siblings = declared + list(_like_candidates(net, calls, claimed))
+    with untouched(net):
+        declared = list(_declared(net, calls, rejected))
+        claimed = {each.holder for each in declared} | set(rejected)
+        siblings = declared + list(_like_candidates(net, calls, claimed))
     del calls
     found = _judged(net, inputs, siblings, rejected)
     order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
@@ -128,7 +129,7 @@ def _tried(net: nn.Module, siblings: Siblings, keys: Sequence[str]) -> list[tupl
     """What children that did not run give for what the others read."""
     if not keys:
         return []
-    return output_shapes(net, [net.get_submodule(siblings.op(key)) for key in keys], siblings.received)
+    return output_shapes([net.get_submodule(siblings.op(key)) for key in keys], siblings.received)
 
 
 def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str]) -> Iterator[Siblings]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from nasprune.errors import InputError
+from nasprune.supernet.mixture import NotMixedError
 
 Inputs = tuple[Tensor, ...]
 
@@ -83,9 +84,8 @@ def run(net: nn.Module, inputs: Inputs) -> Any:
         return net(*inputs)
     except Exception as error:
         shapes = ", ".join(str(list(value.shape)) for value in inputs)
-        message = (str(error).splitlines() or [""])[0][:300]
         raise InputError(
-            f"the net does not run in eval mode on inputs of shape {shapes}: {type(error).__name__}: {message}; "
+            f"the net does not run in eval mode on inputs of shape {shapes}: {_first_line(error)}; "
             "check the inputs, and what the net expects to be set before a forward pass"
         ) from error
 
@@ -113,20 +113,22 @@ def observe(net: nn.Module, inputs: Inputs) -> dict[str, list[Call]]:
     return calls
 
 
-def output_shapes(net: nn.Module, modules: Sequence[nn.Module], received: Tensor) -> list[tuple[int, ...] | str]:
-    """What each module of `net` gives for `received`: a shape, or in words why none."""
+def output_shapes(modules: Sequence[nn.Module], received: Tensor) -> list[tuple[int, ...] | str]:
+    """What each module gives for `received`: a shape, or in words why none. Call it where the net is `untouched`."""
     shapes: list[tuple[int, ...] | str] = []
-    if not modules:
-        return shapes
-    with untouched(net), torch.no_grad():
+    with torch.no_grad():
         for module in modules:
             try:
                 output = module(received.clone())
             except Exception as error:
-                shapes.append(f"fails: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+                shapes.append(f"an error, {_first_line(error)}")
             else:
-                shapes.append(tuple(output.shape) if isinstance(output, Tensor) else "gives no tensor")
+                shapes.append(tuple(output.shape) if isinstance(output, Tensor) else "no tensor")
     return shapes
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
 
 Measure = Callable[[float], Mapping[str, Tensor]]
@@ -138,6 +140,7 @@ def backward(net: nn.Module, inputs: Inputs, paths: Sequence[str], *, normalise:
 
     They are those of `scale` times a fixed random projection of all that the net gives; where none arrives, zeros.
     normalise: batch norms use the statistics of this batch, so that signals stay of one size in an untrained net.
+    `measure` raises NotMixedError where the net cannot be differentiated.
     """
     edges: dict[str, tuple[GradientEdge, Tensor]] = {}
 
@@ -165,7 +168,10 @@ def backward(net: nn.Module, inputs: Inputs, paths: Sequence[str], *, normalise:
             found: Sequence[Tensor | None] = [None] * len(edges)
             if edges and loss is not None:
                 starts = [edge for edge, _ in edges.values()]
-                found = torch.autograd.grad(loss * scale, starts, allow_unused=True, retain_graph=True)
+                try:
+                    found = torch.autograd.grad(loss * scale, starts, allow_unused=True, retain_graph=True)
+                except RuntimeError as error:
+                    raise NotMixedError(f"the net has no gradients to tell by; {_first_line(error)}") from error
             pairs = zip(edges.items(), found, strict=True)
             return {path: torch.zeros_like(like) if given is None else given for (path, (_, like)), given in pairs}
 
