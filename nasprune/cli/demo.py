@@ -26,7 +26,6 @@ FOLDER = Path("runs/demo")
 FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl")
 BUDGET = "50%"
 EPOCHS, TUNING_EPOCHS = 12, 10
-TRIALS = 60
 MODEL = "nasprune.models:digits_net"
 
 
@@ -67,7 +66,6 @@ def _run(seed: int, out: Path) -> None:
             BUDGET,
             data=data,
             seed=seed,
-            trials=TRIALS,
             out=out,
             on_progress=screen,
             settings={"model": MODEL},

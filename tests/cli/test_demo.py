@@ -13,7 +13,7 @@ from nasprune.models import digits_net
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1), ("TRIALS", 3)):
+    for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1)):
         monkeypatch.setattr(demo, name, value)
 
 
