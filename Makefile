@@ -16,7 +16,7 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-nb201 lock clean
+.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,12 @@ bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside 
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
 	$(BIN)/python -m benchmarks.cifar --ablation
+
+bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does
+	$(BIN)/python -m benchmarks.damage
+
+bench-other: $(BENCH_STAMP) ## accuracy at equal FLOPs on nets that are trained on the spot, and seconds on torchvision's
+	$(BIN)/python -m benchmarks.other
 
 bench-nb201: $(STAMP) ## published scores of operations on NAS-Bench-201, replayed from its table
 	$(BIN)/python -m benchmarks.nb201

@@ -1,6 +1,6 @@
 """Accuracy before any fine-tuning, at equal FLOPs: nasprune beside its baselines and a peer, on CIFAR ResNets.
 
-    python -m benchmarks.cifar [--seeds 3] [--cases GLOB] [--rows GLOB] [--threads N]
+    python -m benchmarks.cifar [--seeds 3] [--cases GLOB] [--rows GLOB] [--threads N] [--jobs N]
     python -m benchmarks.cifar --ablation
 
 A row sees 2,048 training images at most, chosen by the seed, and takes no gradient step on the weights. The 509 test
@@ -14,10 +14,12 @@ accuracy on 1,024 training images that no row has seen: settings are to be chose
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
@@ -113,7 +115,8 @@ class Outcome:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.kept:.2%} of the FLOPs, test accuracy {self.test:.1%}, {self.seconds:.1f} s"
+        unseen = f", unseen training images {self.unseen:.1%}" if self.unseen else ""
+        return f"{self.kept:.2%} of the FLOPs, test accuracy {self.test:.1%}{unseen}, {self.seconds:.1f} s"
 
 
 class Hidden(Dataset[tuple[Tensor, int]]):
@@ -204,26 +207,65 @@ def table(outcomes: Iterable[Outcome], *, title: str, unseen: bool) -> Table:
     return shown
 
 
-def run(cases: Sequence[Case], rows: Sequence[Row], seeds: int, console: Console) -> tuple[list[Outcome], bool]:
+@dataclass(frozen=True)
+class Job:
+    """One row on one case with one seed. threads: of torch; `None` is its own choice."""
+
+    case: Case
+    row: Row
+    seed: int
+    threads: int | None
+
+    def __str__(self) -> str:
+        return f"{self.case}, {self.row.name}, seed {self.seed}"
+
+
+def outcome(job: Job) -> Outcome | str:
+    """What came out, or why nothing did."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    try:
+        return measured(job.case, job.row, trained(job.case.net, ASSETS), Images.read(ASSETS), job.seed)
+    except NaspruneError as error:
+        return f"failed: {type(error).__name__}: {error}"
+
+
+def run(
+    cases: Sequence[Case],
+    rows: Sequence[Row],
+    seeds: int,
+    console: Console,
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+) -> tuple[list[Outcome], bool]:
     """Outcomes, each told as it comes, and whether a row failed."""
-    images, outcomes, failed = Images.read(ASSETS), [], False
+    images, failed = Images.read(ASSETS), False
+    outcomes: dict[Case, list[Outcome]] = {}
     for case in cases:
         model = trained(case.net, ASSETS)
-        outcomes.append(
-            Outcome(case, "dense", 1.0, accuracy(model, images.test), accuracy(model, images.by_seed(0)[1]), 0.0)
-        )
-        for row in rows:
-            if row.missing:
-                console.print(f"{row.name} is left out: {row.missing}")
-                continue
-            for seed in range(seeds):
-                try:
-                    outcomes.append(measured(case, row, model, images, seed))
-                    console.print(f"{case}, {row.name}, seed {seed}: {outcomes[-1]}")
-                except NaspruneError as error:
-                    failed = True
-                    console.print(f"{case}, {row.name}, seed {seed}: failed: {type(error).__name__}: {error}")
-    return outcomes, failed
+        right = accuracy(model, images.test), accuracy(model, images.by_seed(0)[1])
+        outcomes[case] = [Outcome(case, "dense", 1.0, *right, 0.0)]
+    here = [row for row in rows if not row.missing]
+    for row in rows:
+        if row.missing:
+            console.print(f"{row.name} is left out: {row.missing}")
+    work = [Job(case, row, seed, threads) for case in cases for row in here for seed in range(seeds)]
+    for job, found in zip(work, _results(work, jobs), strict=True):
+        console.print(f"{job}: {found}")
+        if isinstance(found, Outcome):
+            outcomes[job.case].append(found)
+        else:
+            failed = True
+    return [one for case in cases for one in outcomes[case]], failed
+
+
+def _results(work: Sequence[Job], jobs: int) -> Iterator[Outcome | str]:
+    if jobs == 1:
+        yield from map(outcome, work)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(outcome, work)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", default="*", help="glob, such as 'resnet20*'")
     parser.add_argument("--rows", default="*", help="glob, such as 'nasprune'")
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
+    parser.add_argument("--jobs", type=int, default=1, help="how many rows run at once, each in a process")
     parser.add_argument("--ablation", action="store_true", help="criteria x reconstruction x controllers")
     options = parser.parse_args(arguments)
     if not (ASSETS / "cifar10_resnet20.safetensors").is_file():
@@ -244,8 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for row in (ABLATION if options.ablation else ROWS) if fnmatchcase(row.name, options.rows)]
     seeds = options.seeds or (1 if options.ablation else 3)
     console = Console(width=150, highlight=False)
-    outcomes, failed = run(cases, rows, seeds, console)
-    title = f"no fine-tuning, {seeds} seed(s), torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
+    outcomes, failed = run(cases, rows, seeds, console, jobs=options.jobs, threads=options.threads)
+    threads = f"{torch.get_num_threads()} thread(s), {options.jobs} at once"
+    title = f"no fine-tuning, {seeds} seed(s), torch {torch.__version__}, {threads}"
     console.print(table(outcomes, title=title, unseen=options.ablation))
     sys.exit(failed)
 

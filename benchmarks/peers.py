@@ -30,15 +30,17 @@ def shrink(step: Callable[[], object], flops: Callable[[], int], budget: int) ->
 
 @dataclass(frozen=True)
 class TorchPruning:
-    """Torch-Pruning: Fang et al. 2023 (DepGraph), arXiv:2301.12900; L2 magnitude, one ranking over all layers.
+    """Torch-Pruning: Fang et al. 2023 (DepGraph), arXiv:2301.12900; L2 magnitude.
 
-    Its graph breaks on shortcuts that pad channels, so it cuts only the channels inside the blocks. It takes no budget:
-    as in its authors' scripts it cuts in small steps, ranking anew before each, until the FLOPs fit. That scores up to
-    twelve points more than one cut at the ratio that fits, and finer steps score no more. Batch-norm statistics are
-    re-estimated as nasprune does it and on the same images; without that tens of points are lost.
+    Its graph breaks on shortcuts that pad channels, so in nets with such blocks it cuts only the channels inside them;
+    elsewhere it may cut everything but the last layer. It takes no budget: as in its authors' scripts it cuts in small
+    steps, ranking anew before each, until the FLOPs fit. That scores up to twelve points more than one cut at the ratio
+    that fits, and finer steps score no more. Batch-norm statistics are re-estimated as nasprune does it and on the same
+    images; without that tens of points are lost. ranked: one ranking over all layers, or equal shares of each.
     """
 
     name: str = "Torch-Pruning, L2, global"
+    ranked: bool = True
 
     @property
     def missing(self) -> str:
@@ -57,10 +59,10 @@ class TorchPruning:
                 small,
                 example,
                 importance=torch_pruning.importance.MagnitudeImportance(p=2),
-                global_pruning=True,
+                global_pruning=self.ranked,
                 pruning_ratio=1.0,
                 iterative_steps=STEPS,
-                ignored_layers=[layer for layer in layers if layer not in inner],
+                ignored_layers=[layer for layer in layers if layer not in inner] if inner else layers[-1:],
             )
             shrink(pruner.step, lambda: measure(small, example).flops, budget)
         recalibrate(small, calibration_batches(data.calibration))
