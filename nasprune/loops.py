@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nasprune.errors import InputError
+
 
 class Schedule:
     """The learning rate of each step: linear to `lr` over `warmup` of all steps, then half a cosine to 0.
@@ -31,10 +33,17 @@ class Schedule:
 
 
 def start_fabric(device: str, precision: str) -> Any:
-    """Fabric on one device. device: "auto", "cpu", "cuda"; precision: as Fabric names it, such as "bf16-mixed"."""
+    """Fabric on one device. device: "auto", "cpu", "cuda"; precision: as Fabric names it, such as "bf16-mixed".
+
+    Raises:
+        InputError: there is no such device or precision here.
+    """
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot train on device {device!r} in precision {precision!r}: {error}") from error
 
 
 @contextmanager

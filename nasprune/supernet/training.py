@@ -100,7 +100,7 @@ def train(
             others = _endless(held, batch_size, generator) if held is not None and number > warmup_epochs else None
             mean = _epoch(step, images, others, rates, batch_size, generator)
             if on_epoch is not None:
-                reached = accuracy(_Logits(trained), data.validation)
+                reached = accuracy(Logits(trained), data.validation)
                 on_epoch(Epoch(number, epochs, mean, reached, time.perf_counter() - start))
         trained.to(home)
         parts.move(home)
@@ -127,7 +127,7 @@ def architecture_of(structure: Structure, net: nn.Module) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in (*known, *plain_tensors(net).values())}.values())
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """A net of which only the first output counts."""
 
     def __init__(self, net: nn.Module) -> None:

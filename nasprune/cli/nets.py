@@ -1,0 +1,234 @@
+"""Supernets by name: a space from the registry, or a factory of the user's own; and how training them is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasprune.cli.screen import say, stderr
+from nasprune.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasprune.data import DataSplits
+    from nasprune.finetune import Epoch
+    from nasprune.supernet.spaces import Size, SupernetSpace
+    from nasprune.supernet.supernet import Supernet
+
+EXAMPLES = "darts, nasbench201, file.py:factory or package.module:factory"
+LARGE = 96
+"""Images above this many pixels get the stem for large images."""
+_PLAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a supernet comes from. space: `None` where `factory`, a function without arguments, makes the net."""
+
+    spec: str
+    space: SupernetSpace | None
+    factory: Callable[[], object] | None
+
+    @classmethod
+    def find(cls, spec: str, plugins: tuple[Path, ...]) -> Origin:
+        """Raises InputError or UnknownNameError where nothing is called so; nothing is built."""
+        from nasprune.factories import find_factory
+        from nasprune.registry import supernet_space
+        from nasprune.supernet.spaces import SupernetSpace
+
+        if ":" not in spec.partition("(")[0]:
+            return cls(spec, supernet_space(spec, plugins), None)
+        factory = find_factory(spec, what="supernet")
+        if isinstance(factory, type) and issubclass(factory, SupernetSpace):
+            return cls(spec, factory(), None)
+        return cls(spec, None, factory)
+
+    def size(self, data: DataSplits | None, channels: int | None, layers: int | None) -> Size | None:
+        """Of the supernet: the space's own for searches, fitted to the data; `None` without a space.
+
+        Raises:
+            InputError: sizes are given for a net that a factory makes, or the data has no square images.
+        """
+        if self.space is None:
+            if channels is not None or layers is not None:
+                raise InputError(f"the supernet from {self.spec!r} has its own size; leave out the channels and layers")
+            return None
+        return resized(fitted(self.space.sizes["search"], data), channels, layers)
+
+    def build(self, size: Size | None, data: DataSplits | None, seed: int) -> Supernet:
+        """The untrained supernet with its choices found; the seed fixes its values.
+
+        Raises:
+            InputError: the factory fails, the size of its inputs is unknown, or no choices are found.
+        """
+        import torch
+
+        from nasprune.factories import call_factory
+        from nasprune.supernet.supernet import Supernet
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.space is not None and size is not None:
+                net: nn.Module = self.space.supernet(size)
+                shape: tuple[int, ...] = size.input_shape[1:]
+            else:
+                net = call_factory(self.spec, what="supernet")
+                shape = self._shape(net, data)
+            example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+            return Supernet.from_model(net, example, space=self.space)
+
+    def _shape(self, net: nn.Module, data: DataSplits | None) -> tuple[int, ...]:
+        from torch import nn
+
+        if not isinstance(net, nn.Module):
+            raise InputError(f"supernet factory {self.spec!r} must return an nn.Module, got {type(net).__name__}")
+        if data is not None:
+            return data.input_shape
+        own = getattr(net, "input_shape", None)
+        if own is None:
+            raise InputError(
+                f"the input size of {self.spec!r} is not known; give --data, or the net an attribute "
+                "`input_shape` such as (3, 32, 32)"
+            )
+        return tuple(own)
+
+
+def fitted(size: Size, data: DataSplits | None) -> Size:
+    """The size with the classes and images of the data.
+
+    Raises:
+        InputError: the data has no square images.
+    """
+    if data is None:
+        return size
+    shape = data.input_shape
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise InputError(f"data {data.name!r}: expected square images (channels, side, side), got {shape}")
+    classes = data.num_classes if data.num_classes is not None else size.classes
+    return replace(size, classes=classes, channels_in=shape[0], resolution=shape[1], imagenet=shape[1] > LARGE)
+
+
+def resized(size: Size, channels: int | None, layers: int | None) -> Size:
+    """The size with other channels and layers, where they are given."""
+    return replace(
+        size,
+        channels=size.channels if channels is None else channels,
+        layers=size.layers if layers is None else layers,
+    )
+
+
+def words(size: Size) -> str:
+    """A size for people."""
+    images = f"{size.channels_in}×{size.resolution}×{size.resolution}"
+    layers = "1 layer" if size.layers == 1 else f"{size.layers} layers"
+    return f"{size.channels} channels, {layers}, {size.classes} classes, images {images}"
+
+
+def load_images(source: str | None, seed: int) -> DataSplits | None:
+    """The data that the user named; `None` without a name."""
+    if source is None:
+        return None
+    from nasprune.data import load_data
+
+    return load_data(source, seed=seed)
+
+
+def check_net(supernet: Supernet, data: DataSplits | None, name: str) -> None:
+    """Raises InputError unless the supernet takes the images and has an output for every class."""
+    from nasprune.data import check_fits
+
+    if data is not None:
+        check_fits(supernet.net, data, name=name)
+
+
+def check_free(folder: Path, settings: Mapping[str, str]) -> None:
+    """Raises InputError where `folder` is no folder, or holds another run."""
+    import json
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; choose a folder for --out")
+    for name in ("architecture.json", "supernet.json"):
+        try:
+            there = json.loads((folder / name).read_text())["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        for key in (*settings, *there):
+            if there.get(key) != settings.get(key):
+                raise InputError(
+                    f"{str(folder)!r} holds another run ({key} was {there.get(key, 'not given')!r}, now "
+                    f"{settings.get(key, 'not given')!r}); choose another --out, or delete that folder"
+                )
+
+
+@contextmanager
+def epochs_shown(total: int) -> Iterator[Callable[[Epoch], None]]:
+    """A bar on a terminal, else a line every five seconds and for the first and last epoch."""
+    console = stderr()
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def line(epoch: Epoch) -> None:
+            nonlocal last
+            if epoch.number in (1, epoch.of) or time.monotonic() - last > _PLAIN_SECONDS:
+                last = time.monotonic()
+                say(f"epoch {epoch.number}/{epoch.of}  {_state(epoch)}")
+
+        yield line
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training the supernet", total=total, state="")
+
+        def step(epoch: Epoch) -> None:
+            state = f"epoch {epoch.number}/{epoch.of}  {_state(epoch)}"
+            bar.update(task, completed=epoch.number, state=state)
+
+        yield step
+
+
+def _state(epoch: Epoch) -> str:
+    left = round(epoch.seconds * (epoch.of / epoch.number - 1))
+    accuracy = f"{100 * epoch.validation_accuracy:.1f}%"
+    return f"loss {epoch.loss:.4f}  validation accuracy {accuracy}  {left // 60}:{left % 60:02} left"
+
+
+def trained(
+    supernet: Supernet,
+    data: DataSplits,
+    *,
+    epochs: int,
+    warmup_epochs: int = 0,
+    seed: int,
+    device: str = "auto",
+) -> tuple[Supernet, float]:
+    """The supernet trained with progress on the screen, and its last validation accuracy."""
+    from nasprune.supernet.refresh import refreshed
+    from nasprune.supernet.supernet import Supernet
+    from nasprune.supernet.training import architecture_of, train
+
+    structure = supernet.structure
+    last: list[float] = []
+    with epochs_shown(epochs) as shown:
+
+        def on_epoch(epoch: Epoch) -> None:
+            last.append(epoch.validation_accuracy)
+            shown(epoch)
+
+        net = train(
+            structure.net,
+            data,
+            architecture=lambda net: architecture_of(structure, net),
+            epochs=epochs,
+            warmup_epochs=warmup_epochs,
+            seed=seed,
+            device=device,
+            on_epoch=on_epoch,
+        )
+    return Supernet(refreshed(replace(structure, net=net))), last[-1]

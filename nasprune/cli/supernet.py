@@ -1,0 +1,113 @@
+"""`nasprune supernet train`: from the name of a space, or the user's own supernet, to a trained one in a folder."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from nasprune.cli.nets import Origin, check_free, check_net, load_images, trained, words
+from nasprune.cli.screen import say, stdout, table
+from nasprune.errors import InputError
+from nasprune.units import percent, short
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of the command, as typed."""
+
+    space: str
+    data: str
+    channels: int | None
+    layers: int | None
+    epochs: int
+    warmup_epochs: int
+    seed: int
+    device: str
+    plugins: tuple[Path, ...]
+    out: Path | None
+
+
+def run(options: TrainOptions) -> None:
+    """Trains, saves and prints. Cheap mistakes are found before anything is built."""
+    check_epochs(options.epochs, options.warmup_epochs)
+    origin = Origin.find(options.space, options.plugins)
+    out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
+    settings = _settings(options)
+    check_free(out, settings)
+    data = load_images(options.data, options.seed)
+    assert data is not None
+    size = origin.size(data, options.channels, options.layers)
+    supernet = origin.build(size, data, options.seed)
+    check_net(supernet, data, options.space)
+    counts = supernet.counts
+    say(
+        f"{options.space}{f' ({words(size)})' if size is not None else ''}: {len(supernet.choices)} choices, "
+        f"{short(counts.fvcore, 'FLOPs')}; {options.epochs} epochs on data {data.name}"
+    )
+    if not any(supernet.structure.logits_in(supernet.net, choice) is not None for choice in supernet.choices):
+        say("It does not tell where its architecture weights are, so all of it is trained as weights.")
+    found, accuracy = trained(
+        supernet,
+        data,
+        epochs=options.epochs,
+        warmup_epochs=options.warmup_epochs,
+        seed=options.seed,
+        device=options.device,
+    )
+
+    from nasprune.supernet.storage import save_supernet
+
+    save_supernet(found, out, size=size, settings=settings, plugins=options.plugins or None)
+    console = stdout()
+    rows = [
+        ("validation accuracy", percent(accuracy)),
+        ("FLOPs (fvcore)", short(counts.fvcore)),
+        ("MACs (convolutions and products)", short(counts.macs)),
+        ("parameters", short(counts.params)),
+    ]
+    console.print(table(("trained supernet", ""), rows, right=(1,)))
+    lines = [
+        f"files    {out}/: supernet.json, model.safetensors",
+        "",
+        "Trim it to a budget:",
+        f"  {typed()} trim --supernet {out} --budget 60% --data {options.data}",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def check_epochs(epochs: int, warmup_epochs: int) -> None:
+    """Raises InputError unless there is something to train in."""
+    if epochs < 1:
+        raise InputError(f"--epochs must be at least 1, got {epochs}")
+    if not 0 <= warmup_epochs <= epochs:
+        raise InputError(f"--warmup-epochs must be between 0 and --epochs ({epochs}), got {warmup_epochs}")
+
+
+def plain_name(spec: str) -> str:
+    """A name with nothing in it that a shell or a file system would stumble over."""
+    return re.sub(r"[^\w.+-]+", "_", spec.rpartition(":")[2]).strip("_")
+
+
+def typed() -> str:
+    """What the user types to get this program."""
+    import shutil
+
+    return "nasprune" if shutil.which("nasprune") else sys.argv[0]
+
+
+def _settings(options: TrainOptions) -> dict[str, str]:
+    given = {
+        "space": options.space,
+        "data": options.data,
+        "channels": options.channels,
+        "layers": options.layers,
+        "epochs": options.epochs,
+        "warmup epochs": options.warmup_epochs,
+        "seed": options.seed,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}

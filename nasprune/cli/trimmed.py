@@ -1,0 +1,146 @@
+"""What `nasprune trim` writes and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from nasprune.cli.screen import stdout, table
+from nasprune.cli.supernet import typed
+from nasprune.supernet import pages
+from nasprune.supernet.counting import Counter, Counts, count_module
+from nasprune.supernet.storage import genotype_text, save_architecture, save_supernet
+from nasprune.units import percent, short
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nasprune.cli.trim import Asked, Outcome
+    from nasprune.supernet.spaces import Size
+
+CUT = "channels"
+"""The folder of the network with fewer channels, inside that of the run."""
+TRIMMED = "supernet"
+"""The folder of the trimmed supernet, inside that of a run that discretises."""
+
+
+def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
+    """The supernet, or the network with the supernet in a folder beside it; and the network with fewer channels."""
+    from nasprune.checkpoint import save as save_cut
+
+    plugins, report = asked.options.plugins or None, outcome.trimmed.report
+    folder = asked.out if outcome.architecture is None else asked.out / TRIMMED
+    save_supernet(outcome.trimmed.supernet, folder, size=size, report=report, settings=asked.settings, plugins=plugins)
+    if outcome.architecture is not None:
+        save_architecture(outcome.architecture, asked.out, report=report, settings=asked.settings, plugins=plugins)
+    if outcome.cut is not None:
+        save_cut(outcome.cut, asked.out / CUT)
+
+
+def show(asked: Asked, outcome: Outcome) -> None:
+    """The result on stdout: costs, what stays, baselines, warnings, files, and what to type next."""
+    console, report = stdout(), outcome.trimmed.report
+    columns = list(_columns(outcome))
+    labels: dict[str, Counter] = {
+        "FLOPs (fvcore)": "fvcore",
+        "MACs (convolutions and products)": "macs",
+        "parameters": "params",
+    }
+    rows = [(label, *(short(counts[counter]) for _, counts in columns)) for label, counter in labels.items()]
+    right = tuple(range(1, len(columns) + 1))
+    console.print(table(("", *(name for name, _ in columns)), rows, right=right))
+    _print(console, f"budget   {outcome.limit}: {_kept(columns[-1], outcome)}", "")
+    kept = [tuple(cell.replace("`", "") for cell in row) for row in pages.kept_rows(report)]
+    console.print(table(("choice", "stays", "goes"), kept))
+    console.print()
+    console.print(table(pages.ROW_HEAD, [pages.row_cells(row) for row in report.rows], right=range(1, 7)))
+    _print(console, "", *pages.lines(report))
+    if outcome.architecture is not None:
+        _print(console, *_network(outcome))
+    _print(console, *_files(asked, outcome), "", *_next(asked, outcome))
+
+
+def _columns(outcome: Outcome) -> Iterator[tuple[str, Counts]]:
+    yield "supernet", outcome.whole.counts
+    yield "trimmed", outcome.trimmed.report.after
+    if outcome.architecture is not None:
+        yield "network", outcome.architecture.counts
+    if outcome.cut is not None:
+        yield "fewer channels", count_module(outcome.cut.model, _shape(outcome))
+
+
+def _shape(outcome: Outcome) -> tuple[int, ...]:
+    found = outcome.architecture
+    if found is not None and found.size is not None:
+        return found.size.input_shape
+    return tuple(outcome.whole.structure.inputs[0].shape)
+
+
+def _kept(last: tuple[str, Counts], outcome: Outcome) -> str:
+    name, counts = last
+    share = counts[outcome.limit.counter] / outcome.limit.number
+    name = {"trimmed": "trimmed supernet", "fewer channels": "network with fewer channels"}.get(name, name)
+    return f"the {name} has {counts[outcome.limit.counter]:,}, {percent(share)} of it, counted on what was built"
+
+
+def _network(outcome: Outcome) -> Iterator[str]:
+    found = outcome.architecture
+    if found is None:
+        return
+    if found.genotype is not None:
+        yield f"genotype {genotype_text(found.genotype)}"
+    if outcome.inherited is not None:
+        yield (
+            f"network  right on {percent(outcome.inherited)} of the validation images with the supernet's values and "
+            "batch-norm statistics of its own; train it before judging it"
+        )
+    total = len(found.model.state_dict())
+    if len(found.left) > total / 2:
+        yield "note: the network has another size than the supernet, so its values are initial ones: train it"
+    elif found.left:
+        yield f"note: {len(found.left)} of its {total} tensors have initial values, the others are the supernet's"
+
+
+def _files(asked: Asked, outcome: Outcome) -> Iterator[str]:
+    reports = "model.safetensors, report.json, report.md"
+    if outcome.architecture is None:
+        yield f"files    {asked.out}/: supernet.json, {reports}"
+    else:
+        genotype = "genotype.txt, " if outcome.architecture.genotype is not None else ""
+        yield f"files    {asked.out}/: architecture.json, {genotype}{reports}"
+        yield f"         {asked.out / TRIMMED}/: the trimmed supernet"
+    if outcome.cut is not None:
+        yield f"         {asked.out / CUT}/: plan.json and the weights of the network with fewer channels"
+
+
+def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
+    own = asked.origin.space is None
+    discrete = outcome.architecture is not None
+    what = "architecture" if discrete else "supernet"
+    net = "" if not own else ", YOUR_SUPERNET, example_inputs" if discrete else ", YOUR_SUPERNET"
+    yield "Load it in Python:"
+    yield "  import nasprune"
+    yield f"  from nasprune.supernet.storage import load_{what}"
+    yield f'  net = load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
+    if outcome.cut is not None:
+        yield f'  small = nasprune.load("{asked.out / CUT}", model=net)'
+    if discrete:
+        yield "  net = nasprune.finetune(net, data, epochs=...)"
+        return
+    yield "Pick one network from what is left:"
+    data = f" --data {asked.options.data}" if asked.options.data is not None else ""
+    space = f" --space {asked.origin.spec}" if own else ""
+    yield f"  {typed()} trim --supernet {asked.out}{space} --budget {_half(outcome)} --discretise{data}"
+
+
+def _half(outcome: Outcome) -> str:
+    from nasprune.cli.trim import UNITS
+
+    return f"{short(outcome.limit.number / 2).replace(' ', '')}{UNITS[outcome.limit.counter]}"
+
+
+def _print(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
