@@ -37,7 +37,7 @@ def untouched(net: nn.Module) -> Iterator[None]:
     modules = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
     attributes = [(module, dict(vars(module))) for module in modules]
     held = [value for _, saved in attributes for value in saved.values()]
-    containers = [(value, value.copy()) for value in held if isinstance(value, dict | list | set)]
+    containers = [(value, value.copy() if value else ()) for value in held if isinstance(value, dict | list | set)]
     tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
     modes = [(module, module.training) for module in net.modules()]
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -52,8 +52,9 @@ def untouched(net: nn.Module) -> Iterator[None]:
             vars(module).clear()
             vars(module).update(saved)
         for container, content in containers:
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)
+            if container or content:
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
         for module, training in modes:
             module.training = training
         with torch.no_grad():

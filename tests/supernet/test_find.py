@@ -52,7 +52,7 @@ def test_chains_of_cells(build, layers, number):
 
 
 def test_what_a_mixed_operation_says():
-    one = find_mixed_ops(foreign.DartsNet(4, 5), images()).mixed[14]
+    one = find_mixed_ops(foreign.DartsNet(4, 3), images()).mixed[14]
     assert (one.path, one.ops[1], one.cell, one.index) == ("cells.1._ops.0._ops", "cells.1._ops.0._ops.1", "cells.1", 0)
     assert one.names[:4] == ("Zero", "MaxPool2d", "AvgPool2d", "FactorizedReduce")
     assert one.names[4:] == ("SepConv", "SepConv.2", "DilConv", "DilConv.2")
