@@ -81,7 +81,7 @@ def _shape(outcome: Outcome) -> tuple[int, ...]:
 def _kept(last: tuple[str, Counts], outcome: Outcome) -> str:
     name, counts = last
     share = counts[outcome.limit.counter] / outcome.limit.number
-    name = {"trimmed": "trimmed supernet", "fewer channels": "network with fewer channels"}.get(name, name)
+    name = {"trimmed": "trimmed supernet", "fewer channels": "net with fewer channels"}.get(name, name)
     return f"the {name} has {counts[outcome.limit.counter]:,}, {percent(share)} of it, counted on what was built"
 
 
@@ -124,10 +124,12 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
     yield "  import nasprune"
     yield f"  from nasprune.supernet.storage import load_{what}"
     yield f'  net = load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
+    last = "net"
     if outcome.cut is not None:
+        last = "small"
         yield f'  small = nasprune.load("{asked.out / CUT}", model=net)'
     if discrete:
-        yield "  net = nasprune.finetune(net, data, epochs=...)"
+        yield f"  {last} = nasprune.finetune({last}, data, epochs=...)"
         return
     yield "Pick one network from what is left:"
     data = f" --data {asked.options.data}" if asked.options.data is not None else ""

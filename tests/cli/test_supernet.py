@@ -1,0 +1,225 @@
+"""`nasprune supernet train` and `nasprune trim` from the shell: what they print and write, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import nasprune
+from nasprune.cli import main
+from nasprune.cli.nets import LARGE, fitted
+from nasprune.data import load_data
+from nasprune.registry import supernet_space
+from nasprune.supernet.counting import count_module
+from nasprune.supernet.storage import load_architecture, load_supernet
+from tests.cli.test_search import refused
+
+TINY = ["--supernet-channels", 4, "--supernet-layers", 1]
+NB201 = ["--space", "nasbench201", *TINY]
+OWN = """
+import torch
+from tests.supernet.test_training import Toy
+
+
+def toy():
+    net = Toy()
+    net.input_shape = (1, 8, 8)
+    return net
+
+
+def number():
+    return 3
+
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Runs the command in an empty directory; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_train_then_trim_then_pick_a_network(command, tmp_path):
+    train = ["supernet", "train", "--space", "nasbench201", "--data", "digits", "--channels", 4, "--layers", 1]
+    code, out, err = command(*train, "--epochs", 2, "--warmup-epochs", 1, "--out", "super")
+    assert code == 0, err
+    assert "epoch 1/2" in err
+    assert "epoch 2/2" in err
+    assert "trim --supernet super --budget" in out
+    assert {path.name for path in (tmp_path / "super").iterdir()} == {"supernet.json", "model.safetensors"}
+
+    code, out, err = command("trim", "--supernet", "super", "--budget", "60%", "--data", "digits", "--out", "small")
+    assert code == 0, err
+    assert "untrained" not in out + err
+    for text in ("supernet", "trimmed", "cell/0", "perturbation", "flops_order", "random", "files    small/"):
+        assert text in out
+    whole, small = load_supernet("super"), load_supernet("small")
+    assert count_module(small.net, (1, 1, 8, 8)).fvcore <= 0.6 * whole.counts.fvcore
+    assert all(1 <= len(choice.ops) <= 3 for choice in small.choices)
+    report = json.loads((tmp_path / "small" / "report.json").read_text())
+    assert report["kept"] == {choice.name: list(choice.ops) for choice in small.choices}
+    assert (tmp_path / "small" / "report.md").is_file()
+
+    pick = ["--budget", "60KMACs", "--discretise", "--rule", "darts", "--seed", 1, "--out", "net"]
+    code, out, err = command("trim", "--supernet", "small", *pick)
+    assert code == 0, err
+    assert "genotype |" in out
+    net = load_architecture("net")
+    assert count_module(net, (1, 1, 8, 8)).macs <= 60_000
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_an_untrained_supernet_is_said_to_be_one_and_may_be_trained_first(command):
+    code, out, err = command("trim", *NB201, "--budget", "50%", "--out", "run")
+    assert code == 0, err
+    assert "The supernet is untrained" in err
+    assert "flops_order" in out
+    code, out, err = command("trim", *NB201, "--budget", "50%", "--data", "digits", "--epochs", 1, "--out", "other")
+    assert code == 0, err
+    assert "epoch 1/1" in err
+    assert "untrained" not in out + err
+
+
+def test_operations_and_channels_share_one_budget(command):
+    common = [*NB201, "--scorer", "flops_order", "--out", "run"]
+    code, out, err = command("trim", *common, "--budget", "900KFLOPs", "--discretise", "--prune-channels", "40%")
+    assert code == 0, err
+    assert "fewer channels" in out
+    net = load_architecture("run")
+    small = nasprune.load("run/channels", model=net)
+    shape = (1, 3, 32, 32)
+    before, after = (count_module(one, shape).fvcore for one in (net, small))
+    assert after <= 900_000 < before <= 900_000 / 0.6
+
+
+def test_the_network_may_have_another_size(command):
+    final = ["--discretise", "--network", "cifar10", "--channels", 8, "--layers", 2]
+    code, out, err = command("trim", *NB201, "--budget", "20MMACs", *final, "--out", "run")
+    assert code == 0, err
+    assert "another size than the supernet" in out
+    assert 1_000_000 < count_module(load_architecture("run"), (1, 3, 32, 32)).macs <= 20_000_000
+
+
+def test_the_users_own_supernet(command, tmp_path):
+    own = ["--space", "own.py:toy"]
+    code, out, err = command("supernet", "train", *own, "--data", "digits", "--epochs", 1, "--out", "super")
+    assert code == 0, err
+    assert "all of it is trained as weights" in err
+    code, out, err = command("trim", "--supernet", "super", "--budget", "80%", "--data", "digits", "--out", "small")
+    assert code == 0, err
+    assert 'load_supernet("small", YOUR_SUPERNET)' in out
+    code, out, err = command("trim", *own, "--budget", "90%", "--discretise", "--out", "net")
+    assert code == 0, err
+    assert 'load_architecture("net", YOUR_SUPERNET, example_inputs)' in out
+    assert not (tmp_path / "net" / "genotype.txt").exists()
+
+
+def test_weights_from_a_file(command, tmp_path):
+    space = supernet_space("nasbench201")
+    net = space.supernet(nasprune.Size(4, 1))
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    code, _, err = command("trim", *NB201, "--budget", "50%", "--weights", "w.safetensors", "--out", "run")
+    assert code == 0, err
+    assert "untrained" not in err
+    again = load_supernet("run")
+    assert torch.equal(again.net.classifier.weight, net.classifier.weight)
+    assert refused(
+        command("trim", "--space", "nasbench201", "--budget", "50%", "--weights", "w.safetensors"), "has shape"
+    )
+
+
+def test_the_same_command_again_gives_the_same_and_another_is_refused(command, tmp_path):
+    run = ["trim", *NB201, "--budget", "50%", "--out", "run"]
+    command(*run)
+    names = ("supernet.json", "model.safetensors")
+    before = [(tmp_path / "run" / name).read_bytes() for name in names]
+    assert command(*run)[0] == 0
+    assert [(tmp_path / "run" / name).read_bytes() for name in names] == before
+    assert refused(command(*run, "--seed", 1), "'run' holds another run", "seed")
+    assert refused(command(*run, "--discretise"), "'run' holds another run", "discretise")
+    assert [(tmp_path / "run" / name).read_bytes() for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ([], ["give a budget with --budget"]),
+        (["--budget", "fast"], ["does not parse"]),
+        (["--budget", "8ms"], ["does not parse"]),
+        (["--budget", "60%"], ["give a supernet with --space"]),
+        (["--budget", "60%", "--space", "dart"], ["did you mean darts?"]),
+        (["--budget", "60%", "--space", "darts", "--count", "flops"], ["one of the counters"]),
+        (["--budget", "60%", "--space", "darts", "--scorer", "perturb"], ["did you mean perturbation?"]),
+        (["--budget", "60%", "--space", "darts", "--scorer", "perturbation"], ["needs data", "--data"]),
+        (["--budget", "60%", "--space", "darts", "--schedule", "top"], ["unknown schedule"]),
+        (["--budget", "60%", "--space", "darts", "--schedule", "topk(k=2)", "--keep-max", "2"], ["one of them"]),
+        (["--budget", "60%", "--space", "darts", "--rule", "darts"], ["add --discretise"]),
+        (["--budget", "60%", "--space", "darts", "--discretise", "--rule", "dart"], ["dart"]),
+        (["--budget", "60%", "--space", "darts", "--epochs", "3"], ["--data"]),
+        (["--budget", "60%", "--space", "darts", "--epochs", "0"], ["at least 1"]),
+        (["--budget", "60%", "--space", "darts", "--weights", "none.pt"], ["no file 'none.pt'"]),
+        (["--budget", "60%", "--supernet", "nowhere"], ["supernet.json", "No such file"]),
+        (["--budget", "60%", "--space", "darts", "--prune-channels", "120%"], ["below 100%"]),
+        (["--budget", "60%", "--space", "darts", "--discretise", "--network", "imagenet"], ["give a number"]),
+        (["--budget", "1M", "--space", "darts", "--discretise", "--network", "image"], ["did you mean imagenet?"]),
+        (["--budget", "60%", "--space", "own.py:toy", "--supernet-layers", "3"], ["has its own size"]),
+        (["--budget", "60%", "--space", "own.py:number"], ["must return an nn.Module, got int"]),
+        (["--budget", "60%", "--space", "own.py:broken"], ["RuntimeError: no such thing"]),
+        (["--budget", "60%", "--space", "own.py:missing"], ["missing"]),
+        (["--budget", "60%", "--space", "darts", "--data", "digit"], ["did you mean digits?"]),
+        (["--budget", "60%", "--space", "darts", "--out", "own.py"], ["is a file"]),
+        (["--budget", "1KMACs", *map(str, NB201)], ["raise"]),
+    ],
+)
+def test_what_cannot_be_trimmed_is_said_in_one_line(command, tmp_path, arguments, texts):
+    assert refused(command("trim", *arguments), *texts)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["--space", "nasbench", "--data", "digits"], ["did you mean nasbench201?"]),
+        (["--space", "nasbench201", "--data", "digit"], ["did you mean digits?"]),
+        (["--space", "nasbench201", "--data", "digits", "--epochs", "0"], ["at least 1"]),
+        (["--space", "nasbench201", "--data", "digits", "--epochs", "2", "--warmup-epochs", "3"], ["--warmup-epochs"]),
+        (["--space", "nasbench201", "--data", "digits", "--channels", "0"], ["at least 1"]),
+        (["--space", "own.py:toy", "--data", "digits", "--channels", "4"], ["has its own size"]),
+        (["--space", "own.py:toy", "--data", "digits", "--device", "abacus"], ["cannot train on device 'abacus'"]),
+        (["--data", "digits"], ["--space"]),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(command, tmp_path, arguments, texts):
+    assert refused(command("supernet", "train", *arguments), *texts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_list_shows_scorers_of_operations_and_spaces_of_supernets(command):
+    code, out, _ = command("list")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ["supernet", "space", "darts"] in [row[:3] for row in rows]
+    assert ["supernet", "space", "nasbench201"] in [row[:3] for row in rows]
+    assert ["search", "space", "widths"] in [row[:3] for row in rows]
+    assert ["scorer", "of", "operations", "perturbation"] in [row[:4] for row in rows]
+
+
+def test_a_size_takes_its_images_and_classes_from_the_data():
+    size = fitted(nasprune.Size(16, 8), load_data("digits"))
+    assert (size.channels_in, size.resolution, size.classes, size.imagenet) == (1, 8, 10, False)
+    assert size.resolution <= LARGE
