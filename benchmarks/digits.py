@@ -39,8 +39,8 @@ class Effort:
 
     supernet_epochs: int = 30
     noise_epochs: int = 20
-    architectures: int = 12
-    steps: int = 120
+    architectures: int = 10
+    steps: int = 60
     random: int = 2
     tuning: int = 5
     timed: int = 15

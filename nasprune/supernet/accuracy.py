@@ -14,6 +14,9 @@ from nasprune.supernet.structure import Structure
 from nasprune.supernet.task import ScoringTask, first_output
 from nasprune.supernet.trimming import Data
 
+CALIBRATION = 4
+"""Training batches, at most, that batch norms are re-estimated on."""
+
 
 def accuracies(structure: Structure, data: Data, seed: int) -> tuple[float, float]:
     """Top-1 on the validation batches in eval mode, in [0, 1]: as it stands, and with statistics of the training ones.
@@ -26,7 +29,7 @@ def accuracies(structure: Structure, data: Data, seed: int) -> tuple[float, floa
     net = ScoringTask.on_copy(structure, (), (), seed).net
     device = structure.inputs[0].device
     plain = accuracy(net, data.validation, device, seed)
-    recalibrate(net, [images.to(device) for images, _ in data.train])
+    recalibrate(net, [images.to(device) for images, _ in data.train[:CALIBRATION]])
     return plain, accuracy(net, data.validation, device, seed)
 
 
