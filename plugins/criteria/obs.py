@@ -128,7 +128,10 @@ class _Remaining:
     def only(self, units: Tensor) -> "_Remaining":
         """Those units, whose costs are still those in the company of the others."""
         features = self._features(units)
-        return _Remaining(self._inverse[features][:, features], self._weight[:, features], self.k)
+        weight = self._weight[:, features]
+        if len(weight) > len(features):  # costs depend on the products of the weights only, which its factor shares
+            weight = torch.linalg.qr(weight, mode="r").R
+        return _Remaining(self._inverse[features][:, features], weight, self.k)
 
     def remove(self, units: Tensor) -> None:
         """Takes the units away and refits the weights on the others."""
