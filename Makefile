@@ -16,7 +16,7 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 lock clean
+.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,9 @@ bench-other: $(BENCH_STAMP) ## accuracy at equal FLOPs on nets that are trained 
 
 bench-nb201: $(STAMP) ## published scores of operations on NAS-Bench-201, replayed from its table
 	$(BIN)/python -m benchmarks.nb201
+
+bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in about half an hour (SEEDS=3)
+	$(BIN)/python -m benchmarks.supernet --seeds $(SEEDS)
 
 lock: ## compile both locks from pyproject.toml
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
