@@ -209,7 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for row in (row for row in ROWS if fnmatchcase(row.name, options.rows) and not row.missing):
                     try:
                         of_case.append(outcome(case, row, model, data, test, seed))
-                    except (nasprune.NaspruneError, ValueError) as error:
+                        console.print(f"{case}, {row.name}, seed {seed}: {of_case[-1]}")
+                    except (nasprune.NaspruneError, ValueError, RuntimeError) as error:  # a peer may give a broken net
                         failed |= isinstance(row, Setting)
                         console.print(f"{case}, {row.name}, seed {seed}: failed: {type(error).__name__}: {error}")
     outcomes = [one for of_case in found.values() for one in of_case]
