@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasprune.cli import main
 
@@ -38,6 +39,28 @@ def test_criterion_guide(tmp_path, monkeypatch, capsys):
             main(arguments)
         assert caught.value.code == 0, capsys.readouterr().err
     assert "flow" in capsys.readouterr().out
+
+
+def test_scorer_guide(tmp_path, monkeypatch):
+    from nasprune import Supernet
+    from nasprune.supernet.sample import SampleSupernet
+
+    monkeypatch.chdir(tmp_path)
+    scorer, check = blocks("docs/scorers.md", "python")
+    path = tmp_path / re.match(r"# (\S+)\n", scorer)[1]
+    path.parent.mkdir(parents=True)
+    path.write_text(scorer)
+    exec(check, {})
+    supernet = Supernet.from_model(SampleSupernet().eval(), torch.randn(4, 3, 8, 8))
+    assert supernet.trim(budget="60%", scorer="shift", plugins="my_plugins").choices
+
+
+def test_scorer_table_is_complete():
+    from nasprune import registry
+
+    text = (ROOT / "docs/scorers.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)", text.partition("## What there is")[2], flags=re.MULTILINE))
+    assert rows == {entry.name for entry in registry.entries("op_scorers")}
 
 
 def test_readme_example(tmp_path, monkeypatch, capsys):

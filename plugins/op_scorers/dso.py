@@ -8,9 +8,10 @@ paper's accelerated proximal gradient (APG-NAG), with step eta, penalty gamma an
 where soft(z, t) = sign(z) max(|z| - t, 0). Scales that reach zero say which candidates go. score = lambda at the end,
 plus a thousandth of its mean over the training, which ranks those at zero by how long they resisted.
 
-Departures: the scales multiply the supernet's mixture, whose own weights stay as they are; the paper prunes the final
-network in place and weighs gamma by the FLOPs that are left, here the budget is kept by whoever reads the scores;
-`none`, whose scale does nothing, scores 0.
+Departures: the scales multiply the supernet's mixture, whose own weights stay as they are; their slopes are clipped to
+a joint norm of 1, without which scales before a batch norm run away; the paper prunes the final network in place and
+weighs gamma by the FLOPs that are left, here the budget is kept by whoever reads the scores; `none`, whose scale does
+nothing, scores 0.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from nasprune import InputError, OpScorer, OpTask, open_gates, repeatable, weights_of
 
 CLIP = 5.0
+SCALE_CLIP = 1.0
 
 
 class DSO(OpScorer):
@@ -68,6 +70,7 @@ class DSO(OpScorer):
                 with task.gated(scales):
                     task.loss(task.net(images), labels).backward()
                 nn.utils.clip_grad_norm_(own, CLIP)
+                nn.utils.clip_grad_norm_(scales.values(), SCALE_CLIP)
                 weights.step()
                 for name, scale in scales.items():
                     slope = torch.zeros_like(scale) if scale.grad is None else scale.grad
