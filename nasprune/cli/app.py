@@ -24,8 +24,15 @@ SCOPE = typer.Option("--scope", help="Cut only this submodule, such as `backbone
 SUPERNETS = "darts, nasbench201, file.py:factory or package.module:factory of your own supernet"
 PLUGINS = typer.Option("--plugins", help="A folder of your own plugin files; may be given several times.")
 
-supernets = typer.Typer(no_args_is_help=True, help="Train a supernet, for `trim`.")
-app.add_typer(supernets, name="supernet")
+
+def group_of(parent: typer.Typer, name: str, text: str) -> typer.Typer:
+    """A new group of commands below `parent`."""
+    made = typer.Typer(no_args_is_help=True, help=text)
+    parent.add_typer(made, name=name)
+    return made
+
+
+supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
 
 Model = Annotated[str, MODEL]
 Weights = Annotated[str | None, WEIGHTS]
@@ -171,7 +178,8 @@ def trim(
     ] = None,
 ) -> None:
     """Trim a supernet to the operations worth keeping within a budget, and pick a network from it if wanted."""
-    from nasprune.cli.trim import TrimOptions, run
+    from nasprune.cli.asked import TrimOptions
+    from nasprune.cli.trim import run
 
     run(
         TrimOptions(

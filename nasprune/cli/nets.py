@@ -28,7 +28,11 @@ _PLAIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a supernet comes from. space: `None` where `factory`, a function without arguments, makes the net."""
+    """Where a supernet comes from.
+
+    space: `None` where `factory`, a function without arguments, makes the net, or a `nasprune.Supernet` that also says
+    which decisions are tied and where its architecture weights are.
+    """
 
     spec: str
     space: SupernetSpace | None
@@ -68,7 +72,6 @@ class Origin:
         """
         import torch
 
-        from nasprune.factories import call_factory
         from nasprune.supernet.supernet import Supernet
 
         with torch.random.fork_rng(devices=[]):
@@ -77,16 +80,29 @@ class Origin:
                 net: nn.Module = self.space.supernet(size)
                 shape: tuple[int, ...] = size.input_shape[1:]
             else:
-                net = call_factory(self.spec, what="supernet")
-                shape = self._shape(net, data)
+                made = self.made()
+                if isinstance(made, Supernet):
+                    return made
+                net, shape = made, self._shape(made, data)
             example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
             return Supernet.from_model(net, example, space=self.space)
 
-    def _shape(self, net: nn.Module, data: DataSplits | None) -> tuple[int, ...]:
+    def made(self) -> nn.Module | Supernet:
+        """What the factory gives. Raises InputError where it fails, or gives neither."""
         from torch import nn
 
-        if not isinstance(net, nn.Module):
-            raise InputError(f"supernet factory {self.spec!r} must return an nn.Module, got {type(net).__name__}")
+        from nasprune.factories import call_factory
+        from nasprune.supernet.supernet import Supernet
+
+        found = call_factory(self.spec, what="supernet")
+        if not isinstance(found, nn.Module | Supernet):
+            kind = type(found).__name__
+            raise InputError(
+                f"supernet factory {self.spec!r} must return an nn.Module or nasprune.Supernet, got {kind}"
+            )
+        return found
+
+    def _shape(self, net: nn.Module, data: DataSplits | None) -> tuple[int, ...]:
         if data is not None:
             return data.input_shape
         own = getattr(net, "input_shape", None)
@@ -127,6 +143,14 @@ def words(size: Size) -> str:
     images = f"{size.channels_in}×{size.resolution}×{size.resolution}"
     layers = "1 layer" if size.layers == 1 else f"{size.layers} layers"
     return f"{size.channels} channels, {layers}, {size.classes} classes, images {images}"
+
+
+def check_scorer(spec: str, data: object | None, plugins: tuple[Path, ...]) -> None:
+    """Raises InputError unless there is such a scorer of operations, and data where it needs some."""
+    from nasprune.registry import op_scorer
+
+    if spec != "auto" and op_scorer(spec, plugins).needs_data and data is None:
+        raise InputError(f"the scorer {spec!r} needs data; give some with --data")
 
 
 def load_images(source: str | None, seed: int) -> DataSplits | None:

@@ -14,6 +14,11 @@ from nasprune.cli.screen import say, stdout, table
 from nasprune.errors import InputError
 from nasprune.units import percent, short
 
+NO_ARCHITECTURE = (
+    "It does not tell where its architecture weights are, so all of it is trained as weights. Let the factory return a "
+    "nasprune.Supernet, made with `weights=`."
+)
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -33,6 +38,9 @@ class TrainOptions:
 
 def run(options: TrainOptions) -> None:
     """Trains, saves and prints. Cheap mistakes are found before anything is built."""
+    from nasprune.supernet.storage import save_supernet
+    from nasprune.supernet.training import architecture_of
+
     check_epochs(options.epochs, options.warmup_epochs)
     origin = Origin.find(options.space, options.plugins)
     out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
@@ -48,8 +56,8 @@ def run(options: TrainOptions) -> None:
         f"{options.space}{f' ({words(size)})' if size is not None else ''}: {len(supernet.choices)} choices, "
         f"{short(counts.fvcore, 'FLOPs')}; {options.epochs} epochs on data {data.name}"
     )
-    if not any(supernet.structure.logits_in(supernet.net, choice) is not None for choice in supernet.choices):
-        say("It does not tell where its architecture weights are, so all of it is trained as weights.")
+    if not architecture_of(supernet.structure, supernet.net):
+        say(NO_ARCHITECTURE)
     found, accuracy = trained(
         supernet,
         data,
@@ -58,9 +66,6 @@ def run(options: TrainOptions) -> None:
         seed=options.seed,
         device=options.device,
     )
-
-    from nasprune.supernet.storage import save_supernet
-
     save_supernet(found, out, size=size, settings=settings, plugins=options.plugins or None)
     console = stdout()
     rows = [

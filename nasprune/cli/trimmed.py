@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from nasprune.cli.asked import UNITS, Asked, Outcome
 from nasprune.cli.screen import stdout, table
 from nasprune.cli.supernet import typed
 from nasprune.supernet import pages
@@ -17,7 +18,6 @@ from nasprune.units import percent, short
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nasprune.cli.trim import Asked, Outcome
     from nasprune.supernet.spaces import Size
 
 CUT = "channels"
@@ -138,8 +138,6 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
 
 
 def _half(outcome: Outcome) -> str:
-    from nasprune.cli.trim import UNITS
-
     return f"{short(outcome.limit.number / 2).replace(' ', '')}{UNITS[outcome.limit.counter]}"
 
 

@@ -110,7 +110,7 @@ def save_supernet(
 
 def load_supernet(
     folder: str | Path,
-    net: nn.Module | None = None,
+    net: nn.Module | Supernet | None = None,
     *,
     choices: Sequence[str] | None = None,
     group: Group | None = None,
@@ -123,6 +123,7 @@ def load_supernet(
     Args:
         folder: what `save_supernet` wrote.
         net: the supernet with all of its candidates, with any values; left as it is. Not needed where a space built it.
+            What `Supernet.from_model` made of it will do, and then the arguments after it are not looked at.
         choices, group, weights, op_names: as `Supernet.from_model` was given them.
         plugins: folders where the space is found.
 
@@ -134,8 +135,10 @@ def load_supernet(
     space = supernet_space(saved.space, plugins) if saved.space else None
     if net is None:
         net = _built(space, saved, folder)
-    example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
-    whole = Supernet.from_model(net, example, choices, group, weights, op_names, space)
+    whole = net
+    if not isinstance(whole, Supernet):
+        example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
+        whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space)
     small = whole.keep(_replayed(whole.choices, saved.kept, folder))
     left = {choice.name: choice.ops for choice in small.choices}
     if left != dict(saved.kept):

@@ -30,6 +30,14 @@ def toy():
     return net
 
 
+def told():
+    import nasprune
+
+    return nasprune.Supernet.from_model(
+        Toy(), torch.randn(2, 1, 8, 8), weights=lambda place: place.net.alphas[0], op_names=("conv", "pool", "skip")
+    )
+
+
 def number():
     return 3
 
@@ -129,6 +137,17 @@ def test_the_users_own_supernet(command, tmp_path):
     assert not (tmp_path / "net" / "genotype.txt").exists()
 
 
+def test_a_factory_may_say_where_its_architecture_weights_are(command):
+    own = ["--space", "own.py:told"]
+    code, _, err = command("supernet", "train", *own, "--data", "digits", "--epochs", 1, "--out", "super")
+    assert code == 0, err
+    assert "trained as weights" not in err
+    more = ["--budget", "90%", "--scorer", "alpha", "--keep-max", 2, "--out", "small"]
+    code, out, err = command("trim", "--supernet", "super", *more)
+    assert code == 0, err
+    assert "conv" in out
+
+
 def test_weights_from_a_file(command, tmp_path):
     space = supernet_space("nasbench201")
     net = space.supernet(nasprune.Size(4, 1))
@@ -178,7 +197,7 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
         (["--budget", "60%", "--space", "darts", "--discretise", "--network", "imagenet"], ["give a number"]),
         (["--budget", "1M", "--space", "darts", "--discretise", "--network", "image"], ["did you mean imagenet?"]),
         (["--budget", "60%", "--space", "own.py:toy", "--supernet-layers", "3"], ["has its own size"]),
-        (["--budget", "60%", "--space", "own.py:number"], ["must return an nn.Module, got int"]),
+        (["--budget", "60%", "--space", "own.py:number"], ["must return an nn.Module or nasprune.Supernet, got int"]),
         (["--budget", "60%", "--space", "own.py:broken"], ["RuntimeError: no such thing"]),
         (["--budget", "60%", "--space", "own.py:missing"], ["missing"]),
         (["--budget", "60%", "--space", "darts", "--data", "digit"], ["did you mean digits?"]),

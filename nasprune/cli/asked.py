@@ -1,0 +1,177 @@
+"""What `nasprune trim` was asked for, checked before anything is built, loaded or trained, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasprune.cli.nets import Origin, check_free, check_scorer
+from nasprune.cli.supernet import check_epochs, plain_name
+from nasprune.errors import BudgetError, InputError, UnknownNameError
+from nasprune.supernet.limits import EXAMPLES, Limit, parse_limit
+
+if TYPE_CHECKING:
+    from nasprune.search import SearchResult
+    from nasprune.supernet.discrete import Architecture
+    from nasprune.supernet.storage import SupernetFile
+    from nasprune.supernet.supernet import Supernet, TrimResult
+
+UNITS = {"fvcore": "FLOPs", "macs": "MACs", "params": "Params"}
+
+
+@dataclass(frozen=True)
+class TrimOptions:
+    """The options of the command, as typed."""
+
+    space: str | None
+    supernet: Path | None
+    weights: Path | None
+    budget: str | None
+    count: str
+    scorer: str
+    schedule: str | None
+    keep_max: int | None
+    discretise: bool
+    rule: str | None
+    network: str | None
+    channels: int | None
+    layers: int | None
+    supernet_channels: int | None
+    supernet_layers: int | None
+    data: str | None
+    epochs: int | None
+    prune_channels: str | None
+    seed: int
+    device: str
+    plugins: tuple[Path, ...]
+    out: Path | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options, checked. channels: the share of the cost before it that cutting channels takes away, in [0, 1)."""
+
+    options: TrimOptions
+    origin: Origin
+    saved: SupernetFile | None
+    out: Path
+    settings: dict[str, str]
+    channels: float
+
+    @property
+    def has_weights(self) -> bool:
+        return self.saved is not None or self.options.weights is not None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. inherited: validation accuracy of the network with the supernet's values, norms re-estimated."""
+
+    whole: Supernet
+    trimmed: TrimResult
+    architecture: Architecture | None
+    cut: SearchResult | None
+    limit: Limit
+    notes: tuple[str, ...]
+    inherited: float | None
+
+
+def checked(options: TrimOptions) -> Asked:
+    """Raises BudgetError, InputError or UnknownNameError for what can be told from names, numbers and folders."""
+    from nasprune.registry import op_scorer
+    from nasprune.supernet.counting import Counts
+    from nasprune.supernet.schedules import stages_of
+    from nasprune.supernet.storage import SupernetFile
+
+    if options.budget is None:
+        raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
+    parse_limit(options.budget, Counts(10**9, 10**9, 10**9), options.count)  # type: ignore[arg-type]
+    if options.schedule is not None and options.keep_max is not None:
+        raise InputError("--schedule and --keep-max say the same twice; give one of them")
+    stages_of(schedule_of(options))
+    check_scorer(options.scorer, options.data, options.plugins)
+    if not options.discretise and (options.rule, options.network, options.channels, options.layers) != (None,) * 4:
+        raise InputError("--rule, --network, --channels and --layers are of the final network; add --discretise")
+    if options.rule is not None:
+        op_scorer(f"alpha(rule={options.rule})", options.plugins)
+    if options.supernet is not None and options.weights is not None:
+        raise InputError("--supernet and --weights both give values; give one of them")
+    if options.epochs is not None:
+        check_epochs(options.epochs, 0)
+        if options.data is None:
+            raise InputError("--epochs trains the supernet first, on data; give some with --data")
+    if options.weights is not None and not options.weights.is_file():
+        raise InputError(f"there is no file {str(options.weights)!r} with weights; give a safetensors or torch file")
+    saved = SupernetFile.read(options.supernet) if options.supernet is not None else None
+    spec = options.space or (saved.settings.get("space") or saved.space if saved is not None else None)
+    if not spec:
+        raise InputError("give a supernet with --space darts, nasbench201 or file.py:factory, or --supernet DIR")
+    origin = Origin.find(spec, options.plugins)
+    _check_sizes(options, origin, saved)
+    out = options.out or Path("runs") / plain_name(f"{plain_name(spec)}-{options.budget.replace('%', 'pct')}")
+    settings = _settings(options, spec)
+    check_free(out, settings)
+    return Asked(options, origin, saved, out, settings, _part(options.prune_channels))
+
+
+def _check_sizes(options: TrimOptions, origin: Origin, saved: SupernetFile | None) -> None:
+    if saved is not None and (options.supernet_channels, options.supernet_layers) != (None, None):
+        raise InputError("--supernet DIR has its own size; leave out --supernet-channels and --supernet-layers")
+    final = (options.network, options.channels, options.layers)
+    if origin.space is None and final != (None,) * 3:
+        raise InputError(
+            f"{origin.spec!r} is no space, so its final network has the supernet's own size; leave out --network, "
+            "--channels and --layers"
+        )
+    if origin.space is not None and options.network is not None and options.network not in origin.space.sizes:
+        raise UnknownNameError("size of network", options.network, origin.space.sizes)
+    if final != (None,) * 3 and "%" in (options.budget or ""):
+        raise InputError(
+            f"a budget of {options.budget} would be a share of the supernet, which has another size than the network; "
+            "give a number, for example 600MMACs"
+        )
+
+
+def schedule_of(options: TrimOptions) -> str:
+    """As `Supernet.trim` takes it."""
+    if options.keep_max is not None:
+        return f"topk(k={options.keep_max})"
+    return options.schedule or "topk(k=3)"
+
+
+def _part(text: str | None) -> float:
+    """ "20%" or "0.2" as a number."""
+    if text is None:
+        return 0.0
+    try:
+        share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise InputError(f"--prune-channels must be a share above 0% and below 100%, such as 20%, got {text!r}")
+    return share
+
+
+def _settings(options: TrimOptions, spec: str) -> dict[str, str]:
+    given = {
+        "space": spec,
+        "supernet": options.supernet,
+        "weights": options.weights,
+        "budget": options.budget,
+        "count": options.count,
+        "scorer": options.scorer,
+        "schedule": schedule_of(options),
+        "discretise": options.discretise,
+        "rule": options.rule,
+        "network": options.network,
+        "channels": options.channels,
+        "layers": options.layers,
+        "supernet channels": options.supernet_channels,
+        "supernet layers": options.supernet_layers,
+        "data": options.data,
+        "epochs": options.epochs,
+        "prune channels": options.prune_channels,
+        "seed": options.seed,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
