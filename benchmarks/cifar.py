@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import nasprune
-from benchmarks.peers import TorchPruning
+from benchmarks.peers import ModelOptFastNAS, TorchPruning
 from nasprune import models
 from nasprune.cost.flops import measure
 from nasprune.data import ArrayDataset, DataSplits, load_data
@@ -60,7 +60,9 @@ class Case:
 
 
 class Row(Protocol):
-    """A way to cut a network. missing: why it cannot run here, or nothing."""
+    """A way to cut a network. missing: why it cannot run here, or nothing. once: slow, so with one seed only."""
+
+    once: ClassVar[bool]
 
     @property
     def name(self) -> str: ...
@@ -78,6 +80,7 @@ class Setting:
     name: str
     kwargs: Mapping[str, object] = field(default_factory=dict)
     missing: ClassVar[str] = ""
+    once: ClassVar[bool] = False
 
     def cut(self, model: nn.Module, example: Tensor, budget: int, data: DataSplits, seed: int) -> nn.Module:
         return nasprune.search(model, example, f"{budget}FLOPs", data=data, seed=seed, **self.kwargs).model
@@ -92,6 +95,7 @@ ROWS: tuple[Row, ...] = (
     Setting("nasprune, evolution, l2", {"controller": "evolution", "trials": 24} | PLAIN),
     Setting("nasprune, uniform, l2", UNIFORM | PLAIN),
     TorchPruning(),
+    ModelOptFastNAS(),
 )
 CRITERIA = ("random", "l2", "fpgm", "bn_scale", "cosine", "taylor", "obd", "nisp", "thinet", "lasso", "obs")
 ABLATION: tuple[Row, ...] = tuple(
@@ -250,7 +254,7 @@ def run(
     for row in rows:
         if row.missing:
             console.print(f"{row.name} is left out: {row.missing}")
-    work = [Job(case, row, seed, threads) for case in cases for row in here for seed in range(seeds)]
+    work = [Job(case, row, seed, threads) for case in cases for row in here for seed in range(1 if row.once else seeds)]
     for job, found in zip(work, _results(work, jobs), strict=True):
         console.print(f"{job}: {found}")
         if isinstance(found, Outcome):

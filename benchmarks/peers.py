@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from nasprune.cost.flops import measure
 from nasprune.data import DataSplits
+from nasprune.data.batches import batches
+from nasprune.finetune import accuracy
 from nasprune.models import BasicBlock
 from nasprune.recalibrate import calibration_batches, recalibrate
 
 STEPS = 100
+TWENTIETHS = tuple(0.05 * i for i in range(1, 21))
+CONV = {"*": {"channels_ratio": TWENTIETHS, "kernel_size": (), "channel_divisor": 4}}
+NORM = {"*": {"features_ratio": TWENTIETHS, "feature_divisor": 4}}
 
 
 def shrink(step: Callable[[], object], flops: Callable[[], int], budget: int) -> int:
@@ -41,6 +50,7 @@ class TorchPruning:
 
     name: str = "Torch-Pruning, L2, global"
     ranked: bool = True
+    once: ClassVar[bool] = False
 
     @property
     def missing(self) -> str:
@@ -67,3 +77,54 @@ class TorchPruning:
             shrink(pruner.step, lambda: measure(small, example).flops, budget)
         recalibrate(small, calibration_batches(data.calibration))
         return small.eval()
+
+
+@dataclass(frozen=True)
+class ModelOptFastNAS:
+    """NVIDIA ModelOpt's FastNAS: accuracy at every width of every layer, alone, then one threshold on what is lost.
+
+    Widths come in twentieths rounded to four channels, for its usual 32 suits larger nets. Accuracy is taken on the
+    1,024 calibration images. Its own count of FLOPs differs from fvcore's, so the share it is given is lowered until
+    fvcore's count fits. Batch-norm statistics are re-estimated on the result as for the others.
+    """
+
+    name: str = "ModelOpt FastNAS"
+    once: ClassVar[bool] = True
+
+    @property
+    def missing(self) -> str:
+        return "" if find_spec("modelopt") else "nvidia-modelopt is not installed; `make bench-cifar` does that"
+
+    def cut(self, model: nn.Module, example: Tensor, budget: int, data: DataSplits, seed: int) -> nn.Module:
+        """A new network of at most `budget` FLOPs; `seed` plays no part."""
+        loader = [(images, labels) for images, labels in batches(data.calibration, 128)]
+        share = 100 * budget / measure(model, example).flops
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _silence():
+            warnings.simplefilter("ignore")
+            import modelopt.torch.prune as prune
+
+            search = {
+                "data_loader": loader,
+                "collect_func": lambda batch: batch[0],
+                "score_func": lambda net: accuracy(net, data.calibration),
+                "checkpoint": f"{folder}/search.pth",  # what it measured is kept when the share is lowered
+            }
+            for slack in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
+                small, _ = prune.prune(
+                    copy.deepcopy(model),
+                    mode=[("fastnas", {"nn.Conv2d": CONV, "nn.BatchNorm2d": NORM, "nn.Linear": NORM})],
+                    constraints={"flops": f"{share - slack:.2f}%"},
+                    dummy_input=example,
+                    config=search,
+                )
+                if measure(small, example).flops <= budget:
+                    break
+        recalibrate(small, calibration_batches(data.calibration))
+        return small.eval()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing is printed meanwhile."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield

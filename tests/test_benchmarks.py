@@ -80,6 +80,7 @@ def test_a_row_above_the_budget_is_an_error(images):
     class Idle:
         name = "idle"
         missing = ""
+        once = False
 
         def cut(self, model, example, budget, data, seed):
             return model
