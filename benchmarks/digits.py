@@ -38,7 +38,7 @@ class Effort:
     """
 
     supernet_epochs: int = 30
-    noise_epochs: int = 20
+    noise_epochs: int = 12
     architectures: int = 10
     steps: int = 60
     random: int = 2
