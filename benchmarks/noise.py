@@ -19,6 +19,7 @@ TOYS = {"S4": ("noise", "sep_conv_3x3"), "S2": ("skip_connect", "sep_conv_3x3")}
 """Toy space -> what is counted, and the other candidate."""
 SCORERS = (
     "perturbation",
+    "perturbation(errors=0)",
     "perturbation(metric=accuracy)",
     "gate_taylor",
     "gate_fisher",

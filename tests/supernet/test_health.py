@@ -138,7 +138,8 @@ def test_the_same_seed_gives_the_same_report(trimmed):
     ],
 )
 def test_cells_of_parameter_free_operations_are_warned_of(order, keep, share, verdict):
-    check = named(toy().trim(scorer=Fixed(*order), keep_max=keep).report)["parameter-free operations in cell cells"]
+    checks = toy().trim(scorer=Fixed(*order), keep_max=keep).report.checks
+    (check,) = (check for check in checks if check.name.startswith("parameter-free operations"))
     assert (check.value, check.verdict) == (pytest.approx(share, abs=1e-5), verdict)
 
 

@@ -105,7 +105,7 @@ def test_fisher_per_image_is_the_mean_square_of_single_gradients():
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_perturbation_is_the_harm_of_replacing_the_candidate_by_zeros(sample, metric):
     data = images(2)
-    found = registry.op_scorer(f"perturbation(metric={metric})").score(task_of(sample, data))
+    found = registry.op_scorer(f"perturbation(metric={metric}, errors=0)").score(task_of(sample, data))
 
     class Zeros(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -129,6 +129,22 @@ def test_perturbation_is_the_harm_of_replacing_the_candidate_by_zeros(sample, me
 
     for op in sample.choices[0].connecting:
         assert float(found["edge0"][op]) == pytest.approx(harm(op) - harm(None), abs=1e-6)
+
+
+def test_perturbation_counts_only_what_exceeds_its_error(sample):
+    data = images(3)
+    plain, shrunk, none = (
+        registry.op_scorer(f"perturbation(errors={errors})").score(task_of(sample, data))["edge0"]
+        for errors in (0, 0.5, 1e6)
+    )
+    shares = task_of(sample, data).shares(sample.choices[0]).double()
+    for op in sample.choices[0].connecting:
+        tie = 1e-9 * float(shares[op])
+        assert float(none[op]) == pytest.approx(tie, rel=1e-6)
+        assert abs(float(shrunk[op]) - tie) < abs(float(plain[op]))
+        assert (float(shrunk[op]) - tie) * float(plain[op]) >= 0
+    with pytest.raises(InputError, match="errors"):
+        registry.op_scorer("perturbation(errors=-1)")
 
 
 def test_perturbation_logs_progress_and_refuses_nonsense(sample, caplog):
