@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from nasprune.supernet.spaces import Site as Site
     from nasprune.supernet.spaces import Size as Size
     from nasprune.supernet.spaces import SupernetSpace as SupernetSpace
+    from nasprune.supernet.storage import load_supernet as load_supernet
+    from nasprune.supernet.storage import save_supernet as save_supernet
     from nasprune.supernet.supernet import Supernet as Supernet
     from nasprune.surgery import build as build
     from nasprune.verify import verify as verify
@@ -104,6 +106,7 @@ _HOMES = {
     "supernet.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.spaces": "CellTopology OpCosts Site Size SupernetSpace",
+    "supernet.storage": "load_supernet save_supernet",
     "supernet.supernet": "Supernet",
     "surgery": "build",
     "verify": "verify",

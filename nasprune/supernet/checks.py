@@ -17,7 +17,7 @@ from nasprune.supernet.structure import Structure
 from nasprune.supernet.trimming import Data, Trimmed, scores_of
 from nasprune.units import percent
 
-SECONDS = ("alpha", "gate_taylor", "nwot", "flops_order")
+SECONDS = ("alpha", "gate_taylor", "synflow")
 """Scorers to compare with, the most unlike first."""
 FEW, HALF = 3 / 8, 1 / 2
 """Shares of parameter-free operations from which on a space has collapsed: one operation per choice, or several."""
@@ -68,7 +68,7 @@ def _collapse(before: Structure, trimmed: Trimmed) -> Iterator[Check]:
     limit, words = (FEW, "3 in 8") if single else (HALF, "half")
     for kind, flags in free.items():
         share = sum(flags) / len(flags)
-        where = f" in {kind} cells" if kind else ""
+        where = f" in {kind.removesuffix('cell')} cells".replace("  ", " ") if kind else ""
         said = f"{sum(flags)} of the {len(flags)} operations that stay{where} have no parameters"
         if share >= limit:
             said += f", at least {words}: searches that collapse to skips and pools look like this"

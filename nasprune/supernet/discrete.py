@@ -76,6 +76,7 @@ def _of_space(
     *,
     inherit: bool,
 ) -> Architecture:
+    size = size or space.sizes["search"]
     counter = limit.counter if limit is not None else "fvcore"
     costs = space.costs(size, counter)
     picked = best_genotype(space.cells, _by_gene(structure, space, scores), costs, limit.number if limit else None)
@@ -83,8 +84,7 @@ def _of_space(
         torch.manual_seed(0)
         model = space.network(picked.genotype, size).eval()
     left = space.inherit(model, structure.net, picked.genotype) if inherit else tuple(model.state_dict())
-    shape = (size or space.sizes["search"]).input_shape
-    counted = count_module(model, shape)
+    counted = count_module(model, size.input_shape)
     predicted = {name: space.costs(size, name).total(picked.genotype) for name in ("macs", "fvcore", "params")}
     check_count(Counts(**predicted), counted, limit)
     ops = {
