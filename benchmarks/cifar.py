@@ -91,9 +91,8 @@ UNIFORM = {"controller": "uniform"}
 PLAIN = {"criterion": "l2", "reconstruct": "none"}  # no more than batch-norm statistics anew
 ROWS: tuple[Row, ...] = (
     Setting("nasprune"),
-    Setting("nasprune, obs", {"criterion": "obs"}),
     Setting("nasprune, uniform", UNIFORM),
-    Setting("nasprune, evolution, l2", {"controller": "evolution", "trials": 24} | PLAIN),
+    Setting("nasprune, evolution, l2", {"controller": "evolution", "trials": 16} | PLAIN),
     Setting("nasprune, uniform, l2", UNIFORM | PLAIN),
     TorchPruning(),
     ModelOptFastNAS(),

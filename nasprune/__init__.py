@@ -77,7 +77,9 @@ if TYPE_CHECKING:
     from nasprune.supernet.spaces import Site as Site
     from nasprune.supernet.spaces import Size as Size
     from nasprune.supernet.spaces import SupernetSpace as SupernetSpace
+    from nasprune.supernet.storage import load_architecture as load_architecture
     from nasprune.supernet.storage import load_supernet as load_supernet
+    from nasprune.supernet.storage import save_architecture as save_architecture
     from nasprune.supernet.storage import save_supernet as save_supernet
     from nasprune.supernet.supernet import Supernet as Supernet
     from nasprune.surgery import build as build
@@ -106,7 +108,7 @@ _HOMES = {
     "supernet.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.spaces": "CellTopology OpCosts Site Size SupernetSpace",
-    "supernet.storage": "load_supernet save_supernet",
+    "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",
     "supernet.supernet": "Supernet",
     "surgery": "build",
     "verify": "verify",

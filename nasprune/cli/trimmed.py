@@ -122,8 +122,7 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
     net = "" if not own else ", YOUR_SUPERNET, example_inputs" if discrete else ", YOUR_SUPERNET"
     yield "Load it in Python:"
     yield "  import nasprune"
-    yield f"  from nasprune.supernet.storage import load_{what}"
-    yield f'  net = load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
+    yield f'  net = nasprune.load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
     last = "net"
     if outcome.cut is not None:
         last = "small"
