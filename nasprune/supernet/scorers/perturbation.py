@@ -7,8 +7,8 @@ on validation images: the candidate's output is multiplied by zero and the other
 Batch norms normalise by the batch as there, but their running statistics stay as they are.
 
 Departures. What cannot be told from nothing counts as nothing: `errors` standard errors of the mean over images are
-taken off every difference, towards zero, and among candidates at zero the architecture weights decide. Otherwise an edge
-of no importance keeps whatever few images favour, noise too: on the space {noise, sep_conv_3x3} (Zela et al. 2020, S4,
+taken off every difference, towards zero, and among candidates at zero the architecture weights decide. Else an edge of
+no importance keeps whatever few images favour, noise too: on the space {noise, sep_conv_3x3} (Zela et al. 2020, S4,
 arXiv:1909.09656) 7 of 140 edges kept noise, with it 1 (digits, 5 seeds; up to a fifth of the edges of one supernet).
 The paper's accuracy is the option `metric=accuracy`; the loss, the default, tells candidates apart also
 where few images change sides. All candidates of all choices are judged in the same supernet: the paper goes from edge
