@@ -48,7 +48,7 @@ demo: $(STAMP) ## train, search, fine-tune and compare a small net on real digit
 	@$(BIN)/nasprune demo
 
 test: $(STAMP) ## the fast tests
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/pytest -m slow
