@@ -78,10 +78,10 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	@touch $(BENCH_STAMP)
 
 bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside Torch-Pruning (SEEDS=3)
-	$(BIN)/python -m benchmarks.cifar --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.cifar --seeds $(SEEDS) --jobs 2 --threads 1
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
-	$(BIN)/python -m benchmarks.cifar --ablation
+	$(BIN)/python -m benchmarks.cifar --ablation --jobs 2 --threads 1
 
 bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does
 	$(BIN)/python -m benchmarks.damage

@@ -1,6 +1,6 @@
 """Whether damages from one backward pass order decisions as cutting, refitting and measuring one by one does.
 
-    python -m benchmarks.damage [--net resnet20] [--options 60] [--decisions 40] [--percent 50] [--seed 0] [--threads N]
+    python -m benchmarks.damage [--net resnet20] [--options 40] [--decisions 25] [--percent 50] [--seed 0] [--threads N]
 
 Slow measurement: the network is cut, refitted on 256 images, and its outputs are compared with the dense network's on
 images that neither the estimate nor the refit has seen, by the Kullback-Leibler divergence at temperatures 1 and 4.
@@ -79,12 +79,12 @@ class Pairs:
 
 
 def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object, percent: int, seed: int) -> Problem:
-    """Scores by `obs` and damages, as a search with data takes them. images: (n, ...), for the damages."""
+    """Scores by `l2` and damages, as a search with data takes them. images: (n, ...), for the damages."""
     graph = trace(model, example)
     space = registry.search_space(graph, "widths")
     priced = PricedSpace(graph, space, CostModel(graph), Budget.parse(f"{percent}%"))
     start = time.perf_counter()
-    scores = registry.scorer("obs").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
+    scores = registry.scorer("l2").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
     scored = time.perf_counter()
     found = damages(model, graph, space, scores, torch.split(images, 128), refit=True, seed=seed)
     return Problem(model, graph, priced, scores, found, (scored - start, time.perf_counter() - scored))
@@ -160,8 +160,8 @@ def table(found: Sequence[Pairs], title: str) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="resnet20")
-    parser.add_argument("--options", type=int, default=60)
-    parser.add_argument("--decisions", type=int, default=40)
+    parser.add_argument("--options", type=int, default=40)
+    parser.add_argument("--decisions", type=int, default=25)
     parser.add_argument("--percent", type=int, default=50, help="of the FLOPs that whole decisions may keep")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")

@@ -8,11 +8,12 @@ Batch norms normalise by the batch as there, but their running statistics stay a
 
 Departures. What cannot be told from nothing counts as nothing: `errors` standard errors of the mean over images are
 taken off every difference, towards zero, and among candidates at zero the architecture weights decide. Else an edge of
-no importance keeps whatever few images favour, noise too: on the space {noise, sep_conv_3x3} (Zela et al. 2020, S4,
-arXiv:1909.09656) 7 of 140 edges kept noise, with it 1 (digits, 5 seeds; up to a fifth of the edges of one supernet).
-The paper's accuracy is the option `metric=accuracy`; the loss, the default, tells candidates apart also
-where few images change sides. All candidates of all choices are judged in the same supernet: the paper goes from edge
-to edge and trains in between, for which there are schedules. `none`, whose output is zero anyway, is not run: 0.
+no importance keeps whatever few images favour, noise too, as on the space {noise, sep_conv_3x3} (Zela et al. 2020, S4,
+arXiv:1909.09656). The default is the quantile at which one in twenty supernets of useless candidates has a candidate
+that counts (Bonferroni: the more candidates, the more must a difference exceed). The paper's accuracy is the option
+`metric=accuracy`; the loss, the default, tells candidates apart also where few images change sides. All candidates of
+all choices are judged in the same supernet: the paper goes from edge to edge and trains in between, for which there are
+schedules. `none`, whose output is zero anyway, is not run: 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -32,6 +34,8 @@ from nasprune.supernet.scoring import batch_statistics, open_gates, repeatable
 from nasprune.supernet.task import first_output
 
 METRICS = ("loss", "accuracy")
+FALSE = 0.05
+"""Chance that any useless candidate counts."""
 TIE = 1e-9
 """Score of a share of one, among candidates that have no other."""
 
@@ -40,17 +44,18 @@ class Perturbation(OpScorer):
     """What the supernet loses with a candidate's output at zero. metric: "loss" or "accuracy".
 
     batches: how many validation batches are used, at most; 0 is all. One pass over them for each candidate, and one.
-    errors: how many standard errors a difference must exceed to count; 0 takes it as it is.
+    errors: how many standard errors a difference must exceed to count; 0 takes it as it is, `None` goes by the number
+    of candidates.
     """
 
     needs_data = True
 
-    def __init__(self, *, metric: str = "loss", batches: int = 0, errors: float = 1.64) -> None:
+    def __init__(self, *, metric: str = "loss", batches: int = 0, errors: float | None = None) -> None:
         if metric not in METRICS:
             raise InputError(f"`metric` must be loss or accuracy, got {metric!r}")
         if batches < 0:
             raise InputError(f"`batches` must be at least 0, got {batches}")
-        if errors < 0:
+        if errors is not None and errors < 0:
             raise InputError(f"`errors` must be at least 0, got {errors}")
         self._metric, self._batches, self._errors = metric, batches, errors
 
@@ -62,15 +67,17 @@ class Perturbation(OpScorer):
         with torch.no_grad(), batch_statistics(task.net):
             gates = open_gates(task)
             whole = self._harms(task, gates, data)
+            judged = sum(len(choice.connecting) for choice in task.choices)
+            errors = NormalDist().inv_cdf(1 - FALSE / max(judged, 1)) if self._errors is None else self._errors
             scores = {}
             for number, choice in enumerate(task.choices, 1):
                 gate = gates[choice.name]
                 found = torch.zeros(len(choice.ops), dtype=torch.float64)
                 for op in choice.connecting:
                     gate[op] = 0.0
-                    found[op] = self._difference(self._harms(task, gates, data) - whole)
+                    found[op] = _difference(self._harms(task, gates, data) - whole, errors)
                     gate[op] = 1.0
-                scores[choice.name] = found + self._ties(task, choice)
+                scores[choice.name] = found + (_ties(task, choice) if errors else 0.0)
                 log.info("perturbation: choice %d of %d, %s", number, len(task.choices), choice.name)
         return scores
 
@@ -90,17 +97,19 @@ class Perturbation(OpScorer):
             raise InputError("the supernet's loss on the validation images is not finite; train it first")
         return harms
 
-    def _difference(self, differences: Tensor) -> float:
-        """The mean of the differences (n,), moved towards zero by its error and no further."""
-        mean = float(differences.mean())
-        error = self._errors * float(differences.std(correction=0)) / math.sqrt(len(differences))
-        return math.copysign(max(abs(mean) - error, 0.0), mean)
 
-    def _ties(self, task: OpTask, choice: OpChoice) -> Tensor:
-        """What decides between candidates at zero, (ops,); nothing where differences are taken as they are."""
-        shares = task.shares(choice) if self._errors else None
-        ties = torch.zeros(len(choice.ops), dtype=torch.float64)
-        if shares is not None:
-            connecting = list(choice.connecting)
-            ties[connecting] = TIE * shares.double().cpu()[connecting]
-        return ties
+def _difference(differences: Tensor, errors: float) -> float:
+    """The mean of the differences (n,), moved towards zero by so many of its standard errors and no further."""
+    mean = float(differences.mean())
+    error = errors * float(differences.std(correction=0)) / math.sqrt(len(differences))
+    return math.copysign(max(abs(mean) - error, 0.0), mean)
+
+
+def _ties(task: OpTask, choice: OpChoice) -> Tensor:
+    """What decides between candidates at zero, (ops,): the architecture weights."""
+    shares = task.shares(choice)
+    ties = torch.zeros(len(choice.ops), dtype=torch.float64)
+    if shares is not None:
+        connecting = list(choice.connecting)
+        ties[connecting] = TIE * shares.double().cpu()[connecting]
+    return ties
