@@ -98,13 +98,22 @@ ROWS: tuple[Row, ...] = (
     ModelOptFastNAS(),
 )
 CRITERIA = ("random", "l2", "fpgm", "bn_scale", "cosine", "taylor", "obd", "nisp", "thinet", "lasso", "obs")
-ABLATION: tuple[Row, ...] = tuple(
-    Setting(
-        f"{controller}, {criterion}, {reconstruct}",
-        {"controller": controller, "criterion": criterion, "reconstruct": reconstruct},
-    )
-    for controller, criterion, reconstruct in product(("uniform", "sensitivity"), CRITERIA, ("none", "lstsq"))
-)
+CONTROLLERS = {
+    "uniform": {"controller": "uniform"},
+    "global": {"controller": "global"},
+    "sensitivity": {"controller": "sensitivity"},
+    "auto, 24 trials": {"controller": "auto", "trials": 24},
+}
+
+
+def ablated(controller: str, criterion: str, reconstruct: str) -> Setting:
+    kwargs = CONTROLLERS[controller] | {"criterion": criterion, "reconstruct": reconstruct}
+    return Setting(f"{controller}, {criterion}, {reconstruct}", kwargs)
+
+
+GRID = product(("uniform", "global", "sensitivity"), CRITERIA, ("none", "lstsq"))
+BESIDE_GRID = (("sensitivity", "l2", "obs"), ("sensitivity", "obs", "obs"), ("auto, 24 trials", "l2", "lstsq"))
+ABLATION: tuple[Row, ...] = tuple(ablated(*row) for row in (*GRID, *BESIDE_GRID))
 
 
 @dataclass(frozen=True)

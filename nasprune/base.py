@@ -298,6 +298,9 @@ class OpTask(Protocol):
     def shares(self, choice: OpChoice) -> Tensor | None:
         """Shares of the candidates in the mixture (ops,), summing to one, detached; `None` where they are unknown."""
 
+    def edge_weight(self, choice: OpChoice) -> float | None:
+        """The share of the edge among those into its node, where a supernet learns one (PC-DARTS); else `None`."""
+
     def cost(self, choice: OpChoice) -> Tensor:
         """FLOPs of the candidates over all tied mixed operations (ops,), float64."""
 

@@ -42,8 +42,11 @@ def _joined(*parts: str) -> str:
 
 def _layer_choice(path: str, module: Any) -> list[Container]:
     """NNI's LayerChoice and what it is mutated into: candidates are children among others, listed in `names`."""
-    names = [str(name) for name in module.names]
-    told = None if all(isinstance(name, int) for name in module.names) else tuple(names)
+    given = getattr(module, "names", None)
+    if not isinstance(given, list | tuple) or not hasattr(module, "label"):
+        return []  # another class of that name
+    names = [str(name) for name in given]
+    told = None if all(isinstance(name, int) for name in given) else tuple(names)
     return [Container(path, path, tuple(names), told, str(module.label), f"{type(module).__name__} (NNI)")]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from nasprune.errors import InputError
@@ -33,11 +35,27 @@ Kept = Mapping[str, tuple[int, ...]]
 
 Group = Callable[[Place], str]
 Weights = Callable[[Place], Tensor]
+EdgeWeights = Callable[[Place], Tensor | float]
 
 
 def view(net: nn.Module, mixed: MixedOp) -> Place:
     """One mixed operation of `net` as the user's functions see it."""
     return Place(net, mixed.path, net.get_submodule(mixed.cell), mixed.cell, mixed.index, mixed.names)
+
+
+def edge_weight(net: nn.Module, mixed: MixedOp, given: EdgeWeights) -> float:
+    """What the user's function says of one mixed operation of `net`.
+
+    Raises:
+        InputError: the function fails, or gives something else than one positive number.
+    """
+    try:
+        value = float(torch.as_tensor(given(view(net, mixed))).detach())
+    except Exception as error:
+        raise InputError(f"`edge_weights` failed on {mixed.path!r}: {type(error).__name__}: {error}") from error
+    if not 0 < value < math.inf:
+        raise InputError(f"`edge_weights` must give a positive number, after any softmax, for {mixed.path!r}: {value}")
+    return value
 
 
 def tied(net: nn.Module, mixed: Sequence[MixedOp], group: Group | None) -> tuple[OpChoice, ...]:

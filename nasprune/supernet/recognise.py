@@ -12,7 +12,7 @@ from nasprune.errors import InputError
 from nasprune.graph.model import as_tuple
 from nasprune.space import OpChoice
 from nasprune.supernet.alpha_slots import find_slot
-from nasprune.supernet.choices import Group, Place, Weights, tied, view
+from nasprune.supernet.choices import EdgeWeights, Group, Place, Weights, edge_weight, tied, view
 from nasprune.supernet.costs import price
 from nasprune.supernet.find import find_mixed_ops
 from nasprune.supernet.mixed import MixedOp
@@ -30,6 +30,7 @@ def recognise(
     weights: Weights | None,
     op_names: Names | None,
     space: SupernetSpace | None,
+    edge_weights: EdgeWeights | None = None,
 ) -> Structure:
     """What `nasprune.Supernet.from_model` documents."""
     inputs = as_tuple(example_inputs)
@@ -54,7 +55,10 @@ def recognise(
     if weights is not None:
         logits = {choice.name: _logits(net, [mixed[n] for n in choice.places], choice, weights) for choice in decided}
     prices = price(net, mixed, decided, tuple(inputs[0].shape))
-    return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes))
+    if edge_weights is not None:
+        for one in mixed:
+            edge_weight(net, one, edge_weights)
+    return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes), edge_weights)
 
 
 def _chosen(mixed: Sequence[MixedOp], globs: Sequence[str] | None) -> tuple[MixedOp, ...]:

@@ -21,7 +21,7 @@ from nasprune.registry import Plugins, supernet_space
 from nasprune.space import OpChoice
 from nasprune.supernet import codecs, pages
 from nasprune.supernet.alpha_slots import plain_tensors
-from nasprune.supernet.choices import Group, Weights
+from nasprune.supernet.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.discrete import Architecture
 from nasprune.supernet.genotype import Genotype
 from nasprune.supernet.health import TrimReport
@@ -116,6 +116,7 @@ def load_supernet(
     group: Group | None = None,
     weights: Weights | None = None,
     op_names: Names | None = None,
+    edge_weights: EdgeWeights | None = None,
     plugins: Plugins = None,
 ) -> Supernet:
     """The supernet saved in `folder`: its candidates taken out of a copy of `net`, then the saved values.
@@ -124,7 +125,7 @@ def load_supernet(
         folder: what `save_supernet` wrote.
         net: the supernet with all of its candidates, with any values; left as it is. Not needed where a space built it.
             What `Supernet.from_model` made of it will do, and then the arguments after it are not looked at.
-        choices, group, weights, op_names: as `Supernet.from_model` was given them.
+        choices, group, weights, op_names, edge_weights: as `Supernet.from_model` was given them.
         plugins: folders where the space is found.
 
     Raises:
@@ -138,7 +139,7 @@ def load_supernet(
     whole = net
     if not isinstance(whole, Supernet):
         example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
-        whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space)
+        whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space, edge_weights)
     small = whole.keep(_replayed(whole.choices, saved.kept, folder))
     left = {choice.name: choice.ops for choice in small.choices}
     if left != dict(saved.kept):

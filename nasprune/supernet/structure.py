@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nasprune.errors import InputError
 from nasprune.space import OpChoice
 from nasprune.supernet.alpha_slots import Slot
-from nasprune.supernet.choices import Kept, check_kept, everything
+from nasprune.supernet.choices import EdgeWeights, Kept, check_kept, edge_weight, everything
 from nasprune.supernet.costs import PriceList
 from nasprune.supernet.counting import Counts
 from nasprune.supernet.gates import gated
@@ -48,7 +48,8 @@ class Structure:
 
     inputs: example inputs. mixed: its mixed operations. choices: those that decide together. prices: what candidates
     cost. logits: choice -> architecture weights, where they are known. space: the family of networks that it belongs
-    to, where that is known. notes: what was found and why, for the user.
+    to, where that is known. notes: what was found and why, for the user. edge_weights: gives a mixed operation's share
+    among the edges into its node, where these are weighted.
     """
 
     net: nn.Module
@@ -59,6 +60,7 @@ class Structure:
     logits: Mapping[str, Logits] = field(default_factory=dict, repr=False)
     space: SupernetSpace | None = None
     notes: tuple[str, ...] = ()
+    edge_weights: EdgeWeights | None = None
 
     @property
     def counts(self) -> Counts:
@@ -84,6 +86,12 @@ class Structure:
             return None
         shares = torch.tensor(seen)
         return shares / shares.sum()
+
+    def edge_weight_in(self, net: nn.Module, choice: OpChoice) -> float | None:
+        """The share of the first of the choice's edges among those into its node, as `net` has it; `None`: unknown."""
+        if self.edge_weights is None:
+            return None
+        return edge_weight(net, self.mixed[choice.places[0]], self.edge_weights)
 
     def keep(self, kept: Mapping[str, Sequence[str | int]]) -> Structure:
         """A smaller supernet with only the candidates `kept`, by name or number, and their weights; still trainable.
@@ -128,7 +136,7 @@ class Structure:
             tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
         )
         mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
-        return Structure(small, self.inputs, mixed, tuple(choices), prices, logits, self.space, self.notes)
+        return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits)
 
     def _new_weights(self, stay_at: Mapping[int, Sequence[int]]) -> int:
         """Architecture weights that come with a `Mixed` in the place of what ran one candidate at a time."""

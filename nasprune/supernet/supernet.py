@@ -17,7 +17,7 @@ from nasprune.data.batches import batches
 from nasprune.data.load import DataSource
 from nasprune.registry import Plugins, op_scorer
 from nasprune.space import OpChoice
-from nasprune.supernet.choices import Group, Weights
+from nasprune.supernet.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.counting import Counter, Counts
 from nasprune.supernet.discrete import Architecture, discretised
 from nasprune.supernet.health import TrimReport, examined
@@ -68,6 +68,7 @@ class Supernet:
         weights: Weights | None = None,
         op_names: Names | None = None,
         space: SupernetSpace | None = None,
+        edge_weights: EdgeWeights | None = None,
     ) -> Supernet:
         """Finds the mixed operations of any module.
 
@@ -81,11 +82,13 @@ class Supernet:
                 shares with which the net was seen to mix its candidates are taken.
             op_names: of the candidates, in order, or a function of a mixed operation that gives them.
             space: the family of cell networks that the supernet belongs to: names, groups, weights and genotypes.
+            edge_weights: gives each mixed operation its share among the edges into its node, after any softmax, for
+                `alpha(rule=alpha_beta)`. Read it from the `net` of the place, which may be a smaller copy.
 
         Raises:
             InputError: nothing was found, an argument does not fit what was found, or the net cannot be counted.
         """
-        return cls(recognise(net, example_inputs, choices, group, weights, op_names, space))
+        return cls(recognise(net, example_inputs, choices, group, weights, op_names, space, edge_weights))
 
     @property
     def net(self) -> nn.Module:

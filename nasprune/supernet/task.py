@@ -57,6 +57,9 @@ class ScoringTask:
     def shares(self, choice: OpChoice) -> Tensor | None:
         return self.structure.shares_in(self.net, choice)
 
+    def edge_weight(self, choice: OpChoice) -> float | None:
+        return self.structure.edge_weight_in(self.net, choice)
+
     def cost(self, choice: OpChoice) -> Tensor:
         return torch.tensor(
             [float(counts.fvcore) for counts in self.structure.prices.of_choice(choice)], dtype=torch.float64

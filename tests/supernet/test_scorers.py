@@ -246,14 +246,16 @@ class Weighted:
     def __init__(self, structure, logits=None, shares=None, edges=None) -> None:
         self.choices = structure.choices
         self._logits, self._shares = logits or {}, shares or {}
-        if edges is not None:
-            self.edge_weight = lambda choice: edges[choice.name]
+        self._edges = edges or {}
 
     def logits(self, choice):
         return self._logits.get(choice.name)
 
     def shares(self, choice):
         return self._shares.get(choice.name)
+
+    def edge_weight(self, choice):
+        return self._edges.get(choice.name)
 
 
 def log(*shares: float) -> Tensor:
@@ -262,7 +264,7 @@ def log(*shares: float) -> Tensor:
 
 def test_alpha_rules_by_hand(sample):
     logits = {"edge0": log(0.5, 0.2, 0.1, 0.2), "edge1": log(0.6, 0.3, 0.1) + 5}
-    task = Weighted(sample, logits, edges={"edge0": 0.25, "edge1": torch.tensor(0.75)})
+    task = Weighted(sample, logits, edges={"edge0": 0.25, "edge1": 0.75})
 
     def scores(rule: str) -> list[float]:
         return torch.cat(list(registry.op_scorer(f"alpha(rule={rule})").score(task).values())).tolist()

@@ -10,6 +10,7 @@ import torch
 import nasprune
 from nasprune.errors import BudgetError, InputError
 from nasprune.supernet.counting import Counts, count_module
+from tests.supernet import foreign
 from tests.supernet.toys import Toy, images
 
 SMALL = nasprune.Size(channels=4, layers=3, channels_in=1, resolution=8)
@@ -127,3 +128,58 @@ def test_only_some_choices_can_be_asked_for():
     assert len(supernet.choices) == 3
     small = supernet.keep({supernet.choices[0].name: ["Identity"]})
     assert small.counts == count_module(small.net, (1, 1, 8, 8))
+
+
+def test_weights_of_edges_as_in_pc_darts():
+    torch.manual_seed(0)
+    net = foreign.PartialNet(8, 3).eval()
+
+    def betas(edge):
+        return edge.net.betas_reduce if edge.cell.reduction else edge.net.betas_normal
+
+    def share(edge):
+        node = next(node for node in ((0, 2), (2, 5), (5, 9), (9, 14)) if edge.index < node[1])
+        return betas(edge)[slice(*node)].softmax(0)[edge.index - node[0]]
+
+    def alphas(edge):
+        return (edge.net.alphas_reduce if edge.cell.reduction else edge.net.alphas_normal)[edge.index]
+
+    supernet = nasprune.Supernet.from_model(
+        net,
+        torch.randn(2, 3, 8, 8),
+        group=lambda edge: f"{'reduce' if edge.cell.reduction else 'normal'}/{edge.index}",
+        weights=alphas,
+        edge_weights=share,
+        space=nasprune.supernet_space("darts"),
+    )
+    found = supernet.score("alpha(rule=alpha_beta)")
+    ninth = net.alphas_reduce[9].softmax(0) * net.betas_reduce[9:14].softmax(0)[0]
+    assert list(found["reduce/9"].values()) == pytest.approx(ninth.tolist(), rel=1e-5)
+
+    # Each node of the genotype takes the two edges whose best candidate has the greatest product.
+    chosen = supernet.discretise(rule="alpha_beta").genotype
+    last = {edge: max(v for k, v in found[f"normal/{edge}"].items() if k != "none") for edge in range(9, 14)}
+    best = sorted(last, key=last.__getitem__)[-2:]
+    sources = [gene.source for gene in chosen.cells["normal"] if gene.target == 5]
+    assert sorted(sources) == sorted(edge - 9 for edge in best)
+
+    small = supernet.keep({"reduce/9": [4, 5]})
+    with torch.no_grad():
+        small.net.betas_reduce[9] += 3
+    share_now = small.net.betas_reduce[9:14].softmax(0)[0].item()
+    assert sum(small.score("alpha(rule=alpha_beta)")["reduce/9"].values()) == pytest.approx(share_now, rel=1e-4)
+    assert supernet.score("alpha(rule=alpha_beta)") == found
+
+
+@pytest.mark.parametrize("given", [lambda edge: 0.0, lambda edge: edge.net.alphas, lambda edge: float("nan")])
+def test_weights_of_edges_that_are_none(given):
+    with pytest.raises(InputError, match="edge_weights"):
+        nasprune.Supernet.from_model(Toy().eval(), images(), edge_weights=given)
+
+
+def test_a_genotype_needs_the_operations_of_its_space():
+    net = foreign.DartsNet(4, 3).eval()
+    space = nasprune.supernet_space("darts")
+    supernet = nasprune.Supernet.from_model(net, torch.randn(2, 3, 8, 8), op_names=foreign.PRIMITIVES, space=space)
+    with pytest.raises(InputError, match=r"candidate 'max'.*sep_conv_3x3.*op_names"):
+        supernet.discretise(scorer="random")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from nasprune.base import OpScorer, OpTask
@@ -25,7 +24,7 @@ RULES = ("darts", "no_none", "logit", "alpha_beta")
 class Alpha(OpScorer):
     """The share of a candidate in the mixture. rule: "darts", "no_none", "logit" or "alpha_beta".
 
-    `alpha_beta` needs a task with a method `edge_weight(choice)`: the weight of the edge among those into its node.
+    `alpha_beta` needs `Supernet.from_model(edge_weights=...)`, which gives the share of each edge in its node.
     """
 
     needs_weights = True
@@ -77,11 +76,10 @@ def _without_none(choice: OpChoice, shares: Tensor) -> Tensor:
 
 
 def _edge_weight(task: OpTask, choice: OpChoice) -> float:
-    find = getattr(task, "edge_weight", None)
-    found = find(choice) if find is not None else None
+    found = task.edge_weight(choice)
     if found is None:
         raise InputError(
             f"`rule=alpha_beta` needs the weight of the edge {choice.name!r} among those into its node, as PC-DARTS "
-            "trains it; this supernet has none, or it is unknown. Take `rule=darts`"
+            "trains it; give `edge_weights=` to `Supernet.from_model`, or take `rule=darts`"
         )
-    return float(torch.as_tensor(found))
+    return found
