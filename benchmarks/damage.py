@@ -1,17 +1,19 @@
-"""Whether damages from one backward pass order decisions as cutting, refitting and measuring one by one does.
+"""Whether damages from one backward pass decide as damages do that are measured by cutting, refitting and looking.
 
-    python -m benchmarks.damage [--net resnet20] [--options 40] [--decisions 25] [--percent 50] [--seed 0] [--threads N]
+    python -m benchmarks.damage [--net resnet20] [--decisions 25] [--percent 50] [--seed 0] [--threads N]
 
-Slow measurement: the network is cut, refitted on 256 images, and its outputs are compared with the dense network's on
-images that neither the estimate nor the refit has seen, by the Kullback-Leibler divergence at temperatures 1 and 4.
-Rank correlations (Spearman) between that and the estimate are printed for
+The slow way takes every option of every choice alone: the network is cut by it, refitted on 256 images, and its outputs
+are compared with the dense network's on 512 images that neither the estimate nor the refit has seen, by the
+Kullback-Leibler divergence. Whole decisions are measured in the same way on 512 further images. Rank correlations
+(Spearman) with these measurements are printed for both ways on
 
-- single options: one group narrowed or one block dropped, drawn at random from the search space;
+- single options: each group narrowed and each block dropped, alone;
 - random decisions: every width and block drawn at random, then moved to just under the budget;
 - near decisions: the solver's own answer with six choices drawn anew, moved to just under the budget. They differ
   little in harm, and telling them apart is what the solver is trusted with.
 
-The estimate of a decision is the sum of the damages of its options.
+The estimate of a decision is the sum of the damages of its options, whichever way they were found. Last, the solver's
+decision from the damages of either way is measured, and its accuracy before any more refitting.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from benchmarks.cifar import ASSETS, EXAMPLE, Images, trained
 from nasprune import registry
 from nasprune.budget import Budget
 from nasprune.cost.flops import CostModel
-from nasprune.damage import Damages, damages
+from nasprune.damage import TEMPERATURE, Damages, damages
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.trace import trace
 from nasprune.knapsack import solve
@@ -43,7 +45,6 @@ from nasprune.space import Decision
 from nasprune.surgery import build
 
 REFIT_IMAGES = 256
-TEMPERATURES = (1.0, 4.0)
 REDRAWN = 6
 
 
@@ -61,21 +62,29 @@ class Problem:
 
 @dataclass(frozen=True)
 class Held:
-    """Images that a cut network is refitted on, and others that it is measured on with the dense outputs for them."""
+    """Images (n, ...) that a cut network is refitted on, and others that it is measured on; labels (n,) of these."""
 
     refit: Tensor
     measure: Tensor
-    dense: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a cut and refitted network does. harm: KL from the dense outputs; accuracy: top-1, in [0, 1]."""
+
+    harm: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Estimates and measurements of the same decisions. measured: by temperature. seconds: of all measurements."""
+    """What either way says of the same decisions, and what they measure."""
 
     name: str
-    estimated: tuple[float, ...]
-    measured: Mapping[float, tuple[float, ...]]
-    seconds: float
+    backward: tuple[float, ...]
+    alone: tuple[float, ...]
+    measured: tuple[float, ...]
 
 
 def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object, percent: int, seed: int) -> Problem:
@@ -90,11 +99,22 @@ def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object
     return Problem(model, graph, priced, scores, found, (scored - start, time.perf_counter() - scored))
 
 
-def single_options(problem: Problem, count: int, rng: Random) -> list[Decision]:
-    """The whole network but for one option, `count` different ones at most."""
-    whole = dict(problem.priced.space.largest())
-    every = [(choice.name, o) for choice in problem.priced.space.choices for o in choice.options[:-1]]
-    return [Decision.of({**whole, name: option}) for name, option in rng.sample(every, min(count, len(every)))]
+def single_options(problem: Problem) -> list[tuple[str, int]]:
+    """Every option but full width, of every choice."""
+    return [(choice.name, option) for choice in problem.priced.space.choices for option in choice.options[:-1]]
+
+
+def alone(problem: Problem, name: str, option: int) -> Decision:
+    """The whole network but for one option."""
+    return Decision.of({**problem.priced.space.largest(), name: option})
+
+
+def measured_alone(problem: Problem, held: Held) -> Damages:
+    """The slow way: every option measured by itself, 0 for keeping everything."""
+    found = {choice.name: {choice.options[-1]: 0.0} for choice in problem.priced.space.choices}
+    for name, option in single_options(problem):
+        found[name][option] = max(measured(problem, held, alone(problem, name, option)).harm, 0.0)
+    return found
 
 
 def random_decisions(problem: Problem, count: int, rng: Random) -> list[Decision]:
@@ -113,54 +133,69 @@ def near_decisions(problem: Problem, count: int, rng: Random) -> list[Decision]:
     return found
 
 
-def estimated(problem: Problem, decision: Decision) -> float:
+def estimated(problem: Problem, by: Damages, decision: Decision) -> float:
     """The sum of the damages of the decision's options; groups inside a dropped block harm no more."""
     blocks = {block.name: block for block in problem.graph.blocks}
     gone = {
         group for name, option in decision.items() if name in blocks and not option for group in blocks[name].groups
     }
-    return sum(problem.damages[name][option] for name, option in decision.items() if name not in gone)
+    return sum(by[name][option] for name, option in decision.items() if name not in gone)
 
 
-def measured(problem: Problem, held: Held, decision: Decision) -> dict[float, float]:
-    """The divergence of the cut and refitted network, by temperature."""
+def measured(problem: Problem, held: Held, decision: Decision) -> Measured:
+    """The network cut and refitted."""
     plan = select(problem.graph, problem.scores, decision)
     small = build(problem.model, problem.graph, plan).eval()
     reconstruct(problem.model, small, problem.graph, plan, held.refit)
     with torch.inference_mode():
-        logits = torch.cat([small(part) for part in torch.split(held.measure, 128)])
-    return {temperature: divergence(held.dense, logits, temperature) for temperature in TEMPERATURES}
+        parts = torch.split(held.measure, 128)
+        dense, logits = (torch.cat([net(part) for part in parts]) for net in (problem.model, small))
+    return Measured(divergence(dense, logits), float((logits.argmax(1) == held.labels).double().mean()))
 
 
-def divergence(dense: Tensor, cut: Tensor, temperature: float) -> float:
-    """KL(dense || cut) of the softmax at a temperature, mean over images, in nats times the temperature squared."""
-    p, q = ((logits.double() / temperature).log_softmax(1) for logits in (dense, cut))
-    return float((p.exp() * (p - q)).sum(1).mean()) * temperature**2
+def divergence(dense: Tensor, cut: Tensor) -> float:
+    """KL(dense || cut) of the softmax at the temperature of the estimate, mean over images, times its square."""
+    p, q = ((logits.double() / TEMPERATURE).log_softmax(1) for logits in (dense, cut))
+    return float((p.exp() * (p - q)).sum(1).mean()) * TEMPERATURE**2
 
 
-def pairs(name: str, problem: Problem, held: Held, decisions: Sequence[Decision]) -> Pairs:
-    """Estimates and measures each decision."""
-    start = time.perf_counter()
-    found = [measured(problem, held, decision) for decision in decisions]
-    seconds = time.perf_counter() - start
-    by_temperature = {t: tuple(one[t] for one in found) for t in TEMPERATURES}
-    return Pairs(name, tuple(estimated(problem, decision) for decision in decisions), by_temperature, seconds)
+def pairs(name: str, problem: Problem, slow: Damages, held: Held, decisions: Sequence[Decision]) -> Pairs:
+    """Estimates both ways, and measures each decision."""
+    backward, each = (
+        tuple(estimated(problem, by, decision) for decision in decisions) for by in (problem.damages, slow)
+    )
+    return Pairs(name, backward, each, tuple(measured(problem, held, decision).harm for decision in decisions))
 
 
-def table(found: Sequence[Pairs], title: str) -> Table:
+def singles(problem: Problem, slow: Damages) -> Pairs:
+    """The options alone; the slow way is what is measured."""
+    backward, each = (
+        tuple(by[name][option] for name, option in single_options(problem)) for by in (problem.damages, slow)
+    )
+    return Pairs("single options", backward, each, each)
+
+
+def ranks(found: Sequence[Pairs], title: str) -> Table:
     """One line for each kind of decision."""
-    correlations = [f"Spearman, KL at T = {t:g}" for t in TEMPERATURES]
-    shown = Table("decisions", "pairs", *correlations, "seconds, measured", title=title)
+    shown = Table("decisions", "number", "Spearman, one backward pass", "Spearman, one by one", title=title)
     for one in found:
-        ranks = [f"{spearmanr(one.estimated, one.measured[t]).statistic:.3f}" for t in TEMPERATURES]
-        shown.add_row(one.name, str(len(one.estimated)), *ranks, f"{one.seconds:.1f}")
+        cells = [f"{spearmanr(estimates, one.measured).statistic:.3f}" for estimates in (one.backward, one.alone)]
+        shown.add_row(one.name, str(len(one.measured)), *cells)
+    return shown
+
+
+def answers(problem: Problem, slow: Damages, seconds: float, held: Held) -> Table:
+    """What the solver decides from damages found either way."""
+    shown = Table("damages", "seconds", "harm of the solver's decision", "accuracy %")
+    for name, by, took in (("one backward pass", problem.damages, problem.seconds[1]), ("one by one", slow, seconds)):
+        found = measured(problem, held, solve(problem.priced, by))
+        shown.add_row(name, f"{took:.1f}", f"{found.harm:.3f}", f"{100 * found.accuracy:.1f}")
     return shown
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="resnet20")
-    parser.add_argument("--options", type=int, default=40)
     parser.add_argument("--decisions", type=int, default=25)
     parser.add_argument("--percent", type=int, default=50, help="of the FLOPs that whole decisions may keep")
     parser.add_argument("--seed", type=int, default=0)
@@ -171,29 +206,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.threads:
         torch.set_num_threads(options.threads)
+    console = Console(width=120, highlight=False)
     model = trained(options.net, ASSETS)
     data, unseen = Images.read(ASSETS).by_seed(options.seed)
     seen = data.calibration.subset(range(512))  # type: ignore[attr-defined]
     problem = prepared(model, EXAMPLE, seen.images, data.calibration, options.percent, options.seed)
-    with torch.inference_mode():
-        held = Held(seen.images[:REFIT_IMAGES], unseen.images, model(unseen.images))
-    rng = Random(options.seed)
-    found = [
-        pairs("single options", problem, held, single_options(problem, options.options, rng)),
-        pairs(f"random, {options.percent} % FLOPs", problem, held, random_decisions(problem, options.decisions, rng)),
-        pairs(
-            f"near the solver's, {options.percent} %", problem, held, near_decisions(problem, options.decisions, rng)
-        ),
-    ]
-    console = Console(width=120, highlight=False)
-    console.print(table(found, f"{options.net}, {len(unseen)} unseen images, {torch.get_num_threads()} thread(s)"))
-    every = sum(len(choice.options) - 1 for choice in problem.priced.space.choices)
-    each = found[0].seconds / len(found[0].estimated)
-    console.print(
-        f"damages of all {every} options: {problem.seconds[1]:.1f} s from one backward pass over 512 images, and "
-        f"{problem.seconds[0]:.1f} s for the scores; measured one by one, at {each:.2f} s each, they take "
-        f"{each * every:.0f} s"
+    half = len(unseen) // 2
+    first, other = (
+        Held(seen.images[:REFIT_IMAGES], unseen.images[part], unseen.labels[part])
+        for part in (slice(half), slice(half, None))
     )
+    console.print(f"measuring {len(single_options(problem))} options one by one ...")
+    start = time.perf_counter()
+    slow = measured_alone(problem, first)
+    seconds = time.perf_counter() - start
+    rng = Random(options.seed)
+    percent = f"{options.percent} % of the FLOPs"
+    near, drawn = near_decisions(problem, options.decisions, rng), random_decisions(problem, options.decisions, rng)
+    found = [
+        singles(problem, slow),
+        pairs(f"random, {percent}", problem, slow, other, drawn),
+        pairs(f"near the solver's, {percent}", problem, slow, other, near),
+    ]
+    title = f"{options.net}, seed {options.seed}, {half} images each, {torch.get_num_threads()} thread(s)"
+    console.print(ranks(found, title))
+    console.print(answers(problem, slow, seconds, other))
 
 
 if __name__ == "__main__":

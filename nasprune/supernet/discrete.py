@@ -106,8 +106,8 @@ def _by_gene(structure: Structure, space: SupernetSpace, scores: Mapping[str, Te
                 unknown = [op for op in choice.ops if op not in topology.ops]
                 if unknown:
                     raise InputError(
-                        f"choice {choice.name!r} has the candidate {unknown[0]!r}, the {kind!r} cells of the space have "
-                        f"{list(topology.ops)}; give `op_names` of the space, or leave it out"
+                        f"choice {choice.name!r} has the candidate {unknown[0]!r}, the {kind!r} cells of the space "
+                        f"have {list(topology.ops)}; give `op_names` of the space, or leave it out"
                     )
                 for op, value in zip(choice.ops, scores[choice.name].tolist(), strict=True):
                     found[kind, Gene(op, source, target)] = value
