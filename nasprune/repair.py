@@ -247,6 +247,17 @@ class PricedSpace(BudgetedSpace):
         return state
 
 
+def priced(problem: BudgetedSpace) -> PricedSpace:
+    """The problem, for controllers that need its price list.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(problem, PricedSpace):
+        raise InputError(f"the knapsack needs the price list of a PricedSpace, got a {type(problem).__name__}")
+    return problem
+
+
 def _inside(graph: ModelGraph, space: SearchSpace) -> Mapping[int, Ints]:
     """Number of each block choice -> numbers of the choices of the groups that live only inside it."""
     number = {choice.name: i for i, choice in enumerate(space.choices)}

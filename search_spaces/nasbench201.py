@@ -165,11 +165,7 @@ class NasBench201(SupernetSpace):
 
     def __init__(self, ops: Sequence[str] = PRIMITIVES) -> None:
         super().__init__()
-        self.ops = tuple(ops)
-        for name in self.ops:
-            self.check_op(name)
-        if len(set(self.ops)) < len(self.ops) or not self.ops:
-            raise InputError(f"expected different operations, at least one, got {self.ops}")
+        self.ops = self.checked_ops(ops)
 
     @property
     def cells(self) -> Mapping[str, CellTopology]:

@@ -11,9 +11,8 @@ from random import Random
 
 from nasprune.base import BudgetedSpace, Controller
 from nasprune.controllers.aging import Aging
-from nasprune.errors import InputError
 from nasprune.knapsack import solve
-from nasprune.repair import PricedSpace
+from nasprune.repair import priced
 from nasprune.report import Trial
 from nasprune.space import Decision
 
@@ -26,9 +25,7 @@ class Auto(Controller):
     """The knapsack's decision, then evolution seeded with it. Needs data."""
 
     def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
-        if not isinstance(problem, PricedSpace):
-            raise InputError(f"the knapsack needs the price list of a PricedSpace, got a {type(problem).__name__}")
-        self._problem = problem
+        self._problem = priced(problem)
         self._rng = Random(seed)
         self._aging: Aging | None = None
 

@@ -6,28 +6,19 @@ Damages of single options are added up and the sum is minimised under the exact 
 
 from __future__ import annotations
 
-from nasprune.base import BudgetedSpace, Controller
-from nasprune.errors import InputError
+from nasprune.base import BudgetedSpace
+from nasprune.controllers.single import SingleDecision
 from nasprune.knapsack import solve
-from nasprune.repair import PricedSpace
-from nasprune.report import Trial
+from nasprune.repair import priced
 from nasprune.space import Decision
 
 
-class Sensitivity(Controller):
-    """Proposes one decision, which needs data."""
+class Sensitivity(SingleDecision):
+    """Needs data."""
 
     def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
-        if not isinstance(problem, PricedSpace):
-            raise InputError(f"the knapsack needs the price list of a PricedSpace, got a {type(problem).__name__}")
-        self._problem = problem
-        self._asked = False
+        super().__init__(problem, seed=seed)
+        self._priced = priced(problem)
 
-    def ask(self) -> Decision | None:
-        if self._asked:
-            return None
-        self._asked = True
-        return solve(self._problem, self._problem.damages())
-
-    def tell(self, trial: Trial) -> None:
-        """Nothing to learn from one proposal."""
+    def decide(self) -> Decision:
+        return solve(self._priced, self._priced.damages())

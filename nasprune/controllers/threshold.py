@@ -19,29 +19,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nasprune.base import BudgetedSpace, Controller
-from nasprune.report import Trial
+from nasprune.controllers.single import SingleDecision
 from nasprune.shares import SMALLEST, cost_shares
 from nasprune.space import Decision, WidthChoice
 
 
-class GlobalThreshold(Controller):
+class GlobalThreshold(SingleDecision):
     """Proposes one decision, the same for every seed."""
 
-    def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
-        self._problem = problem
-        self._asked = False
-
-    def ask(self) -> Decision | None:
-        if self._asked:
-            return None
-        self._asked = True
-        return self._decided()
-
-    def tell(self, trial: Trial) -> None:
-        """Nothing to learn from one proposal."""
-
-    def _decided(self) -> Decision:
+    def decide(self) -> Decision:
         problem, shares, scores = self._problem, cost_shares(self._problem), self._problem.importances()
         steps: list[tuple[float, int, int]] = []
         for number, choice in enumerate(problem.space.widths):

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from nasprune.base import BudgetedSpace, Controller
 from nasprune.controllers.scaling import uniform
-from nasprune.report import Trial
+from nasprune.controllers.single import SingleDecision
 from nasprune.space import Decision
 
 
-class Uniform(Controller):
+class Uniform(SingleDecision):
     """Proposes one decision: the largest common share of every width that the budget allows, all blocks kept."""
 
-    def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
-        self._problem = problem
-        self._asked = False
-
-    def ask(self) -> Decision | None:
-        if self._asked:
-            return None
-        self._asked = True
+    def decide(self) -> Decision:
         return uniform(self._problem)
-
-    def tell(self, trial: Trial) -> None:
-        """Nothing to learn from one proposal."""

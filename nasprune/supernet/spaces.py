@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -190,6 +190,18 @@ class SupernetSpace(ABC):
         known = {op for topology in self.cells.values() for op in topology.ops}
         if name not in known:
             raise UnknownNameError("operation", name, known)
+
+    def checked_ops(self, ops: Sequence[str]) -> tuple[str, ...]:
+        """The operations that a constructor was given.
+
+        Raises:
+            InputError: there are none, or one twice. UnknownNameError: one cannot be built.
+        """
+        for name in ops:
+            self.check_op(name)
+        if len(set(ops)) < len(ops) or not ops:
+            raise InputError(f"expected different operations, at least one, got {tuple(ops)}")
+        return tuple(ops)
 
     def nothing(self) -> Genotype:
         """The genotype without any operation."""

@@ -1,0 +1,30 @@
+"""Controllers that propose one decision."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from nasprune.base import BudgetedSpace, Controller
+from nasprune.report import Trial
+from nasprune.space import Decision
+
+
+class SingleDecision(Controller):
+    """Proposes what `decide` gives, once."""
+
+    def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
+        self._problem = problem
+        self._asked = False
+
+    @abstractmethod
+    def decide(self) -> Decision:
+        """The decision, the same for every call."""
+
+    def ask(self) -> Decision | None:
+        if self._asked:
+            return None
+        self._asked = True
+        return self.decide()
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing to learn from one proposal."""
