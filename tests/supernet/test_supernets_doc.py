@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from nasprune.supernet import checks
+from nasprune.supernet.scorers.alpha import RULES
 from tests.test_docs import ROOT, blocks
 
 DOC = "docs/supernets.md"
 
 
-def test_the_example_runs(capsys):
+def test_the_examples_run(capsys):
     torch.manual_seed(0)
-    (example,) = blocks(DOC, "python")
+    example, _ = blocks(DOC, "python")
     names: dict[str, object] = {}
     exec(example, names)
     out = capsys.readouterr().out
@@ -28,3 +29,15 @@ def test_the_example_runs(capsys):
 @pytest.mark.parametrize("number", [checks.AGREE, checks.BIASED])
 def test_thresholds_are_as_written(number):
     assert str(number) in (ROOT / DOC).read_text()
+
+
+def test_the_example_of_one_network_runs(capsys):
+    names: dict[str, object] = {}
+    exec(blocks(DOC, "python")[1], names)
+    assert names["found"].counts.macs <= 200_000
+    assert "Genotype(normal=" in capsys.readouterr().out
+
+
+def test_all_rules_are_listed():
+    text = (ROOT / DOC).read_text()
+    assert all(f"| `{rule}` |" in text for rule in RULES)
