@@ -220,6 +220,18 @@ def table(outcomes: Iterable[Outcome], *, title: str, unseen: bool) -> Table:
     return shown
 
 
+def times_slower(outcomes: Iterable[Outcome], row: str, than: str = "nasprune") -> list[str]:
+    """For each case with both rows, how much longer one took than the other: means over seeds."""
+    seconds: dict[tuple[Case, str], list[float]] = {}
+    for outcome in outcomes:
+        seconds.setdefault((outcome.case, outcome.row), []).append(outcome.seconds)
+    return [
+        f"{case}: {row} took {mean(found) / mean(seconds[case, than]):.1f} times as long as {than}"
+        for (case, name), found in seconds.items()
+        if name == row and (case, than) in seconds
+    ]
+
+
 @dataclass(frozen=True)
 class Job:
     """One row on one case with one seed. threads: of torch; `None` is its own choice."""
@@ -304,6 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = f"{torch.get_num_threads()} thread(s), {options.jobs} at once"
     title = f"no fine-tuning, {seeds} seed(s), torch {torch.__version__}, {threads}"
     console.print(table(outcomes, title=title, unseen=options.ablation))
+    for line in times_slower(outcomes, ModelOptFastNAS().name):
+        console.print(line)
     sys.exit(failed)
 
 

@@ -124,3 +124,10 @@ def test_without_assets_the_benchmark_says_so_and_ends(monkeypatch, tmp_path, ca
     monkeypatch.setattr(cifar, "ASSETS", tmp_path)
     cifar.main([])
     assert "NASPRUNE_ASSETS" in capsys.readouterr().out
+
+
+def test_the_ratio_of_search_times_is_of_means_over_seeds():
+    ours = [Outcome(CASE, "nasprune", 0.6, 0.9, 0.9, seconds) for seconds in (8.0, 12.0)]
+    other = Outcome(CASE, "slow", 0.6, 0.9, 0.9, 70.0)
+    assert cifar.times_slower([*ours, other], "slow") == ["small 60 %: slow took 7.0 times as long as nasprune"]
+    assert cifar.times_slower([other], "slow") == cifar.times_slower(ours, "slow") == []
