@@ -1,14 +1,15 @@
 """Accuracy before any fine-tuning, at equal FLOPs: nasprune beside its baselines and a peer, on CIFAR ResNets.
 
     python -m benchmarks.cifar [--seeds 3] [--cases GLOB] [--rows GLOB] [--threads N] [--jobs N]
-    python -m benchmarks.cifar --ablation
+    python -m benchmarks.cifar --ablation [--cases 'resnet20 50*'] [--rows GLOB]
 
 A row sees 2,048 training images at most, chosen by the seed, and takes no gradient step on the weights. The 509 test
 images are looked at once, after the cut. Every row's FLOPs are counted by fvcore on the network it gives. Weights and
 images are read from the folder that NASPRUNE_ASSETS names, `../shared/data` by default.
 
-The ablation crosses criteria, reconstruction and controllers on ResNet-20 at half the FLOPs. It also prints the
-accuracy on 1,024 training images that no row has seen: settings are to be chosen by it, not by the test accuracy.
+The ablation crosses criteria, reconstruction and controllers, on ResNet-20 at half the FLOPs where `--cases` names
+nothing else. It also prints the accuracy on 1,024 training images that no row has seen: settings are to be chosen by
+it, not by the test accuracy.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Setting:
 
 
 CASES = (Case("resnet56", 50), Case("resnet56", 35), Case("resnet20", 50))
+MORE_CASES = (Case("resnet20", 35), Case("resnet56", 25))
 UNIFORM = {"controller": "uniform"}
 PLAIN = {"criterion": "l2", "reconstruct": "none"}  # no more than batch-norm statistics anew
 ROWS: tuple[Row, ...] = (
@@ -296,7 +298,7 @@ def _results(work: Sequence[Job], jobs: int) -> Iterator[Outcome | str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, help="how many, from 0 on; 3, and 1 for the ablation")
-    parser.add_argument("--cases", default="*", help="glob, such as 'resnet20*'")
+    parser.add_argument("--cases", help="glob, such as 'resnet20*'")
     parser.add_argument("--rows", default="*", help="glob, such as 'nasprune'")
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
     parser.add_argument("--jobs", type=int, default=1, help="how many rows run at once, each in a process")
@@ -307,8 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.threads:
         torch.set_num_threads(options.threads)
-    cases = [Case("resnet20", 50)] if options.ablation else CASES
-    cases = [case for case in cases if fnmatchcase(str(case), options.cases)]
+    known, glob = ((*CASES, *MORE_CASES), "resnet20 50*") if options.ablation else (CASES, "*")
+    cases = [case for case in known if fnmatchcase(str(case), options.cases or glob)]
     rows = [row for row in (ABLATION if options.ablation else ROWS) if fnmatchcase(row.name, options.rows)]
     seeds = options.seeds or (1 if options.ablation else 3)
     console = Console(width=150, highlight=False)

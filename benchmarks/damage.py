@@ -88,12 +88,12 @@ class Pairs:
 
 
 def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object, percent: int, seed: int) -> Problem:
-    """Scores by `l2` and damages, as a search with data takes them. images: (n, ...), for the damages."""
+    """Scores by `obs` and damages, as a search with data takes them. images: (n, ...), for the damages."""
     graph = trace(model, example)
     space = registry.search_space(graph, "widths")
     priced = PricedSpace(graph, space, CostModel(graph), Budget.parse(f"{percent}%"))
     start = time.perf_counter()
-    scores = registry.scorer("l2").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
+    scores = registry.scorer("obs").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
     scored = time.perf_counter()
     found = damages(model, graph, space, scores, torch.split(images, 128), refit=True, seed=seed)
     return Problem(model, graph, priced, scores, found, (scored - start, time.perf_counter() - scored))

@@ -93,7 +93,7 @@ class _Defaults:
     reconstruct: str
 
 
-WITH_DATA = _Defaults("l2", "auto", "accuracy", "lstsq")
+WITH_DATA = _Defaults("obs", "auto", "accuracy", "lstsq")
 WITHOUT_DATA = _Defaults("l2", "evolution", "importance", "none")
 
 
@@ -142,7 +142,7 @@ def search(
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
         controller, evaluator, space: names of plugins; the evaluator may be your function: "file.py:function".
         reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data, see `nasprune.reconstruct`.
-            For all five, "auto" with data is the criterion `l2`, the controller `auto` (the decision of
+            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
             `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
             data `l2`, `evolution`, `importance`, `widths`, `none`.
         seed: fixes the result.
