@@ -3,6 +3,9 @@
 `layer(x)` equals `einsum("rgf,gfo->rgo", patches(layer, x), weight_matrix(layer))` plus the bias, for every
 convolution, transposed convolution and linear layer. Rows run over items and output positions, features over the input
 channels of a group and the positions of its kernel, both in the order of the layer's own weight.
+
+A class with a `forward` of its own may pad its input or scale its weight first, which the layer's attributes do not
+tell; it is no layer here, but counts as code that calls a convolution as a function.
 """
 
 from __future__ import annotations
@@ -17,11 +20,15 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from nasprune.errors import InputError
 
 Layer = _ConvNd | nn.Linear
+OWN = (nn.modules.conv.__name__, nn.modules.linear.__name__)
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether `patches` knows how the module reads its input."""
-    return isinstance(module, _ConvNd | nn.Linear)
+    """Whether `patches` knows how the module reads its input: as torch's own convolutions and linear layers do."""
+    if not isinstance(module, _ConvNd | nn.Linear):
+        return False
+    steps = (getattr(type(module), name, None) for name in ("forward", "_conv_forward"))
+    return all(step is None or step.__module__ in OWN for step in steps)
 
 
 def weight_matrix(module: nn.Module) -> Tensor:
@@ -83,8 +90,8 @@ def output_rows(module: nn.Module, y: Tensor) -> Tensor:
 
 
 def _checked(module: nn.Module) -> Layer:
-    if not isinstance(module, _ConvNd | nn.Linear):
-        raise InputError(f"expected a convolution or a linear layer, got a {type(module).__name__}")
+    if not isinstance(module, _ConvNd | nn.Linear) or not is_layer(module):
+        raise InputError(f"expected a convolution or a linear layer of torch's own, got a {type(module).__name__}")
     return module
 
 

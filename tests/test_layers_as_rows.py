@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from nasprune.errors import InputError
 from nasprune.layers import is_layer, output_rows, patches, row_count, weight_matrix
@@ -70,3 +72,37 @@ def test_other_modules_and_inputs_are_refused():
         patches(nn.Conv2d(3, 4, 1), torch.zeros(1, 2, 5, 5))
     with pytest.raises(InputError, match="reads 3 features"):
         patches(nn.Linear(3, 4), torch.zeros(1, 2))
+
+
+class Same(nn.Conv2d):
+    """Pads in its own `forward`, as timm's Conv2dSame does; its `padding` says 0."""
+
+    def forward(self, x):
+        return functional.conv2d(functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+
+class Standardised(nn.Conv2d):
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(input, weight - weight.mean((1, 2, 3), keepdim=True), bias)
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return functional.linear(2 * x, self.weight, self.bias)
+
+
+class Named(nn.Conv2d):
+    """Adds nothing to how the input is read."""
+
+
+@pytest.mark.parametrize("layer", [Same(3, 4, 2, stride=2), Standardised(3, 4, 2), Scaled(3, 4)])
+def test_layers_with_code_of_their_own_are_refused(layer):
+    assert not is_layer(layer)
+    with pytest.raises(InputError, match="torch's own, got a"):
+        patches(layer, torch.zeros(1, 3, 6, 3))
+
+
+@pytest.mark.parametrize("layer", [Named(3, 4, 2), parametrizations.weight_norm(nn.Conv2d(3, 4, 2))])
+def test_subclasses_that_run_torchs_code_are_layers(layer):
+    assert is_layer(layer)
+    check(layer, torch.randn(2, 3, 6, 6))
