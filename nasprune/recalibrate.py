@@ -8,41 +8,37 @@ exponential one, so that the result does not depend on their order beyond roundi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from nasprune.data.batches import batches, draw
+from nasprune.data.splits import size_of
 from nasprune.graph.model import ModelGraph
 
 BATCH = 128
 CALIBRATION_IMAGES = 1024
 
 
-def batches_of(data: Dataset[tuple[Tensor, int]]) -> DataLoader[tuple[Tensor, Tensor]]:
+def batches_of(data: Dataset[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
     """The data set in its own order: inputs (n, ...) and labels (n,), n at most 128."""
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(data, batch_size=BATCH)  # type: ignore[arg-type]
-    return loader
+    return batches(data, BATCH)
 
 
 def calibration_batches(data: Dataset[tuple[Tensor, int]], device: torch.device | str = "cpu") -> Iterator[Tensor]:
-    """Inputs of the first 1,024 images at most, in batches of more than one."""
-    for inputs, _ in islice(batches_of(data), CALIBRATION_IMAGES // BATCH):
+    """Inputs of 1,024 images at most, in batches of more than one, drawn as `draw` does."""
+    for inputs, _ in batches(data, BATCH, draw(size_of(data), CALIBRATION_IMAGES)):
         if len(inputs) > 1:
             yield inputs.to(device)
 
 
 def calibration_inputs(data: Dataset[tuple[Tensor, int]], count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Inputs of the first `count` images, or of all there are, as one tensor (n, ...)."""
-    found: list[Tensor] = []
-    for inputs, _ in batches_of(data):
-        found.append(inputs)
-        if sum(map(len, found)) >= count:
-            break
-    return torch.cat(found)[:count].to(device)
+    """Inputs of `count` images, or of all there are, as one tensor (n, ...), drawn as `draw` does."""
+    drawn = draw(size_of(data), count)
+    return torch.cat([inputs for inputs, _ in batches(data, BATCH, drawn)]).to(device)
 
 
 def image_limit(graph: ModelGraph) -> int:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nasprune.recalibrate import recalibrate
+from nasprune.data import ArrayDataset
+from nasprune.recalibrate import calibration_batches, calibration_inputs, recalibrate
 from tests.nets import TinyResNet, images
 
 
@@ -48,3 +49,16 @@ def test_without_batch_norms_or_batches_nothing_happens():
     recalibrate(norm, [])
     assert not calls
     assert norm.running_mean.tolist() == [5.0, 5.0]
+
+
+def test_what_is_drawn_does_not_depend_on_an_order_by_class():
+    count = 4000
+    labels = torch.arange(10).repeat_interleave(count // 10)
+    data = ArrayDataset(labels.float()[:, None, None, None].expand(-1, 1, 2, 2), labels)
+    for drawn in (calibration_inputs(data, 256), torch.cat(list(calibration_batches(data)))):
+        per_class = torch.bincount(drawn[:, 0, 0, 0].long(), minlength=10)
+        assert per_class.min() > 0.5 * len(drawn) / 10
+    assert len(calibration_inputs(data, 256)) == 256
+    assert all(len(batch.unique()) == 10 for batch in calibration_batches(data))
+    assert torch.equal(calibration_inputs(data, 256), calibration_inputs(data, 256))
+    assert len(calibration_inputs(data.subset(range(10)), 256)) == 10

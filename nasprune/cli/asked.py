@@ -116,6 +116,11 @@ def checked(options: TrimOptions) -> Asked:
 
 
 def _check_sizes(options: TrimOptions, origin: Origin, saved: SupernetFile | None) -> None:
+    if saved is not None and not saved.space and origin.space is not None:
+        raise InputError(
+            f"the supernet in {str(options.supernet)!r} is of no space but from a function; give that with --space "
+            f"file.py:factory, not {origin.spec!r}"
+        )
     if saved is not None and (options.supernet_channels, options.supernet_layers) != (None, None):
         raise InputError("--supernet DIR has its own size; leave out --supernet-channels and --supernet-layers")
     final = (options.network, options.channels, options.layers)

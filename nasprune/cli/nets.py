@@ -41,7 +41,7 @@ class Origin:
     @classmethod
     def find(cls, spec: str, plugins: tuple[Path, ...]) -> Origin:
         """Raises InputError or UnknownNameError where nothing is called so; nothing is built."""
-        from nasprune.factories import find_factory
+        from nasprune.factories import call_factory, find_factory
         from nasprune.registry import supernet_space
         from nasprune.supernet.spaces import SupernetSpace
 
@@ -49,7 +49,7 @@ class Origin:
             return cls(spec, supernet_space(spec, plugins), None)
         factory = find_factory(spec, what="supernet")
         if isinstance(factory, type) and issubclass(factory, SupernetSpace):
-            return cls(spec, factory(), None)
+            return cls(spec, call_factory(spec, what="space of supernets"), None)
         return cls(spec, None, factory)
 
     def size(self, data: DataSplits | None, channels: int | None, layers: int | None) -> Size | None:
@@ -106,10 +106,10 @@ class Origin:
         if data is not None:
             return data.input_shape
         own = getattr(net, "input_shape", None)
-        if own is None:
+        if not isinstance(own, list | tuple) or not all(isinstance(n, int) and n > 0 for n in own):
             raise InputError(
-                f"the input size of {self.spec!r} is not known; give --data, or the net an attribute "
-                "`input_shape` such as (3, 32, 32)"
+                f"the input size of {self.spec!r} is not known: its attribute `input_shape` is {own!r}; give --data, "
+                "or a tuple such as (3, 32, 32)"
             )
         return tuple(own)
 

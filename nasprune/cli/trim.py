@@ -115,7 +115,7 @@ def _final(asked: Asked, size: Size | None, data: DataSplits | None) -> Size | N
     start = size if options.network is None else fitted(space.sizes[options.network], None)
     assert start is not None
     if options.network is not None and data is not None:
-        start = replace(start, classes=data.num_classes or start.classes)
+        start = replace(start, classes=data.num_classes or start.classes, channels_in=data.input_shape[0])
     return resized(start, options.channels, options.layers)
 
 
@@ -131,13 +131,12 @@ def _typed(limit: Limit) -> str:
 def _inherited(net: nn.Module, data: DataSplits) -> float:
     import copy
 
-    from nasprune.data.batches import batches
     from nasprune.finetune import accuracy
-    from nasprune.recalibrate import recalibrate
+    from nasprune.recalibrate import calibration_batches, recalibrate
     from nasprune.supernet.training import Logits
 
     judged = copy.deepcopy(net)
-    recalibrate(judged, [images for images, _ in batches(data.calibration, 64)])
+    recalibrate(judged, calibration_batches(data.calibration))
     return accuracy(Logits(judged), data.validation)
 
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from nasprune.base import Batch, OpScorer
 from nasprune.data import DataSplits, load_data
-from nasprune.data.batches import batches
+from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
+from nasprune.data.splits import size_of
+from nasprune.errors import InputError
 from nasprune.registry import Plugins, op_scorer
 from nasprune.space import OpChoice
 from nasprune.supernet.choices import EdgeWeights, Group, Weights
@@ -146,7 +148,7 @@ class Supernet:
         keep_max: int | None = None,
         *,
         count: Counter = "fvcore",
-        schedule: str = "topk(k=3)",
+        schedule: str | None = None,
         data: DataSource | None = None,
         seed: int = 0,
         plugins: Plugins = None,
@@ -158,9 +160,10 @@ class Supernet:
                 leaves it to the schedule.
             scorer: name of a scorer of operations with options, or one. "auto" is `perturbation` with data, and
                 `flops_order` without.
-            keep_max: how many candidates of a choice may stay; the same as `schedule="topk(k=...)"`.
+            keep_max: how many candidates of a choice may stay, 3 by default; the same as `schedule="topk(k=...)"`.
             count: what a budget without a unit, or a share, means: "fvcore", "macs" or "params".
-            schedule: "topk(k=3)", "threshold(share=0.1)" or "progressive(stages=[5, 3], epochs=2)".
+            schedule: "topk(k=3)", "threshold(share=0.1)" or "progressive(stages=[5, 3], epochs=2)", which trains on
+                data.
             data: a name, `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
             seed: fixes the result. plugins: folders of plugin files.
 
@@ -170,7 +173,10 @@ class Supernet:
             predicted.
         """
         started = time.monotonic()
-        stages = stages_of(schedule) if keep_max is None else stages_of(f"topk(k={keep_max})")
+        schedule = _schedule(schedule, keep_max)
+        stages = stages_of(schedule)
+        if data is None and any(stage.epochs for stage in stages):
+            raise InputError(f"the schedule {schedule!r} trains between its stages; give data, or `epochs=0`")
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
         seen = _data(splits)
@@ -179,7 +185,7 @@ class Supernet:
         trimmed = trim(self.structure, made, stages, limit, seen, seed, tune)
         settings = {
             "scorer": scorer if isinstance(scorer, str) and scorer != "auto" else _name(scorer, splits),
-            "schedule": schedule if keep_max is None else f"topk(k={keep_max})",
+            "schedule": schedule,
             "data": splits.name if splits is not None else "none",
             "seed": str(seed),
         }
@@ -205,7 +211,7 @@ class Supernet:
             budget: for the network: "600MMACs", "600MFLOPs", "5MParams"; a share is of this supernet. `None` is none.
             rule: how architecture weights become scores: "darts", "no_none", "logit" or "alpha_beta"; short for
                 `scorer="alpha(rule=...)"`. The default is "darts" where weights are known.
-            scorer: another scorer of operations.
+            scorer: another scorer of operations, in place of `rule`.
             count: what a budget without a unit means.
             size: of the network, where the supernet has a `space`; by default that of the space's search.
             inherit: whether the network starts with the supernet's values where the shapes agree.
@@ -213,11 +219,21 @@ class Supernet:
         Raises:
             BudgetError: the cheapest network is above the budget. InputError: an argument cannot be used.
         """
+        if rule is not None and scorer is not None:
+            raise InputError("`rule` and `scorer` both say how operations are ranked; give one of them")
+        if size is not None and self.structure.space is None:
+            raise InputError("`size` is of a space's network, and this supernet has no `space`; leave it out")
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
         chosen = scorer if scorer is not None else f"alpha(rule={rule or 'darts'})"
         scores = scores_of(self.structure, _scorer(chosen, splits, plugins), _data(splits), seed)
         return discretised(self.structure, scores, limit, size, inherit=inherit)
+
+
+def _schedule(schedule: str | None, keep_max: int | None) -> str:
+    if schedule is not None and keep_max is not None:
+        raise InputError("`schedule` and `keep_max` both say how many candidates may stay; give one of them")
+    return schedule or f"topk(k={3 if keep_max is None else keep_max})"
 
 
 def _name(scorer: str | OpScorer, data: DataSplits | None) -> str:
@@ -239,6 +255,6 @@ def _data(splits: DataSplits | None) -> Data:
     return Data(_batches(splits.train), _batches(splits.validation))
 
 
-def _batches(part: object) -> list[Batch]:
-    found = islice(batches(part, BATCH), BATCHES)  # type: ignore[arg-type]
+def _batches(part: Dataset[tuple[Tensor, int]]) -> list[Batch]:
+    found = batches(part, BATCH, draw(size_of(part), BATCH * BATCHES))
     return [(images, labels) for images, labels in found if len(labels) > 1]

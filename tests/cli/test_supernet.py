@@ -44,6 +44,16 @@ def number():
 
 def broken():
     raise RuntimeError("no such thing")
+
+
+def shapeless():
+    net = Toy()
+    net.input_shape = 8
+    return net
+
+
+class Unfinished(__import__("nasprune").SupernetSpace):
+    pass
 """
 
 
@@ -148,6 +158,22 @@ def test_a_factory_may_say_where_its_architecture_weights_are(command):
     assert "conv" in out
 
 
+def test_a_folder_from_a_factory_needs_that_factory(command):
+    code, _, err = command("trim", "--space", "own.py:toy", "--budget", "90%", "--out", "small")
+    assert code == 0, err
+    again = command("trim", "--supernet", "small", "--space", "darts", "--budget", "80%")
+    assert refused(again, "is of no space but from a function", "--space file.py:factory")
+
+
+def test_a_network_of_another_size_takes_the_images_of_the_data(command):
+    data = ["--data", "digits", "--scorer", "flops_order"]
+    final = ["--discretise", "--network", "cifar10", "--channels", 4, "--layers", 1]
+    code, _, err = command("trim", *NB201, *data, "--budget", "20MMACs", *final, "--out", "run")
+    assert code == 0, err
+    images, _ = next(iter(load_data("digits").validation)), None
+    assert load_architecture("run")(images[0][None]).shape == (1, 10)
+
+
 def test_weights_from_a_file(command, tmp_path):
     space = supernet_space("nasbench201")
     net = space.supernet(nasprune.Size(4, 1))
@@ -200,6 +226,8 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
         (["--budget", "60%", "--space", "own.py:number"], ["must return an nn.Module or nasprune.Supernet, got int"]),
         (["--budget", "60%", "--space", "own.py:broken"], ["RuntimeError: no such thing"]),
         (["--budget", "60%", "--space", "own.py:missing"], ["missing"]),
+        (["--budget", "60%", "--space", "own.py:shapeless"], ["`input_shape` is 8", "such as (3, 32, 32)"]),
+        (["--budget", "60%", "--space", "own.py:Unfinished"], ["abstract class"]),
         (["--budget", "60%", "--space", "darts", "--data", "digit"], ["did you mean digits?"]),
         (["--budget", "60%", "--space", "darts", "--out", "own.py"], ["is a file"]),
         (["--budget", "1KMACs", *map(str, NB201)], ["raise"]),

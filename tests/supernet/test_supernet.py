@@ -183,3 +183,17 @@ def test_a_genotype_needs_the_operations_of_its_space():
     supernet = nasprune.Supernet.from_model(net, torch.randn(2, 3, 8, 8), op_names=foreign.PRIMITIVES, space=space)
     with pytest.raises(InputError, match=r"candidate 'max'.*sep_conv_3x3.*op_names"):
         supernet.discretise(scorer="random")
+
+
+def test_arguments_that_say_the_same_twice_are_refused(nb201):
+    with pytest.raises(InputError, match="`schedule` and `keep_max`"):
+        nb201.trim("50%", "flops_order", keep_max=3, schedule="threshold(share=0.5)")
+    with pytest.raises(InputError, match="`rule` and `scorer`"):
+        nb201.discretise(rule="darts", scorer="flops_order")
+
+
+def test_arguments_without_effect_are_refused(nb201):
+    with pytest.raises(InputError, match="trains between its stages; give data"):
+        nb201.trim("50%", "flops_order", schedule="progressive(stages=[4, 3], epochs=1)")
+    with pytest.raises(InputError, match="`size` is of a space's network"):
+        nasprune.Supernet.from_model(Toy().eval(), images()).discretise(scorer="flops_order", size=SMALL)
