@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from nasprune.space import OpChoice
 from nasprune.supernet.choices import Kept
@@ -53,11 +55,11 @@ def price(
     Raises:
         InputError: the net or a candidate cannot be counted.
     """
-    known: dict[tuple[str, tuple[int, ...]], Counts] = {}
+    known: dict[Hashable, Counts] = {}
 
     def count(path: str, shape: tuple[int, ...]) -> Counts:
         module = net.get_submodule(path)
-        key = repr(module), shape
+        key = _likeness(module), shape
         if key not in known:
             known[key] = count_module(module, shape)
         return known[key]
@@ -69,3 +71,31 @@ def price(
         for own in counts:
             base = base - own
     return PriceList(base, places)
+
+
+def _likeness(module: nn.Module) -> Hashable:
+    """Equal for modules that cost the same: their classes, shapes and settings agree throughout.
+
+    Settings that are not understood count as different unless they are the same object.
+    """
+    order: dict[int, int] = {}
+    return tuple(
+        (path, type(each), *((name, _setting(value, order)) for name, value in vars(each).items() if name != "_modules"))
+        for path, each in module.named_modules(remove_duplicate=False)
+    )
+
+
+def _setting(value: Any, order: dict[int, int]) -> Hashable:
+    """What an attribute says of the cost. order: numbers the tensors, so that shared ones differ from equal ones."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
+        return type(value), repr(value)
+    if isinstance(value, Tensor):
+        content = value.detach().cpu().numpy().tobytes() if value.dtype in (torch.bool, torch.int64) else b""
+        return "tensor", order.setdefault(id(value), len(order)), tuple(value.shape), content
+    if isinstance(value, dict):
+        return "dict", tuple((repr(key), _setting(item, order)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "list", tuple(_setting(item, order) for item in value)
+    if isinstance(value, set | frozenset) and not value:
+        return "set", ()
+    return "object", id(value)
