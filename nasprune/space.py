@@ -41,22 +41,29 @@ class BlockChoice:
 class OpChoice:
     """Which candidates stay: one decision for all mixed operations in `places`.
 
-    ops: names of the candidates. places: numbers of the tied mixed operations, in order of registration.
+    ops: names of the candidates. places: numbers of the tied mixed operations, in order of registration. zeros: numbers
+    of the candidates that were seen to give zeros in all of these; names can tell this too.
     """
 
     name: str
     ops: tuple[str, ...]
     places: tuple[int, ...]
+    zeros: tuple[int, ...] = ()
 
     @property
     def none(self) -> int | None:
-        """The number of the candidate that connects nothing."""
-        return next((i for i, name in enumerate(self.ops) if name.lower() in NONE_NAMES), None)
+        """The number of the first candidate that connects nothing."""
+        return next(iter(self.empty), None)
+
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """The numbers of the candidates that connect nothing."""
+        return tuple(i for i, name in enumerate(self.ops) if i in self.zeros or name.lower() in NONE_NAMES)
 
     @property
     def connecting(self) -> tuple[int, ...]:
         """The numbers of the candidates that connect something."""
-        return tuple(i for i in range(len(self.ops)) if i != self.none)
+        return tuple(i for i in range(len(self.ops)) if i not in self.empty)
 
 
 Choice = WidthChoice | BlockChoice

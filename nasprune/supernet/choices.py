@@ -79,7 +79,8 @@ def tied(net: nn.Module, mixed: Sequence[MixedOp], group: Group | None) -> tuple
                     f"choice {name!r} ties {first.path!r} with {list(first.names)} and {other.path!r} with "
                     f"{list(other.names)}; give `group` a different name for each set of candidates"
                 )
-        choices.append(OpChoice(name, first.names, tuple(places)))
+        zeros = set(first.zeros).intersection(*(mixed[number].zeros for number in places))
+        choices.append(OpChoice(name, first.names, tuple(places), tuple(sorted(zeros))))
     return tuple(choices)
 
 

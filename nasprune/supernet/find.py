@@ -15,7 +15,7 @@ from nasprune.errors import InputError
 from nasprune.supernet.adapters import Container, candidate_names, known_containers
 from nasprune.supernet.mixed import Findings, MixedOp
 from nasprune.supernet.mixture import NoGradientError, NotMixedError, owned_shares, shares
-from nasprune.supernet.probe import Call, Inputs, Measure, backward, observe, output_shapes, run, untouched
+from nasprune.supernet.probe import Call, Inputs, Measure, backward, gives_zeros, observe, output_shapes, run, untouched
 
 LISTS = (nn.ModuleList, nn.ModuleDict)
 SCALES = (1.0, 2.0**90, 2.0**-90)
@@ -26,7 +26,8 @@ SCALES = (1.0, 2.0**90, 2.0**-90)
 class Siblings:
     """Children of `holder` that may be candidates. path: what `MixedOp.path` would be. keys: those of the children.
 
-    received: the tensor that they read; shape: what each gives; running: the keys of those that the forward pass ran.
+    received: the tensor that they read; shape: what each gives; running: the keys of those that the forward pass ran;
+    zeros: the keys of those that give zeros.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Siblings:
     running: frozenset[str]
     listed: bool
     known: Container | None = None
+    zeros: frozenset[str] = frozenset()
 
     def op(self, key: str) -> str:
         """The path of a child."""
@@ -72,6 +74,7 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) 
         declared = list(_declared(net, calls, rejected))
         claimed = {each.holder for each in declared} | set(rejected)
         siblings = declared + list(_like_candidates(net, calls, claimed))
+        siblings = [replace(each, zeros=_zeros(net, each)) for each in siblings]
     del calls
     found = _judged(net, inputs, siblings, rejected)
     order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
@@ -130,6 +133,13 @@ def _tried(net: nn.Module, siblings: Siblings, keys: Sequence[str]) -> list[tupl
     if not keys:
         return []
     return output_shapes([net.get_submodule(siblings.op(key)) for key in keys], siblings.received)
+
+
+def _zeros(net: nn.Module, siblings: Siblings) -> frozenset[str]:
+    """Those that give zeros whatever they read."""
+    return frozenset(
+        key for key in siblings.keys if gives_zeros(net.get_submodule(siblings.op(key)), siblings.received)
+    )
 
 
 def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str]) -> Iterator[Siblings]:
@@ -243,6 +253,7 @@ def _mixed(
         single_path=known is not None and len(siblings.running) == 1,
         label=known.label if known else "",
         found_by=how,
+        zeros=tuple(number for number, key in enumerate(keys) if key in siblings.zeros),
     )
 
 

@@ -78,8 +78,7 @@ def best_subsets(
 def _worths(choice: OpChoice, scores: Tensor, largest: float) -> Floats:
     """(ops,), positive, in the order of the scores; a candidate that connects nothing is worth least."""
     values = scores.double().clone()
-    if choice.none is not None:
-        values[choice.none] = -torch.inf
+    values[list(choice.empty)] = -torch.inf
     ranks = values.argsort(stable=True).argsort() + 1
     return (values.clamp(min=0) + TINY * largest * ranks / len(ranks)).numpy()
 

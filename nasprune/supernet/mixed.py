@@ -15,7 +15,7 @@ class MixedOp:
     batch first, as the probe saw them. weights: the shares of the candidates in the mixture, summing to one; `None`
     where they are unknown or where only one candidate runs. single_path: whether a forward pass runs only one of them.
     label: what ties it to others by the framework's own account, "" is nothing. found_by: how it was recognised, in
-    words for the user.
+    words for the user. zeros: numbers of the candidates that give zeros whatever they read.
     """
 
     path: str
@@ -29,6 +29,7 @@ class MixedOp:
     single_path: bool
     label: str
     found_by: str
+    zeros: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

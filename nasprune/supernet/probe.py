@@ -128,6 +128,22 @@ def output_shapes(modules: Sequence[nn.Module], received: Tensor) -> list[tuple[
     return shapes
 
 
+def gives_zeros(module: nn.Module, like: Tensor) -> bool:
+    """Whether a module gives zeros for noise in the shape of `like`. Call it where the net is `untouched`.
+
+    One with parameters may do so by chance, when all is below a ReLU, so it never counts.
+    """
+    if not like.is_floating_point() or next(module.parameters(), None) is not None:
+        return False
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    with torch.no_grad():
+        try:
+            output = module(noise)
+        except Exception:
+            return False
+    return isinstance(output, Tensor) and not bool(output.any())
+
+
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 

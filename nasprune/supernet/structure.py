@@ -127,7 +127,8 @@ class Structure:
             some = kept[choice.name]
             places = tuple(numbers[number] for number in choice.places if number in numbers)
             if places:
-                choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places))
+                zeros = tuple(new for new, k in enumerate(some) if k in choice.zeros)
+                choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places, zeros))
                 if known := self.logits.get(choice.name):
                     columns = tuple(known.columns[k] for k in some)
                     logits[choice.name] = Logits(known.slots, columns, known.values[list(some)])
@@ -194,4 +195,5 @@ def _shrunk(mixed: MixedOp, kept: Sequence[int]) -> MixedOp:
         if len(kept) > 1:
             ops = tuple(f"{mixed.path}.candidates.{name.replace('.', '_')}" for name in names)
             weights = tuple(1 / len(kept) for _ in kept)
-    return replace(mixed, ops=ops, names=names, weights=weights, single_path=False)
+    zeros = tuple(new for new, k in enumerate(kept) if k in mixed.zeros)
+    return replace(mixed, ops=ops, names=names, weights=weights, single_path=False, zeros=zeros)

@@ -124,8 +124,8 @@ def _start(task: OpTask, choice: OpChoice) -> Tensor:
     """Shares (ops,) over the candidates that compete; 0 for `none`."""
     found = task.shares(choice)
     shares = torch.ones(len(choice.ops)) if found is None else found.float().cpu().clamp(min=LEAST)
-    if choice.none is not None and choice.connecting:
-        shares[choice.none] = 0.0
+    if choice.connecting:
+        shares[list(choice.empty)] = 0.0
     return shares / shares.sum()
 
 

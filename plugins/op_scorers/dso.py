@@ -84,8 +84,8 @@ class DSO(OpScorer):
         task.net.eval()
         found = {name: (scale.detach() + 1e-3 * means[name]).double().cpu() for name, scale in scales.items()}
         for choice in task.choices:
-            if choice.none is not None and choice.connecting:
-                found[choice.name][choice.none] = 0.0
+            if choice.connecting:
+                found[choice.name][list(choice.empty)] = 0.0
         return found
 
 

@@ -69,8 +69,8 @@ def _shares(task: OpTask, choice: OpChoice) -> Tensor:
 
 def _without_none(choice: OpChoice, shares: Tensor) -> Tensor:
     kept = shares.clone()
-    if choice.none is not None and choice.connecting:
-        kept[choice.none] = 0.0
+    if choice.connecting:
+        kept[list(choice.empty)] = 0.0
     total = kept.sum()
     return kept / total if total > 0 else kept
 

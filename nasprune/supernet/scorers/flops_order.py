@@ -41,7 +41,7 @@ def _products(choice: OpChoice, cost: Tensor) -> Tensor:
 
 
 def _connects(choice: OpChoice) -> Tensor:
-    return torch.tensor([number != choice.none for number in range(len(choice.ops))])
+    return torch.tensor([number in choice.connecting for number in range(len(choice.ops))])
 
 
 def _rank(name: str) -> float:
