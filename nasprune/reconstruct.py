@@ -73,13 +73,21 @@ class _Failure:
 
 @dataclass
 class _Moments:
-    """Sums over rows, for each convolution group: features (F) and outputs (O) about zero, in float64."""
+    """Sums over rows, for each convolution group: features (F) and outputs (O), in float64.
+
+    Products are taken about the means of the first rows, which keeps them exact where means are far above deviations.
+    """
 
     count: int = 0
     parts: dict[str, Tensor] = field(default_factory=dict)
+    shifts: tuple[Tensor, Tensor] | None = None
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """x: (n, groups, F). y: (n, groups, O)."""
+        x, y = _at_least_single(x), _at_least_single(y)
+        if self.shifts is None:
+            self.shifts = x.mean(0), y.mean(0)
+        x, y = x - self.shifts[0], y - self.shifts[1]
         self.count += len(x)
         by_group = x.transpose(0, 1)
         for name, value in (
@@ -90,6 +98,30 @@ class _Moments:
         ):
             known = self.parts.get(name)
             self.parts[name] = value.double() if known is None else known.add_(value)
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Of the features (groups, F) and of the outputs (groups, O)."""
+        assert self.shifts is not None
+        x, y = self.parts["x"] / self.count, self.parts["y"] / self.count
+        return x + self.shifts[0].double(), y + self.shifts[1].double()
+
+    def products(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """Sums of features by features and of features by outputs, about their means or about zero."""
+        off_x, off_y = self.parts["x"] / self.count, self.parts["y"] / self.count
+        xx = self.parts["xx"] - self.count * _outer(off_x, off_x)
+        xy = self.parts["xy"] - self.count * _outer(off_x, off_y)
+        if centred:
+            return xx, xy
+        x, y = self.means()
+        return xx + self.count * _outer(x, x), xy + self.count * _outer(x, y)
+
+
+def _at_least_single(value: Tensor) -> Tensor:
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    return a[:, :, None] * b[:, None, :]
 
 
 def check_method(method: str) -> None:
@@ -323,7 +355,7 @@ class _Fit:
             )
         bias = getattr(layer, "bias", None)
         free_mean = norm is not None or bias is not None
-        new, mean = _solved(moments, matrix.double(), self.damp * max(1.0, 2 * features / moments.count), free_mean)
+        new, mean = _solved(moments, matrix, self.damp * max(1.0, 2 * features / moments.count), free_mean)
         with torch.no_grad():
             _write(layer, new)
             if bias is not None:
@@ -342,17 +374,14 @@ def _before_norm(norm: nn.Module | None, gap: Tensor) -> Tensor:
 
 
 def _solved(moments: _Moments, old: Tensor, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
-    """New weights (groups, F, O), float64, and the mean of what they leave over, (groups, O)."""
-    n = moments.count
-    xx, xy = moments.parts["xx"], moments.parts["xy"]
-    x, y = moments.parts["x"] / n, moments.parts["y"] / n
-    if free_mean:
-        xx = xx - n * x[:, :, None] * x[:, None, :]
-        xy = xy - n * x[:, :, None] * y[:, None, :]
+    """New weights (groups, F, O) in the type of the old ones, and the mean of what they leave over, (groups, O)."""
+    xx, xy = moments.products(centred=free_mean)
+    x, y = moments.means()
+    start = old.double()
     pull = damp * xx.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    xx = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
-    new = old + torch.linalg.solve(xx, xy - (xx - torch.diag_embed(pull[:, None].expand(xx.shape[:2]))) @ old)
-    return new, y - (x[:, None, :] @ new)[:, 0]
+    pulled = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
+    new = (start + torch.linalg.solve(pulled, xy - xx @ start)).to(old.dtype)
+    return new, y - (x[:, None, :] @ new.double())[:, 0]
 
 
 def _write(layer: nn.Module, matrix: Tensor) -> None:

@@ -140,3 +140,31 @@ def test_errors_of_the_dense_run_are_raised_here() -> None:
     plan = half_plan(graph, ["first.conv1"])
     with pytest.raises(RuntimeError, match="channels"):
         reconstruct(model, build(model, graph, plan), graph, plan, torch.randn(4, 5, 8, 8))
+
+
+class FarInputs(nn.Module):
+    """Reads inputs whose mean is far above their deviation, which the first bias takes away."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        with torch.no_grad():
+            self.a.weight.abs_()
+            self.a.bias.fill_(offset / 2)
+            self.b.bias.sub_(self.b.weight.sum(1) * self.a.weight.sum(1).mean() * offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x))
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_means_far_above_deviations_do_not_spoil_the_fit(offset: float) -> None:
+    torch.manual_seed(0)
+    model, x = FarInputs(offset).eval(), torch.randn(400, 6) + offset
+    graph = trace(model, x[:1])
+    plan = PrunePlan(graph.signature, {"a": tuple(range(10))})
+    small = build(model, graph, plan)
+    reconstruct(model, small, graph, plan, x)  # ten units carry all that six inputs hold
+    with torch.no_grad():
+        spread = model(x).var(0).mean()
+    assert error(model, small, x) < 0.01 * spread

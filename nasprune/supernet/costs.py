@@ -79,10 +79,11 @@ def _likeness(module: nn.Module) -> Hashable:
     Settings that are not understood count as different unless they are the same object.
     """
     order: dict[int, int] = {}
-    return tuple(
-        (path, type(each), *((name, _setting(value, order)) for name, value in vars(each).items() if name != "_modules"))
-        for path, each in module.named_modules(remove_duplicate=False)
-    )
+    found: list[Hashable] = []
+    for path, each in module.named_modules(remove_duplicate=False):
+        own = {name: value for name, value in vars(each).items() if name != "_modules"}
+        found.append((path, type(each), _setting(own, order)))
+    return tuple(found)
 
 
 def _setting(value: Any, order: dict[int, int]) -> Hashable:

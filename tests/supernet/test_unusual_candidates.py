@@ -72,7 +72,7 @@ class Repeated(Kernel):
     "candidates",
     [
         lambda: [Kernel(8, 1), Kernel(8, 3), Kernel(8, 5), nn.Identity()],
-        lambda: [Repeated(8, 1), Dilated(8, 2), nn.Identity()],
+        lambda: [Repeated(8, 1), Repeated(8, 2), nn.Identity()],
     ],
 )
 def test_candidates_that_look_alike_have_their_own_prices(candidates):
