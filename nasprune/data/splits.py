@@ -5,23 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from nasprune.data.items import ArrayDataset, LabelledImages, checked, size_of
 from nasprune.errors import InputError
 
+__all__ = ["SHARES", "ArrayDataset", "DataSplits", "LabelledImages", "size_of", "split", "split_indices", "subset"]
+
 SHARES = {"train": 0.6, "calibration": 0.1, "validation": 0.1, "test": 0.2}
-
-
-class LabelledImages(Protocol):
-    """A map-style dataset: item i is an image (C, H, W) and its class number."""
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -45,34 +38,6 @@ class DataSplits:
         for part in SHARES:
             if not size_of(getattr(self, part)):
                 raise InputError(f"data {self.name!r}: the {part} part is empty; give more images")
-
-
-class ArrayDataset(Dataset[tuple[Tensor, int]]):
-    """Images in memory. images: (N, ...), labels: (N,) integers."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if len(images) != len(labels) or labels.ndim != 1:
-            raise InputError(
-                f"expected one integer label per image, got {len(images)} images and labels of shape "
-                f"{tuple(labels.shape)}"
-            )
-        self.images = images
-        self.labels = labels.long()
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def subset(self, indices: Sequence[int]) -> ArrayDataset:
-        """The images at `indices`, in that order."""
-        return ArrayDataset(self.images[list(indices)], self.labels[list(indices)])
-
-
-def size_of(dataset: Dataset[tuple[Tensor, int]]) -> int:
-    """Number of items."""
-    return len(cast(LabelledImages, dataset))
 
 
 def subset(dataset: Dataset[tuple[Tensor, int]], indices: Sequence[int]) -> Dataset[tuple[Tensor, int]]:
@@ -118,8 +83,9 @@ def split(
     """Divides `dataset` by `SHARES`; where `test` is given, only into the other three, in the same proportion.
 
     Raises:
-        InputError: fewer than ten items, or items that are not (tensor, integer) pairs.
+        InputError: fewer than ten items, or a first item that is no image.
     """
+    dataset = checked(dataset, name)
     count = size_of(dataset)
     if count < 10:
         raise InputError(f"data {name!r}: expected at least 10 images, got {count}")
@@ -134,15 +100,7 @@ def split(
         train=parts["train"],
         calibration=parts["calibration"],
         validation=parts["validation"],
-        test=parts["test"] if test is None else test,
+        test=parts["test"] if test is None else checked(test, name),
         num_classes=num_classes,
-        input_shape=item_shape(name, dataset),
+        input_shape=tuple(dataset[0][0].shape),
     )
-
-
-def item_shape(name: str, dataset: Dataset[tuple[Tensor, int]]) -> tuple[int, ...]:
-    """Shape of the first image. Raises InputError unless items are (tensor, integer) pairs."""
-    item = dataset[0]
-    if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], torch.Tensor)):
-        raise InputError(f"data {name!r}: expected (tensor, class number) items, got {type(item).__name__}")
-    return tuple(item[0].shape)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from nasprune.data import check_fits, load_data
+from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError, UnknownNameError
 from nasprune.models import digits_net, resnet20
@@ -91,6 +92,15 @@ def test_imagefolder_flat_and_with_parts(tmp_path):
     parts = load_data(f"imagefolder:{tmp_path / 'parts'}", size=32)
     assert size_of(parts.test) == 4
     assert size_of(parts.train) == 18
+
+
+def test_a_broken_image_is_named(tmp_path):
+    _write_images(tmp_path / "train")
+    _write_images(tmp_path / "val", count=2)
+    (tmp_path / "val" / "cat" / "1.png").write_bytes(b"no image")
+    data = load_data(f"imagefolder:{tmp_path}", size=32)
+    with pytest.raises(InputError, match=r"data 'imagefolder:.*': item 1 failed: .*cannot identify image file"):
+        list(batches(data.test, 8))
 
 
 def test_imagefolder_needs_the_same_classes(tmp_path):

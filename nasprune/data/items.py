@@ -1,0 +1,118 @@
+"""Items of data sets: images in memory, and the user's own datasets with every item checked as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nasprune.errors import InputError, NaspruneError
+from nasprune.factories import one_line
+
+UNKNOWN = -1
+"""The label of an image that has none."""
+
+
+class LabelledImages(Protocol):
+    """A map-style dataset: item i is an image (C, H, W) and its class number."""
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+
+    def __len__(self) -> int: ...
+
+
+class ArrayDataset(Dataset[tuple[Tensor, int]]):
+    """Images in memory. images: (N, ...), labels: (N,) integers."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if len(images) != len(labels) or labels.ndim != 1:
+            raise InputError(
+                f"expected one integer label per image, got {len(images)} images and labels of shape "
+                f"{tuple(labels.shape)}"
+            )
+        self.images = images
+        self.labels = labels.long()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Sequence[int]) -> ArrayDataset:
+        """The images at `indices`, in that order."""
+        return ArrayDataset(self.images[list(indices)], self.labels[list(indices)])
+
+
+class Checked(Dataset[tuple[Tensor, Any]]):
+    """The items of `dataset` as (image, label), where an image without a label gets -1.
+
+    Items may be (image, label), (image, None), (image,) or an image. All images must have one shape, and all labels.
+
+    Raises:
+        InputError: on reading an item that fails, or that is something else; `name` says which data.
+    """
+
+    def __init__(self, dataset: Dataset[Any], name: str = "data") -> None:
+        self._dataset, self._name = dataset, name
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        image, label = self._read(index)
+        shapes = tuple(image.shape), tuple(label.shape) if isinstance(label, Tensor) else ()
+        if self._shapes is None:
+            self._shapes = shapes
+        for what, shape, wanted in zip(("image", "label"), shapes, self._shapes, strict=True):
+            if shape != wanted:
+                raise self._error(index, f"its {what} has shape {shape}, others have {wanted}; give all one shape")
+        return image, label
+
+    def __len__(self) -> int:
+        return size_of(self._dataset)
+
+    def _read(self, index: int) -> tuple[Tensor, Any]:
+        try:
+            item = cast(Any, self._dataset)[index]
+        except NaspruneError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._error(index, f"{type(error).__name__}: {one_line(error)}; repair or remove it") from error
+        parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
+        if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Tensor):
+            inside = ", ".join(type(part).__name__ for part in parts)
+            got = f"{type(item).__name__} of ({inside})" if isinstance(item, (tuple, list)) else inside
+            raise self._error(index, f"expected (tensor, class number) items, or tensors without labels, got a {got}")
+        return parts[0], self._label(index, parts[1] if len(parts) == 2 else None)
+
+    def _label(self, index: int, label: object) -> Any:
+        if label is None:
+            return UNKNOWN
+        if not isinstance(label, (Tensor, np.ndarray, np.number, int, float)):
+            raise self._error(index, f"its label must be a class number or None, got a {type(label).__name__}")
+        label = torch.as_tensor(label)
+        return label if label.ndim else label.item()
+
+    def _error(self, index: int, reason: str) -> InputError:
+        return InputError(f"data {self._name!r}: item {index} failed: {reason}")
+
+
+def checked(dataset: Dataset[Any], name: str = "data") -> Dataset[tuple[Tensor, Any]]:
+    """`dataset` with its items checked; images in memory are as they are."""
+    return dataset if isinstance(dataset, (ArrayDataset, Checked)) else Checked(dataset, name)
+
+
+def size_of(dataset: Dataset[Any]) -> int:
+    """Number of items. Raises InputError where the dataset has no length."""
+    try:
+        return len(cast(LabelledImages, dataset))
+    except (TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"expected a dataset with a length and items by number, got a {type(dataset).__name__} without a length; "
+            "give a map-style dataset, for example list(dataset)"
+        ) from error
