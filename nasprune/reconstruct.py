@@ -31,7 +31,7 @@ from torch.nn.modules.conv import _ConvNd
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.program import operator
+from nasprune.graph.program import arguments, operator, shape_of
 from nasprune.layers import is_layer, output_rows, patches, row_count, weight_matrix
 from nasprune.plan import PrunePlan
 
@@ -201,9 +201,9 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
     found: dict[str, Site] = {}
     repeated: set[str] = set()
     for node in program.live:
-        path, _, again = (program.owner(node) if node.op == "call_function" else "").partition("@")
+        path, _, again = program.owner(node).partition("@")
         module = modules.get(path)
-        if module is None or not is_layer(module) or path.startswith(gone or "\0"):
+        if module is None or not is_layer(module) or path.startswith(gone or "\0") or not _runs(node, path, graph):
             continue
         if again or path in found or weights[id(module.weight)] > 1:
             repeated.add(path)
@@ -222,9 +222,17 @@ def _depthwise(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
 
 
+def _runs(node: Node, path: str, graph: ModelGraph) -> bool:
+    """Whether the operation multiplies with the layer's weight; what only pads the input does not."""
+    weight = arguments(node).get("weight")
+    return isinstance(weight, Node) and graph.program.params.get(weight.name) == f"{path}.weight"
+
+
 def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph) -> str | None:
     users = list(node.users)
     if len(users) != 1 or operator(users[0]) != "batch_norm":
+        return None
+    if operator(node) == "linear" and len(shape_of(node) or ()) != 2:  # the norm runs along another axis
         return None
     path = graph.program.owner(users[0])
     module = modules.get(path)
@@ -266,7 +274,7 @@ def _targets(
             output = output_rows(layer, result)[rows]
             if site.made is not None:
                 output = _kept(output, site.made, layer)
-            shortcut = _channel_rows(seen.pop(site.block), rows) if site.block else None
+            shortcut = _channel_rows(seen.pop(site.block), rows, layer) if site.block else None
             if shortcut is not None and site.made is not None:
                 shortcut = shortcut[:, site.made]
             features = _read(args[0], layer, site) if fit.method == "obs" else None
@@ -289,7 +297,7 @@ def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_
                 raise target.error or InputError("the cut network runs more layers than the dense one; do not refit it")
             if target.path != site.path:
                 raise InputError(f"the cut network runs {site.path!r} where the dense one runs {target.path!r}")
-            shortcut = _channel_rows(seen.pop(site.block), target.rows) if site.block else None
+            shortcut = _channel_rows(seen.pop(site.block), target.rows, layer) if site.block else None
             fit.refit(site, layer, args[0], target, shortcut)
 
         return hook
@@ -299,9 +307,10 @@ def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_
     ]
 
 
-def _channel_rows(value: Tensor, rows: Tensor) -> Tensor:
-    """Activations (n, channels, ...) as sampled rows (rows, channels); sequences have their channels last already."""
-    last = value if value.ndim in (2, 3) else value.movedim(1, -1)
+def _channel_rows(value: Tensor, rows: Tensor, layer: nn.Module) -> Tensor:
+    """What is added to the layer's output, as sampled rows (rows, channels); its channels lie where the layer's do."""
+    axis = value.ndim - 1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else value.ndim - 1
+    last = value.movedim(axis, -1)
     return last.reshape(-1, last.shape[-1])[rows]
 
 

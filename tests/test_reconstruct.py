@@ -14,7 +14,7 @@ from nasprune.errors import InputError
 from nasprune.graph.probe import half_plan
 from nasprune.graph.trace import trace
 from nasprune.plan import PrunePlan
-from nasprune.reconstruct import reconstruct
+from nasprune.reconstruct import reconstruct, sites
 from nasprune.surgery import build
 from nasprune.testing import SampleNet
 from nasprune.verify import distinct
@@ -168,3 +168,81 @@ def test_means_far_above_deviations_do_not_spoil_the_fit(offset: float) -> None:
     with torch.no_grad():
         spread = model(x).var(0).mean()
     assert error(model, small, x) < 0.01 * spread
+
+
+class _Branch(nn.Module):
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        self.a, self.b = pointwise(kind, width, 12), pointwise(kind, 12, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(self.a(x).relu())
+
+
+class Stream(nn.Module):
+    """One residual net over (n, 8, positions), written with four kinds of layers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem, self.one, self.two = pointwise(kind, 3, 8), _Branch(kind, 8), _Branch(kind, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = {"Conv2d": x.unsqueeze(3), "Conv1d": x, "3-D": x.mT, "4-D": x.mT.unsqueeze(1)}[self.kind]
+        x = self.two(self.one(self.stem(x).relu()))
+        return self.head(x.flatten(2).mean(2) if self.kind.startswith("Conv") else x.flatten(1, -2).mean(1))
+
+
+def pointwise(kind: str, wide: int, out: int) -> nn.Module:
+    return getattr(nn, kind)(wide, out, 1) if kind.startswith("Conv") else nn.Linear(wide, out)
+
+
+@pytest.mark.parametrize("positions", [4, 6, 8])  # of 8 channels, 4 stay
+@pytest.mark.parametrize("kind", ["Conv1d", "3-D", "4-D"])
+def test_layouts_of_one_net_are_refitted_alike(kind: str, positions: int) -> None:
+    torch.manual_seed(0)
+    first = distinct(Stream("Conv2d")).eval()
+    x, weights = torch.randn(50, 3, positions), []
+    for layout in ("Conv2d", kind):
+        model = Stream(layout).eval()
+        model.load_state_dict({n: v.reshape(model.state_dict()[n].shape) for n, v in first.state_dict().items()})
+        graph = trace(model, x[:1])
+        small = build(model, graph, half_plan(graph, [group.name for group in graph.free_groups]))
+        reconstruct(model, small, graph, half_plan(graph, [group.name for group in graph.free_groups]), x)
+        weights.append({name: value.flatten() for name, value in small.state_dict().items()})
+    assert weights[0]["two.b.weight"].numel() == 4 * 6
+    assert all(torch.allclose(weights[0][name], value, rtol=1e-3, atol=1e-4) for name, value in weights[1].items())
+
+
+@pytest.mark.parametrize("padding", ["circular", "reflect", "replicate"])
+def test_padding_of_every_mode_is_refitted(padding: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1, padding_mode=padding), nn.ReLU(), nn.Conv2d(12, 4, 3, padding=1, bias=False)
+    )
+    model[2].padding_mode = padding
+    x = torch.randn(40, 3, 6, 6)
+    graph = trace(model.eval(), x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    small = build(model, graph, plan)
+    before = error(model, small, x)
+    assert [site.path for site in sites(model, graph, plan)] == ["0", "2"]
+    reconstruct(model, small, graph, plan, x)
+    assert error(model, small, x) < 0.7 * before
+
+
+class NormOfSteps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(6, 8), nn.BatchNorm1d(4), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.norm(self.a(x)).relu())
+
+
+def test_a_norm_along_another_axis_keeps_its_means() -> None:
+    torch.manual_seed(0)
+    model, x = distinct(NormOfSteps()).eval(), torch.randn(60, 4, 6)
+    graph = trace(model, x[:1])
+    assert [site.norm for site in sites(model, graph, PrunePlan(graph.signature, {"a": (0, 1, 4)}))] == [None, None]
