@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
 
 from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
 from nasprune.data.folder import imagefolder
-from nasprune.data.splits import ArrayDataset, DataSplits, split
+from nasprune.data.items import UNKNOWN, ArrayDataset, checked, size_of
+from nasprune.data.splits import DataSplits, split
 from nasprune.errors import InputError, UnknownNameError
 from nasprune.factories import call_factory, one_line
 
@@ -46,7 +48,8 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
 
     Args:
         source: a name with its folder, a factory, or a `DataSplits`, `Dataset`, `DataLoader` (its dataset is taken) or
-            `(inputs, labels)` pair with inputs (N, ...) and labels (N,).
+            `(inputs, labels)` pair with inputs (N, ...) and labels (N,). Items of a dataset are (image, label), or
+            (image, None) or images alone where nothing asks for labels.
         seed: of the split; the same seed gives the same parts.
         size: pixels of a side, for sources that resize.
 
@@ -66,7 +69,7 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
 
 def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:
     """Raises InputError unless `model` takes one validation image and has an output for every class."""
-    image, _ = data.validation[0]
+    image, _ = checked(data.validation, data.name)[0]
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -98,18 +101,39 @@ def _wrap(name: str, source: object, seed: int) -> DataSplits:
     if isinstance(source, DataSplits):
         return source
     if isinstance(source, DataLoader):
-        source = source.dataset
+        source = _dataset_of(name, source)
+    if isinstance(source, IterableDataset):
+        raise InputError(
+            f"data {name!r}: expected a map-style dataset, with a length and items by number, got the iterable "
+            f"{type(source).__name__}; give a map-style one, for example list(dataset)"
+        )
     if isinstance(source, tuple) and len(source) == 2 and all(isinstance(part, torch.Tensor) for part in source):
         arrays = ArrayDataset(*source)
         labels = arrays.labels.tolist()
-        return split(name, arrays, seed=seed, labels=labels, num_classes=max(labels, default=0) + 1)
+        return split(name, arrays, seed=seed, labels=labels, num_classes=max(labels, default=-1) + 1 or None)
     if isinstance(source, Dataset) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        targets = getattr(source, "targets", None)
-        known = [int(label) for label in targets] if targets is not None else None
         classes = getattr(source, "classes", None)
         count = len(classes) if classes is not None else None
-        return split(name, source, seed=seed, labels=known, num_classes=count)  # type: ignore[arg-type]
+        return split(name, source, seed=seed, labels=_targets(source), num_classes=count)  # type: ignore[arg-type]
     raise InputError(
         f"expected a DataSplits, Dataset, DataLoader or (inputs, labels) pair from {name!r}, "
         f"got {type(source).__name__}; names are {EXAMPLES}"
     )
+
+
+def _dataset_of(name: str, loader: DataLoader[Any]) -> Dataset[Any]:
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise InputError(
+            f"data {name!r}: the DataLoader has a collate_fn of its own, and only its dataset is used; do in the "
+            "dataset what the collate_fn does, and give the dataset"
+        )
+    return loader.dataset
+
+
+def _targets(dataset: object) -> list[int] | None:
+    """The class of every item as torchvision's datasets tell it, so that parts get equal shares of every class."""
+    try:
+        found = [UNKNOWN if target is None else int(target) for target in getattr(dataset, "targets", ())]
+    except (TypeError, ValueError):  # boxes, file names
+        return None
+    return found if len(found) == size_of(dataset) else None  # type: ignore[arg-type]

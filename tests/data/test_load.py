@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from nasprune.data import check_fits, load_data
 from nasprune.data.batches import batches
@@ -151,3 +151,37 @@ def test_shape_and_class_mismatch():
         check_fits(resnet20(), data, name="resnet20")
     with pytest.raises(InputError, match="10 classes, model 'tiny' only 3 outputs"):
         check_fits(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), data, name="tiny")
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(3, 4, 4), 1
+
+
+class NoLength(Dataset):
+    def __getitem__(self, index):
+        return torch.zeros(3, 4, 4), 1
+
+
+@pytest.mark.parametrize("source", [Endless(), DataLoader(Endless()), NoLength()])
+def test_datasets_without_numbered_items_are_refused(source):
+    with pytest.raises(InputError, match=r"with a length.* got .*(Endless|NoLength).* list\(dataset\)"):
+        load_data(source)
+
+
+def test_a_collate_fn_is_not_ignored():
+    pairs = TensorDataset(torch.zeros(20, 3, 4, 4), torch.arange(20) % 2)
+    with pytest.raises(InputError, match=r"a collate_fn of its own.* give the dataset"):
+        load_data(DataLoader(pairs, collate_fn=lambda items: items))
+    assert load_data(DataLoader(pairs, batch_size=None)).input_shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("targets", [[None] * 20, ["a.png"] * 20, [1, 2], [{"boxes": []}] * 20])
+def test_targets_that_are_no_classes_do_not_matter(targets):
+    pairs = TensorDataset(torch.zeros(20, 3, 4, 4), torch.arange(20) % 2)
+    pairs.targets = targets
+    assert size_of(load_data(pairs).train) == 12
+
+
+def test_a_pair_without_usable_labels_has_no_number_of_classes():
+    assert load_data((torch.zeros(20, 3, 4, 4), torch.full((20,), -1))).num_classes is None
