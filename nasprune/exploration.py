@@ -150,7 +150,7 @@ def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
         PluginError: the evaluator fails, or gives no finite number.
     """
     name = f"evaluator `{type(evaluator).__name__}` on decision {candidate.decision.digest}"
-    _seed_all(int(candidate.decision.digest, 16), candidate.dense)
+    seed_all(int(candidate.decision.digest, 16), candidate.dense)
     try:
         score = float(evaluator.evaluate(candidate))
     except NaspruneError:
@@ -174,7 +174,8 @@ def own_randomness(model: nn.Module) -> Iterator[None]:
             np.random.set_state(arrays)  # noqa: NPY002
 
 
-def _seed_all(seed: int, model: nn.Module) -> None:
+def seed_all(seed: int, model: nn.Module) -> None:
+    """Seeds the global generators of Python, numpy and torch, those of the model's devices too."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for evaluators that draw from it
     torch.default_generator.manual_seed(seed % 2**63)

@@ -81,6 +81,11 @@ class PricedSpace(BudgetedSpace):
         """Exact predicted costs, one for each decision."""
         return self._prices.costs(decisions)
 
+    @property
+    def has_damages(self) -> bool:
+        """Whether `damages` can measure any: the search has data."""
+        return self._damages is not None
+
     def damages(self) -> Mapping[str, Mapping[int, float]]:
         """Choice -> option -> estimated harm, as measured by what `with_damages` was given.
 

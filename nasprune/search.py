@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from nasprune import registry
+from nasprune import identity, registry
 from nasprune.base import Controller, EvaluationTask, Evaluator
 from nasprune.budget import Budget
 from nasprune.controllers.auto import Auto
@@ -27,7 +26,8 @@ from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import BudgetError, InputError
-from nasprune.exploration import CutCandidate, Exploration, Limits, Progress, evaluate, own_randomness
+from nasprune.evaluators.function import OwnFunction
+from nasprune.exploration import CutCandidate, Exploration, Limits, Progress, evaluate, own_randomness, seed_all
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph, as_tuple
 from nasprune.graph.trace import trace
@@ -191,7 +191,7 @@ def search(
     inputs = tuple(value[:1] for value in as_tuple(example_inputs))
     chosen = {
         "model": type(model).__name__,
-        "weights": fingerprint(model),
+        "weights": identity.of_model(model),
         "inputs": ", ".join(str(list(value.shape)) for value in inputs),
         "budget": str(goal),
         "data": parts.data.name if parts.data is not None else "none",
@@ -205,6 +205,10 @@ def search(
         "seed": str(seed),
         **(settings or {}),
     }
+    if parts.data is not None:
+        chosen["images"] = _images_digest(parts.data, seed, model)
+    if issubclass(parts.evaluator, OwnFunction):
+        chosen["evaluator's code"] = identity.of_code(parts.evaluator.function)
     if trials is None and time_limit is None:
         trials = TRIALS_WITH_DATA if parts.evaluator.needs_data else TRIALS_WITHOUT_DATA
         trials = TRIALS_AUTO if issubclass(parts.controller, Auto) else trials
@@ -237,16 +241,6 @@ def search(
     return SearchResult(small, done.proven.plan, report, done.best.decision, graph, tuple(done.trials))
 
 
-def fingerprint(model: nn.Module) -> str:
-    """16 hexadecimal digits over the names and values of all parameters and persistent buffers."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _check(goal: Budget, trials: int | None, time_limit: float | None) -> None:
     if goal.seconds is not None:
         raise BudgetError(
@@ -254,8 +248,15 @@ def _check(goal: Budget, trials: int | None, time_limit: float | None) -> None:
         )
     if trials is not None and trials < 1:
         raise InputError(f"`trials` must be at least 1, got {trials}")
-    if time_limit is not None and time_limit <= 0:
+    if time_limit is not None and not time_limit > 0:
         raise InputError(f"`time_limit` must be above 0 seconds, got {time_limit}")
+
+
+def _images_digest(data: DataSplits, seed: int, model: nn.Module) -> str:
+    """The same for the same data, with random transforms too."""
+    with own_randomness(model):
+        seed_all(seed, model)
+        return identity.of_data(data)
 
 
 def _priced(graph: ModelGraph, prices: CostModel, parts: _Parts, goal: Budget) -> PricedSpace:

@@ -140,6 +140,16 @@ def test_evolution_starts_at_given_decisions_and_stays_valid(problem):
         Evolution(problem, seed=0, seeds=[Decision.of({"stem": 8})])
 
 
+def test_evolution_starts_at_the_knapsacks_decision_where_harms_are_known():
+    graph = trace(TinyResNet(), EXAMPLE)
+    problem = PricedSpace(graph, space_of(graph), CostModel(graph), Budget.parse("50%"))
+    known = problem.with_damages(lambda: harms(problem))
+    knapsack, equal = (make(known, seed=5).ask() for make in (Sensitivity, Uniform))
+    controller = Evolution(known, seed=0)
+    assert [controller.ask(), controller.ask()] == [knapsack, equal]
+    assert knapsack != equal == Evolution(problem, seed=0).ask()
+
+
 def test_auto_proposes_the_knapsacks_decision_and_then_searches_near_it():
     graph = trace(TinyResNet(), EXAMPLE)
     problem = PricedSpace(graph, space_of(graph), CostModel(graph), Budget.parse("50%"))

@@ -293,3 +293,32 @@ def test_an_evaluator_that_breaks_its_contract_is_named(tmp_path, answer):
     )
     with pytest.raises(PluginError, match="evaluator `Broken`"):
         search(TinyResNet(), EXAMPLE, "50%", evaluator="broken", plugins=tmp_path)
+
+
+def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path):
+    x, y = images()
+    options = {"controller": "uniform", "criterion": "l2", "reconstruct": "none", "trials": 1}
+    with_data = {**options, "evaluator": "loss", "out": tmp_path / "data"}
+    first = search(TinyResNet(), EXAMPLE, "50%", data=(x, y), **with_data)
+    assert search(TinyResNet(), EXAMPLE, "50%", data=(x, y), **with_data).report.score == first.report.score
+    with pytest.raises(InputError, match="another run.*images"):
+        search(TinyResNet(), EXAMPLE, "50%", data=(x + 1, y), **with_data)
+
+    for number, text in enumerate(("1.0", "2.0")):
+        own = tmp_path / str(number) / "own.py"
+        own.parent.mkdir()
+        own.write_text(f"def score(model):\n    return {text}\n")
+    with_function = {**options, "out": tmp_path / "function"}
+    search(TinyResNet(), EXAMPLE, "50%", data=(x, y), evaluator=f"{tmp_path}/0/own.py:score", **with_function)
+    (tmp_path / "1" / "own.py").rename(tmp_path / "0" / "own.py")
+    forget = [name for name in sys.modules if name.startswith("nasprune_user_own")]
+    for name in forget:
+        del sys.modules[name]
+    with pytest.raises(InputError, match="another run.*evaluator's code"):
+        search(TinyResNet(), EXAMPLE, "50%", data=(x, y), evaluator=f"{tmp_path}/0/own.py:score", **with_function)
+
+
+def test_a_time_limit_is_a_number_above_zero():
+    for limit in (0.0, float("nan")):
+        with pytest.raises(InputError, match="above 0 seconds"):
+            search(TinyResNet(), EXAMPLE, "50%", time_limit=limit)

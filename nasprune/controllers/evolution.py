@@ -1,4 +1,7 @@
-"""Aging evolution that starts at the uniform decision, or at given ones; see `nasprune.controllers.aging`."""
+"""Aging evolution; see `nasprune.controllers.aging`.
+
+With data it starts at the knapsack's decision and the uniform one, without at the uniform one, or at given decisions.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from random import Random
 from nasprune.base import BudgetedSpace, Controller
 from nasprune.controllers.aging import Aging
 from nasprune.controllers.scaling import uniform
+from nasprune.knapsack import solve
+from nasprune.repair import PricedSpace
 from nasprune.report import Trial
 from nasprune.space import Decision
 
 
 class Evolution(Controller):
-    """population: living decisions. sample: how many compete to be a parent. seeds: where it starts, else uniform."""
+    """population: living decisions. sample: how many compete to be a parent. seeds: where it starts, see above."""
 
     def __init__(
         self,
@@ -26,11 +31,24 @@ class Evolution(Controller):
     ) -> None:
         for decision in seeds:
             problem.space.check(decision)
-        starts = list(seeds) or [uniform(problem)]
-        self._aging = Aging(problem.space, starts, Random(seed), population=population, sample=sample, spread=1.0)
+        self._problem = problem
+        self._seeds = list(seeds)
+        self._rng = Random(seed)
+        self._sizes = {"population": population, "sample": sample}
+        self._aging: Aging | None = None
 
     def ask(self) -> Decision | None:
+        if self._aging is None:
+            starts = self._seeds or _starts(self._problem)
+            self._aging = Aging(self._problem.space, starts, self._rng, **self._sizes, spread=1.0)
         return self._aging.ask()
 
     def tell(self, trial: Trial) -> None:
-        self._aging.tell(trial)
+        if self._aging is not None:
+            self._aging.tell(trial)
+
+
+def _starts(problem: BudgetedSpace) -> list[Decision]:
+    if isinstance(problem, PricedSpace) and problem.has_damages:
+        return [solve(problem, problem.damages()), uniform(problem)]
+    return [uniform(problem)]

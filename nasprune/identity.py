@@ -1,0 +1,63 @@
+"""Short digests of what decides a search, so that a run is resumed only with the model, data and code it began with."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.data.batches import batches, draw
+from nasprune.data.splits import DataSplits, size_of
+
+ITEMS = 8
+
+
+def of_model(model: nn.Module) -> str:
+    """16 hexadecimal digits over the names and values of all parameters and persistent buffers."""
+    return _digest(
+        part
+        for name, value in model.state_dict().items()
+        if isinstance(value, Tensor)
+        for part in (name.encode(), _bytes(value))
+    )
+
+
+def of_data(data: DataSplits) -> str:
+    """16 hexadecimal digits over the sizes of the parts and some images and labels of each but the test part.
+
+    Random transforms draw from the global generators; seed these for the same digest.
+    """
+    return _digest(
+        part
+        for dataset in (data.train, data.calibration, data.validation)
+        for images, labels in batches(dataset, 1, draw(size_of(dataset), ITEMS))
+        for part in (str(size_of(dataset)).encode(), _bytes(images), _bytes(labels))
+    )
+
+
+def of_code(*objects: object) -> str:
+    """16 hexadecimal digits over the files that classes or functions are written in; what has no file counts by name."""
+    return _digest(_source(found) for found in objects)
+
+
+def _source(found: object) -> bytes:
+    try:
+        file = inspect.getsourcefile(found)  # type: ignore[arg-type]
+        return Path(file).read_bytes() if file else repr(found).encode()
+    except (OSError, TypeError):
+        return getattr(found, "__qualname__", type(found).__qualname__).encode()
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
