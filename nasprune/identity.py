@@ -40,7 +40,7 @@ def of_data(data: DataSplits) -> str:
 
 
 def of_code(*objects: object) -> str:
-    """16 hexadecimal digits over the files that classes or functions are written in; what has no file counts by name."""
+    """16 hexadecimal digits over the files of classes or functions; what has no file counts by its name."""
     return _digest(_source(found) for found in objects)
 
 

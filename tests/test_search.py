@@ -301,7 +301,7 @@ def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path):
     with_data = {**options, "evaluator": "loss", "out": tmp_path / "data"}
     first = search(TinyResNet(), EXAMPLE, "50%", data=(x, y), **with_data)
     assert search(TinyResNet(), EXAMPLE, "50%", data=(x, y), **with_data).report.score == first.report.score
-    with pytest.raises(InputError, match="another run.*images"):
+    with pytest.raises(InputError, match=r"another run.*images"):
         search(TinyResNet(), EXAMPLE, "50%", data=(x + 1, y), **with_data)
 
     for number, text in enumerate(("1.0", "2.0")):
@@ -314,7 +314,7 @@ def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path):
     forget = [name for name in sys.modules if name.startswith("nasprune_user_own")]
     for name in forget:
         del sys.modules[name]
-    with pytest.raises(InputError, match="another run.*evaluator's code"):
+    with pytest.raises(InputError, match=r"another run.*evaluator's code"):
         search(TinyResNet(), EXAMPLE, "50%", data=(x, y), evaluator=f"{tmp_path}/0/own.py:score", **with_function)
 
 
