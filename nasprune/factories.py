@@ -42,12 +42,12 @@ def call_factory(spec: str, *, what: str) -> Any:
     """What the factory named by `spec` returns when called without arguments.
 
     Raises:
-        InputError: as `find_factory`, or the factory itself fails.
+        InputError: as `find_factory`, or the factory itself fails or calls `sys.exit`.
     """
     factory = find_factory(spec, what=what)
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{what} factory {spec!r} failed: {type(error).__name__}: {one_line(error)}") from error
 
 
@@ -70,7 +70,7 @@ def _from_file(path: Path, what: str) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(f"cannot import {str(path)!r}: {type(error).__name__}: {one_line(error)}") from error
     finally:
@@ -85,5 +85,5 @@ def _from_package(name: str, what: str) -> ModuleType:
         raise InputError(
             f"no module {error.name!r} to take the {what} from; install it, or name a file: path/to/{name}.py:factory"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"cannot import {name!r}: {type(error).__name__}: {one_line(error)}") from error

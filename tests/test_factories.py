@@ -45,6 +45,8 @@ def test_bad_specs(spec, error, message):
         ("def make(:\n", "cannot import .*SyntaxError"),
         ("import no_such_thing_at_all\n", "cannot import .*no_such_thing_at_all"),
         ("def make():\n    raise KeyError('gone')\n", "failed: KeyError: 'gone'"),
+        ("import sys\nsys.exit(3)\n", "cannot import .*SystemExit: 3"),
+        ("import sys\ndef make():\n    sys.exit(3)\n", "failed: SystemExit: 3"),
         ("def make(size):\n    return size\n", "failed: TypeError"),
     ],
 )
@@ -53,3 +55,10 @@ def test_broken_files_get_one_line(tmp_path, body, message):
     with pytest.raises(InputError, match=message) as caught:
         call_factory(f"{tmp_path / 'broken.py'}:make", what="model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_exits_gets_one_line(tmp_path, monkeypatch):
+    (tmp_path / "exits_when_imported.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="cannot import 'exits_when_imported': SystemExit: 3"):
+        find_factory("exits_when_imported:make", what="model")

@@ -33,7 +33,7 @@ class OwnFunction(Evaluator):
         try:
             with torch.no_grad():
                 found = type(self).function(model)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the process is not the function's to end
             raise PluginError(
                 f"the evaluator {self.name!r}, called with the cut network, failed: "
                 f"{type(error).__name__}: {one_line(error)}"

@@ -32,6 +32,9 @@ def several(model):
 
 def broken(model):
     return model.nothing
+
+def ends(model):
+    raise SystemExit(3)
 """
 
 
@@ -83,6 +86,7 @@ def constant(model):
         ("words", "must return one number, higher is better, got a str"),
         ("several", "must return one number, higher is better, got a Tensor"),
         ("broken", "failed: AttributeError: 'TinyResNet' object has no attribute 'nothing'"),
+        ("ends", "failed: SystemExit: 3"),
     ],
 )
 def test_functions_that_give_no_number_are_told(own, name, message):
