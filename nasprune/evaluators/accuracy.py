@@ -2,6 +2,7 @@
 
 The candidate is cut for real, its batch norms are re-estimated on calibration data, and top-1 is taken on validation
 data. The paper shows that this ranks candidates much as fine-tuning would; without the re-estimation it does not.
+Labels below zero, such as the -100 that torch leaves out, do not count.
 """
 
 from __future__ import annotations
@@ -15,4 +16,5 @@ class Accuracy(Measured):
     """Top-1 on validation images, in [0, 1]; every position of outputs (n, classes, ...) counts."""
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
-        return int((outputs.argmax(dim=1) == labels).sum()), labels.numel()
+        known = self._usable(outputs, labels)
+        return int((outputs.argmax(dim=1) == labels).sum()), int(known.sum())

@@ -16,6 +16,6 @@ class Loss(Measured):
     """Minus the mean cross-entropy in nats over validation images, at most 0; outputs (n, classes, ...) are logits."""
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
-        known = labels >= 0
-        labels = labels.masked_fill(~known, -100)
+        known = self._usable(outputs, labels)
+        labels = labels.long().masked_fill(~known, -100)
         return -float(functional.cross_entropy(outputs.double(), labels, reduction="sum")), int(known.sum())

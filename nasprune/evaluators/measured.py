@@ -53,7 +53,12 @@ class Measured(Evaluator):
                 inputs = inputs.to(self._device)
                 value, size = self._sum(number, inputs, self._outputs(model, inputs), labels.to(self._device))
                 total, count = total + value, count + size
-        return total / max(count, 1)
+        if not count:
+            raise InputError(
+                f"the evaluator {self._name!r} needs labels, and no validation image has one (labels below 0 do not "
+                "count); give labelled data, or take the evaluator 'kl'"
+            )
+        return total / count
 
     @abstractmethod
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
@@ -68,6 +73,22 @@ class Measured(Evaluator):
                 "give a function of your own: file.py:function"
             )
         return found
+
+    def _usable(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Which labels count: those not below 0. All must be classes of outputs (n, classes, ...)."""
+        positions = (outputs.shape[0], *outputs.shape[2:])
+        if labels.shape != positions or labels.is_floating_point():
+            raise InputError(
+                f"the evaluator {self._name!r} needs class numbers of shape {positions} in a batch, got labels "
+                f"of shape {tuple(labels.shape)} and type {labels.dtype}; give such labels, or take another evaluator"
+            )
+        largest, classes = int(labels.max()), outputs.shape[1]
+        if largest >= classes:
+            raise InputError(
+                f"the validation images have the label {largest}, the model {classes} outputs, so labels must be below "
+                f"{classes}; give a model with an output for every class, and -1 to what shall not count"
+            )
+        return labels >= 0
 
     @property
     def _name(self) -> str:

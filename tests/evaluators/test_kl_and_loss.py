@@ -82,6 +82,42 @@ def test_labels_of_pixels_below_zero_do_not_count():
     known = labels >= 0
     expected = Categorical(logits=logits(net, inputs)[known]).log_prob(labels[known]).mean()
     assert Loss(filled).evaluate(Given(net)) == pytest.approx(float(expected), rel=1e-6)
+    _, short = given(net, labels.short(), count=20)
+    assert Loss(short).evaluate(Given(net)) == Loss(filled).evaluate(Given(net))
+
+
+def test_accuracy_leaves_out_labels_below_zero_too():
+    net = Pixels(0)
+    labels = torch.randint(-1, 5, (20, 8, 8), generator=torch.Generator().manual_seed(0))
+    inputs, filled = given(net, labels, count=20)
+    known = labels >= 0
+    expected = (logits(net, inputs).argmax(-1) == labels)[known].double().mean()
+    assert Accuracy(filled).evaluate(Given(net)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("kind", [Accuracy, Loss])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((20,), -1), "needs labels, and no validation image has one"),
+        (torch.arange(20), "the label 19, the model 4 outputs"),
+        (torch.zeros(20, 2, dtype=torch.long), r"needs class numbers of shape.* got labels of shape \(20, 2\)"),
+        (torch.full((20,), 0.5), r"needs class numbers of shape.* torch.float"),
+    ],
+    ids=["none", "too large", "two", "shares"],
+)
+def test_labels_that_are_no_classes_are_refused(kind, labels, message):
+    _, filled = given(TinyResNet(), labels, count=20)
+    with pytest.raises(InputError, match=message):
+        kind(filled).evaluate(Given(TinyResNet()))
+
+
+def test_kl_needs_no_labels():
+    dense = TinyResNet()
+    _, filled = given(dense, count=20)
+    bare = replace(filled, validation=[(image, None) for image, _ in filled.validation])
+    candidate = Given(TinyResNet(seed=1), refitted=True)
+    assert KL(bare).evaluate(candidate) == KL(filled).evaluate(candidate)
 
 
 @pytest.mark.parametrize("kind", [Accuracy, KL, Loss])
