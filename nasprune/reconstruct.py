@@ -39,6 +39,8 @@ METHODS = ("none", "lstsq", "obs")
 ROWS = 40_000
 CHUNK = 8_192
 DAMP = 1e-4
+NAMED = 5  # layers that a note lists
+PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ def reconstruct(
         damp: pull towards the old weights, relative to the mean square of the features.
 
     Returns:
-        Sentences about layers that had too few samples for a free fit.
+        Sentences about layers that had too few samples for a free fit, and about those that were not refitted: batch
+        norms behind these get the statistics of `inputs`, each after all layers before it are refitted.
 
     Raises:
         InputError: another method, or a model that does not run its layers in the same order when cut.
@@ -162,7 +165,9 @@ def reconstruct(
         return []
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
     found = sites(parts[0], graph, plan)
-    fit = _Fit(parts[1], method, rows, damp)
+    left = _left(found, graph, plan)
+    norms = _norms_behind(left, found, parts[1], graph) if len(inputs) > 1 else []
+    fit = _Fit(parts[1], method, rows, damp, _about(left, norms))
     handover: Queue[_Target | _Failure] = Queue(maxsize=1)
     done = threading.Event()
 
@@ -177,7 +182,7 @@ def reconstruct(
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
-        with undisturbed(small), _watched(_refits(parts[1], found, fit, handover)):
+        with undisturbed(small), _estimated(norms), _watched(_refits(parts[1], found, fit, handover)):
             small(inputs)
     finally:
         done.set()
@@ -237,6 +242,85 @@ def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph
     path = graph.program.owner(users[0])
     module = modules.get(path)
     return path if isinstance(module, _BatchNorm) and module.running_mean is not None else None
+
+
+def _left(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan) -> dict[Node, str]:
+    """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
+    program, keep, refitted = graph.program, graph.unit_mask(plan.keep), {site.path for site in found}
+    cut = {name for name, axes in graph.params.items() if not all(axis.positions(keep).all() for axis in axes)}
+    blocks = [block for block in graph.blocks if block.name in plan.drop]
+    gone = {name for block in blocks for name in block.nodes}
+    zero = {name for block in blocks for name in block.branches}
+    behind: set[Node] = set()
+    left: dict[Node, str] = {}
+    for node in program.live:
+        path, before = program.owner(node).partition("@")[0], node.all_input_nodes
+        changed = any(source in behind for source in before)
+        if changed or node.name in zero or any(program.params.get(source.name) in cut for source in before):
+            behind.add(node)
+        if changed and node.name not in gone and path not in refitted and _multiplies(node, graph):
+            left[node] = path or next(iter(_weights(node, graph)), node.name)
+    return left
+
+
+def _multiplies(node: Node, graph: ModelGraph) -> bool:
+    """Whether the operation is a convolution or linear layer, or the product with a parameter."""
+    name = operator(node)
+    return name == "linear" or name.startswith("conv") or (name in PRODUCTS and bool(_weights(node, graph)))
+
+
+def _weights(node: Node, graph: ModelGraph) -> list[str]:
+    """Names of the parameters that the operation reads, as they are or transposed."""
+    known = graph.program.params
+    own = [[source, *source.all_input_nodes[:1]] for source in node.all_input_nodes if len(source.all_input_nodes) < 2]
+    return [known[one.name] for sources in own for one in sources if one.name in known]
+
+
+def _norms_behind(
+    left: Mapping[Node, str], found: Sequence[Site], part: nn.Module, graph: ModelGraph
+) -> list[_BatchNorm]:
+    """Batch norms that read what layers without a refit made, with no refitted layer between."""
+    modules, program = dict(part.named_modules()), graph.program
+    refitted, fitted_norms = {site.path for site in found}, {site.norm for site in found}
+    norms: dict[str, _BatchNorm] = {}
+    reached: set[Node] = set(left)
+    for node in program.live:
+        path = program.owner(node).partition("@")[0]
+        if node not in reached and path not in refitted and any(source in reached for source in node.all_input_nodes):
+            reached.add(node)
+            module = modules.get(path)
+            if operator(node) == "batch_norm" and path not in fitted_norms and isinstance(module, _BatchNorm):
+                norms[path] = module
+    return [norm for norm in norms.values() if norm.running_mean is not None]
+
+
+def _about(left: Mapping[Node, str], norms: Sequence[_BatchNorm]) -> list[str]:
+    names = list(dict.fromkeys(left.values()))
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    verb = "is" if len(names) == 1 else "are"
+    result = "; statistics of batch norms behind are re-estimated" if norms else ""
+    return [
+        f"{', '.join(names[:NAMED])}{more} {verb} not refitted: only torch's own convolution and linear modules are, "
+        f"where they run once with a weight of their own{result}"
+    ]
+
+
+@contextmanager
+def _estimated(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """The norms take their statistics from what runs meanwhile, and use them at once."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # plain average
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
 
 
 @contextmanager

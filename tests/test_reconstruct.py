@@ -246,3 +246,83 @@ def test_a_norm_along_another_axis_keeps_its_means() -> None:
     model, x = distinct(NormOfSteps()).eval(), torch.randn(60, 4, 6)
     graph = trace(model, x[:1])
     assert [site.norm for site in sites(model, graph, PrunePlan(graph.signature, {"a": (0, 1, 4)}))] == [None, None]
+
+
+class Same(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1)), self.weight * 1.5)
+
+
+class LeftOut(nn.Module):
+    """What is not refitted between layers that are: a function, a layer that runs twice, a class of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.kernel, self.norm1 = nn.Parameter(torch.randn(16, 16, 3, 3) / 6), nn.BatchNorm2d(16)
+        self.twice, self.norm2 = nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+        self.own, self.norm3 = Same(16, 16, 3), nn.BatchNorm2d(16)
+        self.middle, self.norm4 = nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16)
+        self.before = nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x)).relu()
+        x = self.norm1(nn.functional.conv2d(x, self.kernel)).relu()
+        x = self.norm4(self.middle(x)).relu()
+        x = self.norm2(self.twice(self.twice(x).relu()))
+        x = self.norm3(self.own(x)).relu()
+        return self.head(self.before(x).mean((2, 3)))
+
+
+def read_by(model: nn.Module, name: str, x: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model.eval()(x)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("method", ["lstsq", "obs"])
+def test_norms_behind_layers_that_are_not_refitted_see_the_cut_net(method: str) -> None:
+    torch.manual_seed(0)
+    model, x = LeftOut().eval(), torch.randn(64, 3, 8, 8)
+    for name in ("norm", "norm1", "norm4", "norm2", "norm3", "before"):
+        norm, seen = model.get_submodule(name), read_by(model, name, x)
+        norm.running_mean.copy_(seen.mean((0, 2, 3)))
+        norm.running_var.copy_(seen.var((0, 2, 3)))
+    graph = trace(model, x[:1])
+    plan = PrunePlan(graph.signature, {g.name: tuple(range(10)) for g in graph.free_groups})
+    small = build(model, graph, plan)
+    variances = {name: small.get_submodule(name).running_var.clone() for name in ("norm", "norm4")}
+    notes = reconstruct(model, small, graph, plan, x, method)
+    for name in ("norm1", "norm2", "norm3", "before"):
+        norm, seen = small.get_submodule(name), read_by(small, name, x)
+        assert torch.allclose(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-3), name
+        assert torch.allclose(norm.running_var, seen.var((0, 2, 3)), rtol=1e-2), name
+        assert norm.momentum == 0.1
+    assert all(torch.equal(small.get_submodule(name).running_var, value) for name, value in variances.items())
+    assert not any(module.training for module in small.modules())
+    assert any(note.startswith("kernel, twice, own are not refitted: ") for note in notes), notes
+
+
+def test_notes_name_few_layers_and_only_those_behind_a_cut() -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(8, 6))
+            self.others = nn.ParameterList(torch.randn(8, 8) for _ in range(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = nn.functional.linear(x, self.first)
+            for weight in self.others:
+                x = (x @ weight.t()).relu()
+            return x
+
+    model, x = Functions().eval(), torch.randn(32, 6)
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    notes = reconstruct(model, build(model, graph, plan), graph, plan, x)
+    assert len(notes) == 1
+    assert notes[0].startswith("others.0, others.1, others.2, others.3, others.4 and 3 more are not refitted"), notes
