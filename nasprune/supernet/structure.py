@@ -17,7 +17,7 @@ from nasprune.supernet.costs import PriceList
 from nasprune.supernet.counting import Counts
 from nasprune.supernet.gates import gated
 from nasprune.supernet.mixed import MixedOp
-from nasprune.supernet.removal import OFF, cut, sever, severed
+from nasprune.supernet.removal import OFF, cut, settle, sever, severed
 from nasprune.supernet.spaces import SupernetSpace
 from nasprune.units import short
 
@@ -117,6 +117,7 @@ class Structure:
     def _kept(self, kept: Kept) -> Structure:
         check_kept(self.choices, {name: some for name, some in kept.items() if some})
         small = cut(self.net, self.mixed, self.choices, kept)
+        settle(small, self.inputs)
         gone = self._sever(small, kept)
         self._switch_off(small, kept)
         stay_at = {number: kept[choice.name] for choice in self.choices for number in choice.places}
@@ -131,7 +132,8 @@ class Structure:
                 choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places, zeros))
                 if known := self.logits.get(choice.name):
                     columns = tuple(known.columns[k] for k in some)
-                    logits[choice.name] = Logits(known.slots, columns, known.values[list(some)])
+                    slots = tuple(slot for slot in known.slots if not self._replaced(slot, choice))
+                    logits[choice.name] = Logits(slots, columns, known.values[list(some)])
         prices = PriceList(
             self.prices.base + Counts(params=self._new_weights(stay_at)),
             tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
@@ -139,9 +141,18 @@ class Structure:
         mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
         return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits)
 
+    def _replaced(self, slot: Slot, choice: OpChoice) -> bool:
+        """Whether architecture weights lie in a module that goes because it runs one candidate at a time."""
+        places = (self.mixed[number] for number in choice.places)
+        return any(f"{slot.owner}.".startswith(f"{one.path}.") for one in places if one.single_path)
+
     def _new_weights(self, stay_at: Mapping[int, Sequence[int]]) -> int:
-        """Architecture weights that come with a `Mixed` in the place of what ran one candidate at a time."""
-        return sum(len(some) for number, some in stay_at.items() if self.mixed[number].single_path and len(some) > 1)
+        """Parameters that come with a `Mixed` in the place of what ran one candidate at a time, less those that go."""
+        alone = {
+            self.mixed[number].path: self.mixed[number].ops for number in stay_at if self.mixed[number].single_path
+        }
+        new = sum(len(some) for number, some in stay_at.items() if self.mixed[number].single_path and len(some) > 1)
+        return new - _own_parameters(self.net, alone)
 
     def _sever(self, small: nn.Module, kept: Kept) -> set[int]:
         """Takes out of `small` what plays no part any more, until nothing else does; the numbers of what went."""
@@ -168,7 +179,8 @@ class Structure:
                     continue
                 gone = [column for k, column in enumerate(known.columns) if k not in kept[choice.name]]
                 for slot in known.slots:
-                    slot.read(small)[gone] = OFF
+                    if not self._replaced(slot, choice):
+                        slot.read(small)[gone] = OFF
 
     def summary(self) -> str:
         """What was found, one line per choice: name, how often it occurs, its candidates and what each costs."""
@@ -183,6 +195,16 @@ class Structure:
             ops = ", ".join(f"{op} {short(cost.fvcore)}" for op, cost in zip(choice.ops, costs, strict=True))
             lines.append(f"{choice.name}  x{len(choice.places)}  {ops}  ({first.found_by})")
         return "\n".join([*lines, *self.notes])
+
+
+def _own_parameters(net: nn.Module, places: Mapping[str, Sequence[str]]) -> int:
+    """Elements of parameters that only the modules at these paths hold, beside those of the candidates in them."""
+    inside = [value for path in places for value in net.get_submodule(path).parameters()]
+    kept = {id(value) for ops in places.values() for op in ops for value in net.get_submodule(op).parameters()}
+    for path, module in net.named_modules(remove_duplicate=False):
+        if not any(f"{path}.".startswith(f"{place}.") for place in places):
+            kept.update(id(value) for value in module.parameters(recurse=False))
+    return sum(value.numel() for value in {id(value): value for value in inside}.values() if id(value) not in kept)
 
 
 def _shrunk(mixed: MixedOp, kept: Sequence[int]) -> MixedOp:

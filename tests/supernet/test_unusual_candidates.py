@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,3 +83,99 @@ def test_candidates_that_look_alike_have_their_own_prices(candidates):
     assert len({cost.fvcore for cost in costs}) == len(costs)
     trimmed = whole.trim("60%", keep_max=1)
     assert trimmed.report.after == count_module(trimmed.model, (1, 3, 8, 8))
+
+
+def cut_to_one(net: nn.Module, x: Tensor, stay: int) -> tuple[Supernet, nn.Module]:
+    """A supernet with one candidate left of each choice, and the net with the others silenced by hand."""
+    whole = Supernet.from_model(net.eval(), x, weights=known)
+    small = whole.keep({choice.name: [stay] for choice in whole.choices})
+    silenced = copy.deepcopy(net)
+    with torch.no_grad():
+        for alpha in silenced.alphas:
+            alpha[[k for k in range(len(alpha)) if k != stay]] = -torch.inf
+    return small, silenced
+
+
+SHAPES = {
+    "unpadded": lambda: [nn.Conv2d(8, 8, 3), nn.AvgPool2d(3, 1)],
+    "halved": lambda: [nn.Conv2d(8, 8, 3, 2, 1), nn.AvgPool2d(2, ceil_mode=True)],
+    "halved, rounded down": lambda: [nn.Conv2d(8, 8, 2, 2), nn.AvgPool2d(2)],
+    "doubled": lambda: [nn.ConvTranspose2d(8, 8, 2, 2), nn.Upsample(scale_factor=2)],
+    "alike": lambda: [nn.Conv2d(8, 8, 3, padding=1), nn.AvgPool2d(3, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("stay", [0, 1])
+def test_zeros_have_the_shape_of_what_went_at_every_size(name, stay):
+    small, silenced = cut_to_one(Own(SHAPES[name]), example(16), stay)
+    for size in (16, 19, 33):
+        torch.testing.assert_close(small.net(example(size)), silenced(example(size)))
+    assert small.counts == count_module(small.net, (1, 3, 16, 16))
+
+
+class Tokens(Own):
+    """Edges on tokens (n, T, 16), the first of which makes them wider where candidates do."""
+
+    def __init__(self, candidates) -> None:
+        super().__init__(candidates)
+        self.stem, self.head = nn.Linear(4, 16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for alpha, edge in zip(self.alphas, self.edges, strict=True):
+            x = self.mix(edge, self.share(alpha), x)[..., :16]
+        return self.head(x.mean(1))
+
+
+TOKENS = {
+    "wider": lambda: [nn.Linear(16, 48), nn.Sequential(nn.Linear(16, 4), nn.Linear(4, 48))],
+    "alike": lambda: [nn.Linear(16, 16), nn.Identity()],
+    "without weights": lambda: [nn.LayerNorm(16, elementwise_affine=False), nn.Identity()],
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_tokens_may_be_of_another_number(name):
+    small, silenced = cut_to_one(Tokens(TOKENS[name]), torch.randn(2, 5, 4), 1)
+    for count in (5, 7):
+        x = torch.randn(3, count, 4)
+        torch.testing.assert_close(small.net(x), silenced(x))
+
+
+class Dropped(nn.Conv2d):
+    def forward(self, x: Tensor, drop: float = 0.0) -> Tensor:
+        return super().forward(x) * (1 - drop)
+
+
+class ByKeyword(Own):
+    def mix(self, edge: nn.ModuleList, shares: Tensor, x: Tensor) -> Tensor:
+        return sum(w * op(x, drop=0.1) for w, op in zip(shares, edge, strict=True))
+
+
+class Positional(Own):
+    def mix(self, edge: nn.ModuleList, shares: Tensor, x: Tensor) -> Tensor:
+        return sum(w * op(x, 0.1) for w, op in zip(shares, edge, strict=True))
+
+
+class InPlace(Own):
+    def mix(self, edge: nn.ModuleList, shares: Tensor, x: Tensor) -> Tensor:
+        outputs = [op(x) for op in edge]
+        for w, output in zip(shares, outputs, strict=True):
+            output.mul_(w)
+        return torch.stack(outputs).sum(0)
+
+
+@pytest.mark.parametrize("kind", [ByKeyword, Positional, InPlace])
+def test_candidates_are_called_and_mixed_in_other_ways(kind):
+    small, silenced = cut_to_one(kind(lambda: [Dropped(8, 8, 1), Dropped(8, 8, 3, padding=1)]), example(), 1)
+    torch.testing.assert_close(small.net(example()), silenced(example()))
+    small.net.train()(example()).sum().backward()
+    assert small.net.stem.weight.grad is not None
+
+
+def test_zeros_take_no_memory_where_nobody_writes_into_them():
+    small, _ = cut_to_one(Own(SHAPES["alike"]), example(), 1)
+    zeros = small.net.edges[0][0](torch.randn(2, 8, 8, 8))
+    assert zeros.shape == (2, 8, 8, 8)
+    assert zeros.untyped_storage().nbytes() == 8 * 4
