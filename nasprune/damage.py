@@ -12,8 +12,12 @@ What an option changes: the weights of the layers that read a group lose the gro
 network will be refitted, their weights on the units that stay take over what they can (least squares on the layer's
 dense inputs). A dropped block is priced at its output. Options between the measured ones are interpolated.
 
-Only layers that run as modules are seen. A group that none of them reads, as where a convolution is called as a
-function, has no known harm; narrowing it is priced above everything else together, so that it is done last.
+A network with one output has no softmax, whose Fisher information would be zero there: v is drawn from N(0, 1), so that
+the harm is half the mean squared change of the output (Gauss-Newton of the squared error).
+
+Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
+where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
+so that it is done last.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -33,7 +38,7 @@ from nasprune.consumers import Consumer, consumers
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.layers import patches, row_count, weight_matrix
+from nasprune.layers import RowSums, output_rows, patches, row_count, weight_matrix
 from nasprune.selection import best_units
 from nasprune.space import SearchSpace
 
@@ -44,6 +49,7 @@ MEASURED = 8  # options of a group that are measured; the others are interpolate
 BYTES = 2**30  # of activations that a backward pass may hold
 
 Damages = Mapping[str, Mapping[int, float]]
+Layers = Mapping[str, Sequence[nn.Module]]  # by the name of the weight that they hold
 
 
 @dataclass
@@ -80,7 +86,7 @@ def damages(
         raise InputError("damages are measured on calibration inputs, got none; give data= (--data)")
     part = submodule(model, graph.scope)
     readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
-    layers = {one.param: one.modules[0] for found in readers.values() for one in found}
+    layers = {one.param: one.modules for found in readers.values() for one in found}
     covariances = _covariances(model, layers, batches) if refit else {}
     changes = {param: _Change() for param in layers}
     measured: dict[str, list[int]] = {}
@@ -147,46 +153,96 @@ def _delta(one: Consumer, group: CoupledGroup, scores: Tensor, option: int, cova
                 gram = covariance[number]
                 take_over = torch.linalg.solve(gram[stay][:, stay], gram[stay][:, own] @ matrix[number][own])
                 delta[number * features + stay.nonzero()[:, 0]] = take_over
-    return delta.reshape(matrix.shape).to(torch.float32)
+    return delta.reshape(matrix.shape).to(torch.promote_types(weight_matrix(layer).dtype, torch.float32))
 
 
-def _covariances(model: nn.Module, layers: Mapping[str, nn.Module], batches: Sequence[Tensor]) -> dict[str, Tensor]:
+def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, Tensor]:
     """Damped covariances (groups, F, F), float64, of what each layer reads; very wide layers are left out."""
-    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+    chosen = {param: held for param, held in layers.items() if weight_matrix(held[0]).shape[1] <= LARGEST}
+    sums = {param: RowSums() for param in chosen}
     share = max(1, ROWS // len(batches))
     generator = torch.Generator().manual_seed(0)
 
     def watch(param: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            count = row_count(layer, args[0])
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = _read(args, kwargs)
+            count = row_count(layer, x)
             rows = torch.randint(count, (min(share, count),), generator=generator)
-            x = patches(layer, args[0], rows).transpose(0, 1)
-            n, xx, total = len(rows), (x.transpose(1, 2) @ x).double(), x.sum(1).double()
-            if param in sums:
-                known = sums[param]
-                n, xx, total = n + known[0], xx + known[1], total + known[2]
-            sums[param] = n, xx, total
+            with torch.autocast(x.device.type, enabled=False):
+                sums[param].add(_wide(patches(layer, x, rows)).transpose(0, 1))
 
         return hook
 
-    chosen = {param: layer for param, layer in layers.items() if weight_matrix(layer).shape[1] <= LARGEST}
-    handles = [layer.register_forward_pre_hook(watch(param)) for param, layer in chosen.items()]
+    handles = [
+        layer.register_forward_pre_hook(watch(param), with_kwargs=True)
+        for param, held in chosen.items()
+        for layer in held
+    ]
     with _removed(handles), undisturbed(model):
         for batch in batches:
-            model(batch)
+            model(_fitting(model, batch))
     found = {}
-    for param, (n, xx, total) in sums.items():
-        mean = total / n
-        gram = xx / n - mean[:, :, None] * mean[:, None, :]
+    for param, known in sums.items():
+        if not known.count:
+            continue
+        gram = known.covariance()
         damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
         found[param] = gram + torch.diag_embed(damp[:, None].expand(gram.shape[:2]))
     return found
 
 
+@dataclass
+class _Harms:
+    """By (choice, option): the change of v . z of each image at hand, and half its square summed over images before."""
+
+    images: int = 0
+    current: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    totals: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def add(self, key: tuple[str, int], change: Tensor) -> None:
+        self.current[key] = self.current[key] + change if key in self.current else change
+
+    def next_images(self) -> None:
+        for key, change in self.current.items():
+            self.totals[key] = self.totals.get(key, 0.0) + 0.5 * float(change.double().square().sum())
+        self.current.clear()
+
+    def watch_layer(self, change: _Change) -> Callable[..., Tensor]:
+        matrix = torch.stack(change.columns, 1)
+
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+            source, result = _read(args, kwargs).detach(), _tracked(result)
+
+            def back(gradient: Tensor) -> None:
+                x, g = (_wide(rows) for rows in (patches(layer, source), output_rows(layer, gradient)))
+                x, g = (rows.reshape(self.images, -1, *rows.shape[1:]) for rows in (x, g))
+                products = torch.einsum("npgf,npgo->ngfo", x, g)
+                for key, column in zip(change.keys, (products.flatten(1) @ matrix).T, strict=True):
+                    self.add(key, column)
+
+            result.register_hook(back)  # type: ignore[no-untyped-call]
+            return result
+
+        return hook
+
+    def watch_block(self, name: str, relu: bool) -> Callable[..., Tensor]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+            without, result = _read(args, kwargs).detach(), _tracked(result)
+            change = (without.relu() if relu else without) - result.detach()
+
+            def back(gradient: Tensor) -> None:
+                self.add((name, 0), (_wide(gradient) * change).reshape(self.images, -1).sum(1))
+
+            result.register_hook(back)  # type: ignore[no-untyped-call]
+            return result
+
+        return hook
+
+
 def _priced(
     model: nn.Module,
     graph: ModelGraph,
-    layers: Mapping[str, nn.Module],
+    layers: Layers,
     changes: Mapping[str, _Change],
     blocks: Sequence[str],
     batches: Sequence[Tensor],
@@ -196,58 +252,61 @@ def _priced(
     """The mean over images of half the squared change of v . z, by (choice, option)."""
     part = submodule(model, graph.scope)
     relu = {block.name: block.relu for block in graph.blocks}
-    current: dict[tuple[str, int], Tensor] = {}
-    totals: dict[tuple[str, int], float] = {}
-
-    def add(key: tuple[str, int], change: Tensor) -> None:
-        current[key] = current[key] + change if key in current else change
-
-    def watch_layer(param: str) -> Callable[..., None]:
-        matrix, keys = torch.stack(changes[param].columns, 1), changes[param].keys
-
-        def hook(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
-            source = args[0].detach()
-            items = len(source)
-
-            def back(gradient: Tensor) -> None:
-                x = patches(layer, source)
-                groups, width = x.shape[1], weight_matrix(layer).shape[2]
-                last = gradient if isinstance(layer, nn.Linear) else gradient.movedim(1, -1)
-                g = last.reshape(items, -1, groups, width)
-                products = torch.einsum("npgf,npgo->ngfo", x.reshape(items, -1, groups, x.shape[2]), g)
-                for key, column in zip(keys, (products.flatten(1) @ matrix).T, strict=True):
-                    add(key, column)
-
-            result.register_hook(back)  # type: ignore[no-untyped-call]
-
-        return hook
-
-    def watch_block(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
-            without = args[0].detach()
-            change = (without.relu() if relu[name] else without) - result.detach()
-            result.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: add((name, 0), (gradient * change).flatten(1).sum(1))
-            )
-
-        return hook
-
-    handles = [layer.register_forward_hook(watch_layer(param)) for param, layer in layers.items()]
-    handles += [part.get_submodule(name).register_forward_hook(watch_block(name)) for name in blocks]
     generator = torch.Generator().manual_seed(seed)
-    count = 0
+    harms = _Harms()
+    bodies = {name: part.get_submodule(name) for name in blocks}
+    watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
+    size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
+    handles = [
+        layer.register_forward_hook(hook, with_kwargs=True)
+        for param, held in layers.items()
+        for hook in [harms.watch_layer(changes[param])]
+        for layer in held
+    ]
+    handles += [
+        body.register_forward_hook(harms.watch_block(name, relu[name]), with_kwargs=True)
+        for name, body in bodies.items()
+    ]
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with _removed(handles), _without_gradients(frozen), undisturbed(model), torch.enable_grad():
         for batch in batches:
-            for inputs in torch.split(batch, batch_size(graph)):
-                current.clear()
-                logits = _first_tensor(model(inputs.detach().clone().requires_grad_()))
+            for inputs in torch.split(batch, size):
+                harms.images = len(inputs)
+                logits = _wide(_first_tensor(model(_tracked(_fitting(model, inputs)))))
                 scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
-                torch.autograd.backward(scalar)
-                for key, change in current.items():
-                    totals[key] = totals.get(key, 0.0) + 0.5 * float(change.double().square().sum())
-                count += len(inputs)
-    return {key: total / count for key, total in totals.items()}
+                if scalar.requires_grad:
+                    torch.autograd.backward(scalar)
+                harms.next_images()
+    count = sum(len(batch) for batch in batches)
+    return {key: total / count for key, total in harms.totals.items()}
+
+
+def _images_come_first(model: nn.Module, modules: Sequence[nn.Module], inputs: Tensor) -> bool:
+    """Whether the first image's part of what each module reads is its first part.
+
+    Not so where a module reads the same for all images, or another axis comes first: then the shares of the images
+    cannot be told apart, and each is priced on its own.
+    """
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(_read(args, kwargs))
+
+    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
+    with _removed(handles), undisturbed(model):
+        model(_fitting(model, inputs[:1]))
+        alone = seen.copy()
+        seen.clear()
+        model(_fitting(model, inputs[:2]))
+    return len(alone) == len(seen) and all(map(partial(_leads, len(inputs[:2])), alone, seen))
+
+
+def _leads(images: int, alone: Tensor, both: Tensor) -> bool:
+    """Whether what one image gives is the first part of what several give, up to rounding."""
+    if len(both) != images * len(alone):
+        return False
+    alone, first = _wide(alone), _wide(both[: len(alone)])
+    return alone.shape == first.shape and float((alone - first).norm()) <= 0.05 * float(alone.norm())
 
 
 def batch_size(graph: ModelGraph) -> int:
@@ -257,9 +316,14 @@ def batch_size(graph: ModelGraph) -> int:
 
 
 def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Drawn with the Fisher information of the softmax at `temperature` along axis 1 as its covariance."""
+    """Drawn with the Fisher information of the softmax at `temperature` along axis 1 as its covariance.
+
+    A single output has no softmax: there the covariance is one.
+    """
+    noise = torch.randn(logits.shape, generator=generator).to(logits)
+    if logits.shape[1] == 1:
+        return noise
     p = (logits / temperature).softmax(1)
-    noise = torch.randn(p.shape, generator=generator).to(p)
     return p.sqrt() * noise - p * (p.sqrt() * noise).sum(1, keepdim=True)
 
 
@@ -268,6 +332,33 @@ def _first_tensor(value: Any) -> Tensor:
     if found is None:
         raise InputError("damages need a model that returns a tensor (n, classes, ...); use another controller")
     return found
+
+
+def _read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What a module reads, however it is called."""
+    return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+
+
+def _fitting(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs in the model's floating type; integers stay."""
+    kind = next((value.dtype for value in model.parameters() if value.is_floating_point()), inputs.dtype)
+    return inputs.to(kind) if inputs.is_floating_point() else inputs
+
+
+def _wide(value: Tensor) -> Tensor:
+    """In float32 at least."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _tracked(value: Tensor) -> Tensor:
+    """The value, as a start of the autograd graph where it has none; integers stay.
+
+    A copy, since the code behind may write into it, which a leaf does not allow.
+    """
+    if value.requires_grad or not value.is_floating_point():
+        return value
+    with torch.enable_grad():
+        return value.detach().requires_grad_().clone()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ tell; it is no layer here, but counts as code that calls a convolution as a func
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -87,6 +88,28 @@ def output_rows(module: nn.Module, y: Tensor) -> Tensor:
     if y.ndim == len(layer.kernel_size) + 1:
         y = y.unsqueeze(0)
     return y.movedim(1, -1).reshape(-1, layer.groups, layer.out_channels // layer.groups)
+
+
+@dataclass
+class RowSums:
+    """Sums over rows (groups, n, F) of features, about the first rows' means against cancellation."""
+
+    count: int = 0
+    shift: Tensor | None = None
+    total: Tensor | float = 0.0
+    products: Tensor | float = 0.0
+
+    def add(self, rows: Tensor) -> None:
+        self.shift = rows.mean(1, keepdim=True) if self.shift is None else self.shift
+        off = rows - self.shift
+        self.count += rows.shape[1]
+        self.total = self.total + off.sum(1).double()
+        self.products = self.products + (off.transpose(1, 2) @ off).double()
+
+    def covariance(self) -> Tensor:
+        """(groups, F, F), float64; there must be rows."""
+        mean = torch.as_tensor(self.total) / self.count
+        return self.products / self.count - mean[:, :, None] * mean[:, None, :]
 
 
 def _checked(module: nn.Module) -> Layer:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from nasprune.errors import InputError
-from nasprune.layers import is_layer, output_rows, patches, row_count, weight_matrix
+from nasprune.layers import RowSums, is_layer, output_rows, patches, row_count, weight_matrix
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -106,3 +106,12 @@ def test_layers_with_code_of_their_own_are_refused(layer):
 def test_subclasses_that_run_torchs_code_are_layers(layer):
     assert is_layer(layer)
     check(layer, torch.randn(2, 3, 6, 6))
+
+
+def test_sums_of_rows_give_the_covariance_far_from_zero():
+    rows = 1e4 + torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0))
+    sums = RowSums()
+    for batch in rows.split(120, dim=1):
+        sums.add(batch)
+    expected = torch.stack([torch.cov(group.T, correction=0) for group in rows.double()])
+    torch.testing.assert_close(sums.covariance(), expected, rtol=1e-4, atol=1e-5)
