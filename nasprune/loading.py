@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,14 @@ class _Built:
     weights: str | None = None
 
 
-def load_model(spec: str, *, weights: str | None = None, input_size: str | None = None, seed: int = 0) -> LoadedModel:
+def load_model(
+    spec: str,
+    *,
+    weights: str | None = None,
+    input_size: str | None = None,
+    seed: int = 0,
+    shape_of_data: Callable[[], tuple[int, ...]] | None = None,
+) -> LoadedModel:
     """Builds the model named by `spec` and fills in its weights.
 
     Args:
@@ -63,6 +70,7 @@ def load_model(spec: str, *, weights: str | None = None, input_size: str | None 
         weights: a safetensors or torch file, `default` for the library's own, or `None` for the initial ones.
         input_size: "224", "160x192" or in full "3x224x224"; else what the library, or the model's `input_shape`, says.
         seed: of the initial weights; the global generator is left as it was.
+        shape_of_data: asked for the shape of one input where nothing else says it.
 
     Raises:
         UnknownNameError: no such model; the nearest names are listed.
@@ -83,6 +91,8 @@ def load_model(spec: str, *, weights: str | None = None, input_size: str | None 
         load_weights(built.model, weights)
         built = _Built(built.model, built.shape, weights)
     shape = parse_input_size(input_size, built.shape) if input_size is not None else built.shape
+    if shape is None and shape_of_data is not None:
+        shape = shape_of_data()
     if shape is None:
         raise InputError(f"the input size of {spec!r} is not known; give it, for example --input-size 3x224x224")
     short = re.sub(r"[^\w.+-]+", "_", spec.rpartition(":")[2])

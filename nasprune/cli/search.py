@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasprune.data import DataSplits
+    from nasprune.loading import LoadedModel
     from nasprune.search import SearchResult
 
 NO_WEIGHTS = (
@@ -63,25 +65,14 @@ def run(options: SearchOptions) -> None:
     budget = Budget.parse(options.budget)
     out = options.out or default_folder(options.model, options.budget)
     _check_names(options)
+    _check_time_limit(options.time_limit)
 
     from nasprune.checkpoint import check_folder, save
-    from nasprune.loading import load_model
     from nasprune.search import search
 
     check_folder(out, {"model": options.model, "budget": str(budget), "seed": str(options.seed)})
-    loaded = load_model(options.model, weights=options.weights, input_size=options.input_size, seed=options.seed)
-    shape, data = loaded.shape, None
-    if options.data is not None:
-        from nasprune.data import check_fits, load_data
-
-        data = load_data(options.data, seed=options.seed, size=shape[-1])
-        if loaded.shape_given and data.input_shape != shape:
-            raise InputError(
-                f"--input-size says {'x'.join(map(str, shape))}, data {data.name!r} gives "
-                f"{'x'.join(map(str, data.input_shape))}; leave --input-size out, or choose other data"
-            )
-        shape = data.input_shape
-        check_fits(loaded.model, data, name=options.model)
+    loaded, data = _load(options)
+    shape = loaded.shape if data is None else data.input_shape
     say(
         f"{options.model} at {'×'.join(map(str, shape))}, budget {budget}, "
         f"weights {loaded.weights or 'none (as initialised)'}, data {data.name if data else 'none (data-free)'}"
@@ -118,13 +109,44 @@ def run(options: SearchOptions) -> None:
     show(result.report, out)
 
 
+def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
+    """The model and the data, which fit each other. The data says the shape of images where the model does not."""
+    from nasprune.data import check_fits, load_data
+    from nasprune.loading import load_model
+
+    data: DataSplits | None = None
+
+    def shape_of_data() -> tuple[int, ...]:
+        nonlocal data
+        data = load_data(str(options.data), seed=options.seed)
+        return data.input_shape
+
+    loaded = load_model(
+        options.model,
+        weights=options.weights,
+        input_size=options.input_size,
+        seed=options.seed,
+        shape_of_data=shape_of_data if options.data is not None else None,
+    )
+    if options.data is None:
+        return loaded, None
+    data = data or load_data(options.data, seed=options.seed, size=loaded.shape[-1])
+    if loaded.shape_given and data.input_shape != loaded.shape:
+        raise InputError(
+            f"--input-size says {'x'.join(map(str, loaded.shape))}, data {data.name!r} gives "
+            f"{'x'.join(map(str, data.input_shape))}; leave --input-size out, or choose other data"
+        )
+    check_fits(loaded.model, data, name=options.model)
+    return loaded, data
+
+
 def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
     """The result with the test accuracy of both nets."""
-    from nasprune.data.batches import batches
+    from nasprune.data.batches import batches, has_labels
     from nasprune.finetune import accuracy
 
     images, _ = next(batches(data.calibration, 1))
-    if result.model(images).ndim != 2:  # not a classifier
+    if result.model(images).ndim != 2 or not has_labels(data.test):  # not a classifier, or nothing to compare with
         return result
     measured = {
         **result.report.measured,
@@ -154,6 +176,11 @@ def _check_names(options: SearchOptions) -> None:
     for kind, name in names.items():
         if name != "auto":
             load(kind, name, options.plugins or None)
+
+
+def _check_time_limit(seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < math.inf:  # nan is neither
+        raise InputError(f"--time-limit must be a number of seconds above 0, got {seconds:g}; leave it out for none")
 
 
 def show(report: SearchReport, out: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import nasprune
@@ -140,6 +141,10 @@ def test_one_proposal(command, tmp_path, options):
         ),
         (["--model", "tests.toys:tiny_net", "--budget", "1%"], ["least"]),
         (["--model", "tests.toys:tiny_net", "--budget", "10FLOPs"], ["least"]),
+        ([*TOY, "--time-limit", "nan"], ["--time-limit must be a number of seconds above 0, got nan"]),
+        ([*TOY, "--time-limit", "inf"], ["--time-limit", "got inf"]),
+        ([*TOY, "--time-limit", "-1"], ["--time-limit", "got -1"]),
+        ([*TOY, "--time-limit", "0"], ["--time-limit", "got 0"]),
         ([*TOY, "--trials", "0"], ["trials", "at least 1, got 0"]),
         ([*TOY, "--out", "/proc/nowhere"], ["cannot write"]),
         ([*TOY, "--out", "/dev/full"], ["is a file"]),
@@ -149,6 +154,62 @@ def test_one_proposal(command, tmp_path, options):
 def test_bad_input_gets_one_line(command, tmp_path, arguments, texts):
     assert refused(command("search", *arguments), *texts)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+OWN = """
+import sys
+import torch
+from torch import nn
+
+def cnn():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+
+def data():
+    return torch.randn(40, 3, 9, 7), torch.arange(40) % 2
+
+def bare():
+    return list(torch.randn(40, 3, 9, 7))
+
+def ends(*arguments):
+    sys.exit(3)
+"""
+
+
+def test_the_data_says_the_input_size_where_the_model_does_not(command, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    model = ["--model", "own.py:cnn", "--budget", "60%", "--trials", "2"]
+    assert refused(command("search", *model), "the input size of 'own.py:cnn' is not known")
+    code, _, err = command("search", *model, "--data", "own.py:data", "--out", "run")
+    assert code == 0, err
+    assert "own.py:cnn at 3×9×7" in err
+    assert "test accuracy cut" in json.loads((tmp_path / "run" / "report.json").read_text())["measured"]
+
+
+def test_images_without_labels(command, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    model = ["--model", "own.py:cnn", "--data", "own.py:bare", "--budget", "60%", "--trials", "2"]
+    code, _, err = command("search", *model, "--evaluator", "kl", "--out", "run")
+    assert code == 0, err
+    assert "test accuracy cut" not in json.loads((tmp_path / "run" / "report.json").read_text())["measured"]
+    assert refused(command("search", *model), "'accuracy' needs labels", "take the evaluator 'kl'")
+
+
+def test_functions_that_exit_do_not_end_the_process(command, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    for option, what in (("--model", "model"), ("--data", "data"), ("--evaluator", "the evaluator")):
+        assert refused(command("search", *TOY, option, "own.py:ends"), what, "own.py:ends", "SystemExit: 3")
+
+
+def test_a_broken_image_is_named(command, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    for number in range(20):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(path)
+    for path in (tmp_path / "images").rglob("1*.png"):
+        path.write_bytes(b"torn")
+    arguments = ["--model", "own.py:cnn", "--input-size", "8", "--budget", "60%", "--data", "imagefolder:images"]
+    assert refused(command("search", *arguments), "data 'imagefolder:images': item", "cannot identify image file")
 
 
 def test_mismatched_weights_name_key_and_shapes(command, tmp_path):
