@@ -13,6 +13,21 @@ HELD = {
     "a row": (foreign.DartsNet, lambda net: net.alphas_reduce[3], Slot("", "alphas_reduce", None, (3,))),
     "by way of a list": (foreign.DartsNet, lambda net: net._arch_parameters[1], Slot("", "alphas_reduce", None, ())),
     "a number": (foreign.DartsNet, lambda net: net.alphas_normal[3, 4], Slot("", "alphas_normal", None, (3, 4))),
+    "a column": (
+        foreign.DartsNet,
+        lambda net: net.alphas_normal[:, 5],
+        Slot("", "alphas_normal", None, ((0, 14, 1), 5)),
+    ),
+    "a piece of a row": (
+        foreign.DartsNet,
+        lambda net: net.alphas_normal[2, 3:6],
+        Slot("", "alphas_normal", None, (2, (3, 6, 1))),
+    ),
+    "every other number": (
+        foreign.DartsNet,
+        lambda net: net.alphas_normal[2:12:2, 1],
+        Slot("", "alphas_normal", None, ((2, 11, 2), 1)),
+    ),
     "of a dict": (foreign.SwitchedNet, lambda net: net.alphas["normal_3"], Slot("alphas", "normal_3", None, ())),
     "a row of a parameter": (
         foreign.Bench201Net,
@@ -43,7 +58,14 @@ def test_only_in_a_list():
     assert find_slot(net, net.weights[1][2]) == Slot("", "weights", 1, (2,))
 
 
-@pytest.mark.parametrize("change", [lambda t: t.softmax(-1), lambda t: t[3] * 1, lambda t: t[:, 0], lambda t: t[2:4]])
+def test_a_piece_of_a_flat_tensor():
+    net = foreign.chain()
+    net.weights = torch.randn(12)
+    for start in (0, 3, 9):
+        assert find_slot(net, net.weights[start : start + 3]) == Slot("", "weights", None, ((start, start + 3, 1),))
+
+
+@pytest.mark.parametrize("change", [lambda t: t.softmax(-1), lambda t: t[3] * 1, lambda t: t[:, :3], lambda t: t[2:4]])
 def test_what_is_computed_or_no_row_is_not_held(change):
     net = foreign.DartsNet(4, 2)
     assert find_slot(net, change(net.alphas_normal)) is None
