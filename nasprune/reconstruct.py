@@ -336,9 +336,15 @@ def _block_inputs(part: nn.Module, found: Sequence[Site], seen: dict[str, Tensor
     """Hooks that keep the input of every block whose branch is refitted."""
 
     def watch(name: str) -> Callable[..., None]:
-        return lambda _, args: seen.__setitem__(name, args[0])
+        return lambda _, args, kwargs: seen.__setitem__(name, _first(args, kwargs))
 
-    return [part.get_submodule(s.block).register_forward_pre_hook(watch(s.block)) for s in found if s.block]
+    blocks = [site.block for site in found if site.block]
+    return [part.get_submodule(name).register_forward_pre_hook(watch(name), with_kwargs=True) for name in blocks]
+
+
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The first tensor that a module is called with."""
+    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
 
 
 def _targets(
@@ -351,23 +357,24 @@ def _targets(
     seen: dict[str, Tensor] = {}
 
     def watch(site: Site) -> Callable[..., None]:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
             if done.is_set():
                 return
-            rows = fit.sample(site, row_count(layer, args[0]))
+            read = _first(args, kwargs)
+            rows = fit.sample(site, row_count(layer, read))
             output = output_rows(layer, result)[rows]
             if site.made is not None:
                 output = _kept(output, site.made, layer)
             shortcut = _channel_rows(seen.pop(site.block), rows, layer) if site.block else None
             if shortcut is not None and site.made is not None:
                 shortcut = shortcut[:, site.made]
-            features = _read(args[0], layer, site) if fit.method == "obs" else None
+            features = _read(read, layer, site) if fit.method == "obs" else None
             handover.put(_Target(site.path, rows, output, shortcut, features))
 
         return hook
 
     return _block_inputs(part, found, seen) + [
-        part.get_submodule(site.path).register_forward_hook(watch(site)) for site in found
+        part.get_submodule(site.path).register_forward_hook(watch(site), with_kwargs=True) for site in found
     ]
 
 
@@ -375,19 +382,19 @@ def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_
     seen: dict[str, Tensor] = {}
 
     def watch(site: Site) -> Callable[..., None]:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             target = handover.get()
             if isinstance(target, _Failure):
                 raise target.error or InputError("the cut network runs more layers than the dense one; do not refit it")
             if target.path != site.path:
                 raise InputError(f"the cut network runs {site.path!r} where the dense one runs {target.path!r}")
             shortcut = _channel_rows(seen.pop(site.block), target.rows, layer) if site.block else None
-            fit.refit(site, layer, args[0], target, shortcut)
+            fit.refit(site, layer, _first(args, kwargs), target, shortcut)
 
         return hook
 
     return _block_inputs(part, found, seen) + [
-        part.get_submodule(site.path).register_forward_pre_hook(watch(site)) for site in found
+        part.get_submodule(site.path).register_forward_pre_hook(watch(site), with_kwargs=True) for site in found
     ]
 
 

@@ -253,6 +253,35 @@ class Same(nn.Conv2d):
         return nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1)), self.weight * 1.5)
 
 
+class Keywords(nn.Module):
+    """Calls its layers and its block with keywords."""
+
+    def __init__(self, keywords: bool) -> None:
+        super().__init__()
+        self.keywords = keywords
+        self.stem, self.block, self.head = nn.Linear(3, 8), _Branch("Linear", 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.keywords:
+            return self.head(input=self.block(x=self.stem(input=x)))
+        return self.head(self.block(self.stem(x)))
+
+
+@pytest.mark.parametrize("method", ["lstsq", "obs"])
+def test_calls_with_keywords_are_refitted_alike(method: str) -> None:
+    torch.manual_seed(0)
+    first, x = Keywords(False).eval(), torch.randn(50, 3)
+    other = Keywords(True).eval()
+    other.load_state_dict(first.state_dict())
+    results = []
+    for model in (first, other):
+        graph = trace(model, x[:1])
+        plan = half_plan(graph, [group.name for group in graph.free_groups])
+        results.append(build(model, graph, plan))
+        reconstruct(model, results[-1], graph, plan, x, method)
+    assert all(torch.equal(a, b) for a, b in zip(results[0].parameters(), results[1].parameters(), strict=True))
+
+
 class LeftOut(nn.Module):
     """What is not refitted between layers that are: a function, a layer that runs twice, a class of its own."""
 
