@@ -16,6 +16,7 @@ class Container:
 
     path: what `MixedOp.path` will be. keys: of the candidates below `holder`. names: "" where nothing says what they
     are called. label: what ties them to others. kind: the framework's class, in words.
+    named: whether the user named it.
     """
 
     path: str
@@ -24,6 +25,7 @@ class Container:
     names: tuple[str, ...] | None
     label: str
     kind: str
+    named: bool = False
 
 
 def known_containers(net: nn.Module) -> list[Container]:

@@ -5,53 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nasprune.errors import InputError
-from nasprune.supernet.adapters import Container, candidate_names, known_containers
+from nasprune.supernet.adapters import candidate_names, known_containers
 from nasprune.supernet.mixed import Findings, MixedOp
 from nasprune.supernet.mixture import NoGradientError, NotMixedError, owned_shares, shares
-from nasprune.supernet.probe import Call, Inputs, Measure, backward, gives_zeros, observe, output_shapes, run, untouched
+from nasprune.supernet.named import named_siblings
+from nasprune.supernet.probe import Call, Inputs, Measure, backward, gives_zeros, observe, run, untouched
+from nasprune.supernet.siblings import LISTS, Siblings, child_path, tried, unlike
 
-LISTS = (nn.ModuleList, nn.ModuleDict)
 SCALES = (1.0, 2.0**90, 2.0**-90)
 """Factors on the loss, tried in turn where gradients vanish or overflow."""
 
 
-@dataclass(frozen=True)
-class Siblings:
-    """Children of `holder` that may be candidates. path: what `MixedOp.path` would be. keys: those of the children.
-
-    received: the tensor that they read; shape: what each gives; running: the keys of those that the forward pass ran;
-    zeros: the keys of those that give zeros.
-    """
-
-    path: str
-    holder: str
-    keys: tuple[str, ...]
-    received: Tensor
-    shape: tuple[int, ...]
-    running: frozenset[str]
-    listed: bool
-    known: Container | None = None
-    zeros: frozenset[str] = frozenset()
-
-    def op(self, key: str) -> str:
-        """The path of a child."""
-        return _path(self.holder, key)
-
-    @property
-    def measured(self) -> list[str]:
-        """The paths whose gradients tell how the children are mixed."""
-        ops = [self.op(key) for key in self.keys if key in self.running]
-        return ops if self.listed else [*ops, self.holder]
-
-
-def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Findings:
+def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], named: Sequence[str] = ()) -> Findings:
     """The places where several candidate operations read one tensor and their outputs are summed with weights.
 
     Siblings are candidates if they read the same tensor object and give equal shapes, if the gradients of a random
@@ -63,6 +35,7 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) 
 
     Args:
         example_inputs: what the net is called with, batch first.
+        named: paths of modules that hold candidates by the user's word: lists, or modules that hold one or are called.
 
     Raises:
         InputError: the inputs are no tensors, or the net does not run on them.
@@ -71,7 +44,8 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) 
     calls = observe(net, inputs)
     rejected: dict[str, str] = {}
     with untouched(net):
-        declared = list(_declared(net, calls, rejected))
+        declared = list(_declared(net, calls, rejected, named))
+        declared += named_siblings(net, inputs, calls, named, rejected)
         claimed = {each.holder for each in declared} | set(rejected)
         siblings = declared + list(_like_candidates(net, calls, claimed))
         siblings = [replace(each, zeros=_zeros(net, each)) for each in siblings]
@@ -105,34 +79,24 @@ def _noisy(value: Tensor) -> Tensor:
     return value.detach() + noise.to(value) * value.detach().std(unbiased=False)
 
 
-def _path(holder: str, key: str) -> str:
-    return f"{holder}.{key}" if holder else key
-
-
-def _declared(net: nn.Module, calls: Mapping[str, list[Call]], rejected: dict[str, str]) -> Iterator[Siblings]:
-    """What frameworks declare by class name, as far as it runs."""
+def _declared(
+    net: nn.Module, calls: Mapping[str, list[Call]], rejected: dict[str, str], named: Sequence[str]
+) -> Iterator[Siblings]:
+    """What frameworks declare by class name, as far as it runs; not what the user named."""
     for one in known_containers(net):
-        ran = {key: calls[path][0] for key in one.keys if (path := _path(one.holder, key)) in calls}
+        if one.path in named:
+            continue
+        ran = {key: calls[path][0] for key in one.keys if (path := child_path(one.holder, key)) in calls}
         first = next(iter(ran.values()), None)
         if first is None or first.received is None or first.output is None:
             rejected[one.path] = f"{one.kind}: no candidate runs on these inputs from tensor to tensor"
             continue
         found = Siblings(one.path, one.holder, one.keys, first.received, first.output, frozenset(ran), True, one)
-        shapes: dict[str, object] = {key: call.output for key, call in ran.items()}
-        idle = [key for key in one.keys if key not in ran]
-        shapes |= zip(idle, _tried(net, found, idle), strict=True)
-        odd = next((key for key in one.keys if shapes[key] != first.output), None)
-        if odd is None:
-            yield found
+        reason = unlike(net, found, calls)
+        if reason:
+            rejected[one.path] = f"{one.kind}: {reason}"
         else:
-            rejected[one.path] = f"{one.kind}: candidates give {first.output}, but {odd!r} gives {shapes[odd]}"
-
-
-def _tried(net: nn.Module, siblings: Siblings, keys: Sequence[str]) -> list[tuple[int, ...] | str]:
-    """What children that did not run give for what the others read."""
-    if not keys:
-        return []
-    return output_shapes([net.get_submodule(siblings.op(key)) for key in keys], siblings.received)
+            yield found
 
 
 def _zeros(net: nn.Module, siblings: Siblings) -> frozenset[str]:
@@ -148,7 +112,7 @@ def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: s
         if holder in claimed or type(parent).forward is nn.Sequential.forward:
             continue
         keys = [key for key, _ in parent.named_children()]
-        ran = {key: calls[path] for key in keys if (path := _path(holder, key)) in calls}
+        ran = {key: calls[path] for key in keys if (path := child_path(holder, key)) in calls}
         groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
         for key, made in ran.items():
             if len(made) == 1 and made[0].received is not None and made[0].output is not None:
@@ -160,7 +124,7 @@ def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: s
                 continue
             found = Siblings(holder, holder, tuple(members), received, shape, frozenset(members), listed)
             idle = [key for key in keys if key not in ran] if listed else []
-            fit = [key for key, other in zip(idle, _tried(net, found, idle), strict=True) if other == shape]
+            fit = [key for key, other in zip(idle, tried(net, found, idle), strict=True) if other == shape]
             yield replace(found, keys=tuple(key for key in keys if key in (*members, *fit)))
 
 
@@ -254,6 +218,7 @@ def _mixed(
         label=known.label if known else "",
         found_by=how,
         zeros=tuple(number for number, key in enumerate(keys) if key in siblings.zeros),
+        named=known is not None and known.named,
     )
 
 

@@ -15,7 +15,8 @@ class MixedOp:
     batch first, as the probe saw them. weights: the shares of the candidates in the mixture, summing to one; `None`
     where they are unknown or where only one candidate runs. single_path: whether a forward pass runs only one of them.
     label: what ties it to others by the framework's own account, "" is nothing. found_by: how it was recognised, in
-    words for the user. zeros: numbers of the candidates that give zeros whatever they read.
+    words for the user. zeros: numbers of the candidates that give zeros whatever they read. named: whether it was
+    found only because the user named its path.
     """
 
     path: str
@@ -30,6 +31,7 @@ class MixedOp:
     label: str
     found_by: str
     zeros: tuple[int, ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True)

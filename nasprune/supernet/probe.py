@@ -114,6 +114,31 @@ def observe(net: nn.Module, inputs: Inputs) -> dict[str, list[Call]]:
     return calls
 
 
+def same_outputs(net: nn.Module, inputs: Inputs, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """For each pair of an outer module and one inside it: whether both give the same values in a forward pass."""
+    if not pairs:
+        return []
+    inner: dict[str, Tensor] = {}
+    same = dict.fromkeys(pairs, False)
+
+    def keep(path: str) -> Callable[..., None]:
+        return lambda module, args, output: inner.update({path: output.clone()})
+
+    def compare(pair: tuple[str, str]) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            kept = inner.get(pair[1])
+            same[pair] = isinstance(output, Tensor) and kept is not None and torch.equal(output, kept)
+
+        return hook
+
+    with untouched(net), torch.no_grad(), ExitStack() as stack:
+        for pair in pairs:
+            stack.callback(net.get_submodule(pair[1]).register_forward_hook(keep(pair[1])).remove)
+            stack.callback(net.get_submodule(pair[0]).register_forward_hook(compare(pair)).remove)
+        run(net, inputs)
+    return [same[pair] for pair in pairs]
+
+
 def output_shapes(modules: Sequence[nn.Module], received: Tensor) -> list[tuple[int, ...] | str]:
     """What each module gives for `received`: a shape, or in words why none. Call it where the net is `untouched`."""
     shapes: list[tuple[int, ...] | str] = []

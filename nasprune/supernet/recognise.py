@@ -15,7 +15,7 @@ from nasprune.supernet.alpha_slots import find_slot
 from nasprune.supernet.choices import EdgeWeights, Group, Place, Weights, edge_weight, tied, view
 from nasprune.supernet.costs import price
 from nasprune.supernet.find import find_mixed_ops
-from nasprune.supernet.mixed import MixedOp
+from nasprune.supernet.mixed import Findings, MixedOp
 from nasprune.supernet.spaces import SupernetSpace
 from nasprune.supernet.structure import Logits, Structure
 
@@ -37,8 +37,8 @@ def recognise(
     if len(inputs) != 1 or inputs[0].ndim < 2 or len(inputs[0]) < 2:
         shapes = [tuple(value.shape) for value in inputs]
         raise InputError(f"expected one example input (n, ...) with n of at least 2, got shapes {shapes}")
-    found = find_mixed_ops(net, inputs)
-    mixed = _chosen(found.mixed, choices)
+    found = _found(net, inputs, choices)
+    mixed = _chosen(found, choices)
     notes = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items()]
     if not mixed:
         raise InputError(
@@ -61,14 +61,42 @@ def recognise(
     return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes), edge_weights)
 
 
-def _chosen(mixed: Sequence[MixedOp], globs: Sequence[str] | None) -> tuple[MixedOp, ...]:
+def _found(net: nn.Module, inputs: tuple[Tensor, ...], globs: Sequence[str] | None) -> Findings:
+    """What is recognised, and what the user names beside it."""
+    found = find_mixed_ops(net, inputs)
+    named = [
+        path
+        for path, module in net.named_modules()
+        if any(module.children())
+        and any(_is_named(path, glob) for glob in globs or ())
+        and not any(_related(path, one) for one in found.mixed)
+    ]
+    return find_mixed_ops(net, inputs, named) if named else found
+
+
+def _related(path: str, mixed: MixedOp) -> bool:
+    """Whether the module at `path` is a mixed operation, is around one, or is a candidate or a part of one."""
+    return path == mixed.path or any(f"{op}.".startswith(f"{path}.") or path.startswith(f"{op}.") for op in mixed.ops)
+
+
+def _is_named(path: str, glob: str) -> bool:
+    """Whether a glob is the path of a module, where a star stands for one name in it or a part of one."""
+    names, parts = path.split("."), glob.split(".")
+    return len(names) == len(parts) and all(fnmatchcase(name, part) for name, part in zip(names, parts, strict=True))
+
+
+def _chosen(found: Findings, globs: Sequence[str] | None) -> tuple[MixedOp, ...]:
     if globs is None:
-        return tuple(mixed)
+        return found.mixed
     for glob in globs:
-        if not any(fnmatchcase(one.path, glob) for one in mixed):
-            known = ", ".join(one.path for one in mixed[:5])
-            raise InputError(f"`choices` names {glob!r}, which holds no mixed operation; found: {known or 'none'}")
-    return tuple(one for one in mixed if any(fnmatchcase(one.path, glob) for glob in globs))
+        if not any(fnmatchcase(one.path, glob) for one in found.mixed):
+            known = ", ".join(one.path for one in found.mixed[:5])
+            reasons = [f"{path}: {reason}" for path, reason in found.rejected.items() if _is_named(path, glob)]
+            why = "; ".join(reasons[:2]) or "no module that holds others has this path"
+            raise InputError(
+                f"`choices` names {glob!r}, which holds no mixed operation: {why}. Recognised: {known or 'none'}"
+            )
+    return tuple(one for one in found.mixed if any(fnmatchcase(one.path, glob) for glob in globs))
 
 
 def _weights_of(space: SupernetSpace, net: nn.Module, mixed: Sequence[MixedOp]) -> Weights | None:

@@ -60,6 +60,7 @@ def candidates(c=4):
 
 
 def connected(net):
+    net.eval()
     with torch.no_grad():
         one, other = net(images(seed=1)), net(images(seed=2))
     return not torch.equal(one, other)
@@ -106,3 +107,106 @@ def test_tied_candidates_connect_where_one_of_them_does():
     names = ("first", "skip", "conv1", "conv3")
     supernet = nasprune.Supernet.from_model(net, images(), group=lambda edge: "all", op_names=names)
     assert supernet.choices[0].none is None
+
+
+class OneOf(nn.Module):
+    """Single-path: runs the candidate with the greatest architecture weight."""
+
+    def __init__(self, ops, gain=1):
+        super().__init__()
+        self.ops = nn.ModuleList(ops)
+        self.alpha = nn.Parameter(torch.randn(len(self.ops)))
+        self.gain = gain
+
+    def forward(self, x):
+        return self.gain * self.ops[int(self.alpha.argmax())](x)
+
+
+class Indexed(nn.Module):
+    """The lists of candidates are indexed by the net and never called; `chain`: applied one after another."""
+
+    def __init__(self, *edges, chain=False):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.edges = nn.ModuleList(nn.ModuleList(ops) for ops in edges)
+        self.head = nn.Linear(4, 10)
+        self.chain = chain
+
+    def forward(self, x):
+        x = self.stem(x)
+        for edge in self.edges:
+            if self.chain:
+                for op in edge:
+                    x = op(x)
+            else:
+                x = edge[1](x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_single_path_candidates_are_found_when_named():
+    net = Net(OneOf(candidates()), OneOf(candidates()))
+    with pytest.raises(InputError, match="Name them with `choices=`"):
+        nasprune.Supernet.from_model(net, images())
+    supernet = nasprune.Supernet.from_model(
+        net, images(), choices=["edges.*"], weights=lambda edge: edge.net.get_submodule(edge.path).alpha
+    )
+    assert [(one.path, one.single_path, one.names) for one in supernet.structure.mixed] == [
+        (path, True, ("Identity", "Conv2d", "Conv2d.2")) for path in ("edges.0", "edges.1")
+    ]
+    assert "OneOf, named" in supernet.summary()
+    ones = {choice.name: torch.ones(3) for choice in supernet.choices}
+    with supernet.gated(ones), torch.no_grad():
+        assert net(images()).shape == (4, 10)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_named_single_path_candidates_are_trimmed(keep):
+    net = Net(OneOf(candidates()), OneOf(candidates()))
+    supernet = nasprune.Supernet.from_model(
+        net, images(), choices=["edges.*"], weights=lambda edge: edge.net.get_submodule(edge.path).alpha
+    )
+    trimmed = supernet.trim("100%", keep_max=keep, scorer="alpha")
+    assert all(len(kept) == keep for kept in trimmed.choices.values())
+    assert connected(trimmed.model)
+    again = trimmed.supernet.trim(keep_max=1, scorer="alpha")
+    best = [("Identity", "Conv2d", "Conv2d.2")[int(edge.alpha.argmax())] for edge in net.edges]
+    assert [kept for (kept,) in again.choices.values()] == best
+    if keep == 1:
+        with torch.no_grad():
+            torch.testing.assert_close(again.model.eval()(images()), net.eval()(images()))
+
+
+def test_candidates_alike_in_structure_are_found_when_named():
+    net = Net(*(Edge([nn.Conv2d(4, 4, 1) for _ in range(3)]) for _ in range(2)))
+    for paths in (["edges.*"], ["edges.*.ops"], ["edges.0", "edges.1.ops"]):
+        supernet = nasprune.Supernet.from_model(net, images(), choices=paths)
+        assert len(supernet.structure.mixed) == 2
+        for edge, one in zip(net.edges, supernet.structure.mixed, strict=True):
+            torch.testing.assert_close(torch.tensor(one.weights), edge.alpha.detach().softmax(0))
+    trimmed = supernet.trim("60%", keep_max=1, scorer="alpha")
+    assert connected(trimmed.model)
+
+
+def test_what_is_named_adds_to_what_is_recognised():
+    net = Net(Edge(candidates()), Edge([nn.Conv2d(4, 4, 1) for _ in range(3)]), OneOf(candidates()), nn.ReLU())
+    supernet = nasprune.Supernet.from_model(net, images(), choices=["edges.*.ops", "edges.2"])
+    assert [one.path for one in supernet.structure.mixed] == ["edges.0.ops", "edges.1.ops", "edges.2"]
+    few = nasprune.Supernet.from_model(net, images(), choices=["*"])
+    assert [one.path for one in few.structure.mixed] == ["edges.0.ops"]
+
+
+@pytest.mark.parametrize(
+    ("net", "path", "reason"),
+    [
+        (lambda: Indexed(candidates()), "edges.0", "edges.0: only one of its candidates runs, and it is not called"),
+        (lambda: Net(OneOf(candidates(), gain=2)), "edges.0", "does more than to call it"),
+        (lambda: Net(OneOf([nn.Conv2d(4, 3, 1), nn.Identity()])), "edges.0", r"'0' gives \(4, 3, 8, 8\)"),
+        (lambda: Indexed([nn.ReLU(), nn.Conv2d(4, 4, 1)], chain=True), "edges.0", "do not read the same tensor"),
+        (lambda: Net(Edge(candidates())), "edges.0.ops.1", "no module that holds others has this path"),
+        (lambda: Net(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1))), "edges.?", "do not read the same tensor"),
+        (lambda: Net(nn.Sequential(nn.ReLU())), "edges.0", "holds fewer than two modules"),
+    ],
+)
+def test_what_is_named_and_has_no_candidates_is_refused_with_the_reason(net, path, reason):
+    with pytest.raises(InputError, match=reason):
+        nasprune.Supernet.from_model(net(), images(), choices=[path])
