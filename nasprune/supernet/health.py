@@ -94,6 +94,7 @@ def examined(
     name = settings.get("scorer", type(scorer).__name__)
     checks, notes = checked(before, trimmed, name, data, seed)
     rows, more = compared(before, trimmed, name, stages, limit, data, seed)
+    new = [note for note in trimmed.structure.notes if note not in before.notes]
     return TrimReport(
         settings=dict(settings),
         budget=str(limit) if limit is not None else "none",
@@ -105,5 +106,5 @@ def examined(
         rows=rows,
         checks=checks,
         seconds=seconds,
-        notes=(*notes, *more),
+        notes=(*new, *notes, *more),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -16,8 +16,9 @@ from nasprune.supernet.choices import EdgeWeights, Kept, check_kept, edge_weight
 from nasprune.supernet.costs import PriceList
 from nasprune.supernet.counting import Counts
 from nasprune.supernet.gates import gated
+from nasprune.supernet.leftovers import Loss, switch_off
 from nasprune.supernet.mixed import MixedOp
-from nasprune.supernet.removal import OFF, cut, settle, sever, severed
+from nasprune.supernet.removal import cut, settle, sever, severed
 from nasprune.supernet.spaces import SupernetSpace
 from nasprune.units import short
 
@@ -40,6 +41,9 @@ class Logits:
             return self.values
         held: Tensor = self.slots[0].read(net)
         return held[list(self.columns)]
+
+
+NO_LOGITS = Logits((), (), torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Structure:
         small = cut(self.net, self.mixed, self.choices, kept)
         settle(small, self.inputs)
         gone = self._sever(small, kept)
-        self._switch_off(small, kept)
+        notes = switch_off(small, self.inputs, self._losses(kept, gone))
         stay_at = {number: kept[choice.name] for choice in self.choices for number in choice.places}
         left = [number for number in range(len(self.mixed)) if number in stay_at and number not in gone]
         numbers = {old: new for new, old in enumerate(left)}
@@ -139,7 +143,8 @@ class Structure:
             tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
         )
         mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
-        return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits)
+        notes = (*self.notes, *notes)
+        return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits, notes=notes)
 
     def _replaced(self, slot: Slot, choice: OpChoice) -> bool:
         """Whether architecture weights lie in a module that goes because it runs one candidate at a time."""
@@ -170,17 +175,17 @@ class Structure:
             raise InputError("nothing connects the output with the input any more; keep more candidates")
         return gone
 
-    def _switch_off(self, small: nn.Module, kept: Kept) -> None:
-        """Sets the architecture weights of removed candidates so low that their share is zero and the rest's one."""
-        with torch.no_grad():
-            for choice in self.choices:
-                known = self.logits.get(choice.name)
-                if known is None or not kept[choice.name]:
-                    continue
-                gone = [column for k, column in enumerate(known.columns) if k not in kept[choice.name]]
-                for slot in known.slots:
-                    if not self._replaced(slot, choice):
-                        slot.read(small)[gone] = OFF
+    def _losses(self, kept: Kept, severed: Collection[int]) -> list[Loss]:
+        """What choices lose that still mix afterwards. severed: the mixed operations that went altogether."""
+        found = []
+        for choice in self.choices:
+            gone = tuple(k for k in range(len(choice.ops)) if k not in kept[choice.name])
+            places = [self.mixed[number] for number in choice.places if number not in severed]
+            if gone and places and not places[0].single_path:
+                known = self.logits.get(choice.name, NO_LOGITS)
+                columns = tuple(known.columns[k] for k in gone) if known.slots else ()
+                found.append(Loss(choice.name, places[0].ops, gone, known.slots, columns))
+        return found
 
     def summary(self) -> str:
         """What was found, one line per choice: name, how often it occurs, its candidates and what each costs."""

@@ -179,3 +179,87 @@ def test_zeros_take_no_memory_where_nobody_writes_into_them():
     zeros = small.net.edges[0][0](torch.randn(2, 8, 8, 8))
     assert zeros.shape == (2, 8, 8, 8)
     assert zeros.untyped_storage().nbytes() == 8 * 4
+
+
+def mixed_four() -> list[nn.Module]:
+    return [nn.Identity(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1), nn.AvgPool2d(3, 1, 1)]
+
+
+class Columns(Own):
+    """Its architecture weights are the columns of one parameter."""
+
+    def __init__(self, candidates) -> None:
+        super().__init__(candidates)
+        self.alphas = nn.Parameter(torch.randn(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for number, edge in enumerate(self.edges):
+            x = self.mix(edge, self.share(self.alphas[:, number]), x)
+        return self.head(x.mean((2, 3)))
+
+
+class Flat(Columns):
+    """Its architecture weights are pieces of one flat parameter."""
+
+    def __init__(self, candidates) -> None:
+        super().__init__(candidates)
+        self.alphas = nn.Parameter(torch.randn(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for number, edge in enumerate(self.edges):
+            x = self.mix(edge, self.share(self.alphas[4 * number : 4 * number + 4]), x)
+        return self.head(x.mean((2, 3)))
+
+
+HELD = {
+    Columns: lambda edge: edge.net.alphas[:, edge.index],
+    Flat: lambda edge: edge.net.alphas[4 * edge.index : 4 * edge.index + 4],
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_stays_has_the_whole_mixture_where_weights_are_columns_or_pieces(kind):
+    whole = Supernet.from_model(kind(mixed_four).eval(), example(), weights=HELD[kind])
+    small = whole.keep({choice.name: [2] for choice in whole.choices})
+    x = small.net.stem(example())
+    for edge in small.net.edges:
+        x = edge[2](x)
+    torch.testing.assert_close(small.net(example()), small.net.head(x.mean((2, 3))))
+    assert not small.structure.notes
+
+
+@pytest.mark.parametrize("weights", [None, lambda edge: known(edge) * 1.0])
+def test_shares_that_removed_candidates_keep_are_told(weights):
+    net = Own(mixed_four).eval()
+    whole = Supernet.from_model(net, example(), weights=weights)
+    trimmed = whole.trim("60%", keep_max=1)
+    stays = trimmed.choices["edges.0"][0]
+    share = 1 - float(net.alphas[0].detach().softmax(0)[whole.choices[0].ops.index(stays)])
+    told = f"removed from 'edges.0' keep {share:.0%} of the mixture, and 2 more choices"
+    assert any(told in note and "give `weights=`" in note for note in trimmed.report.notes)
+    assert told in trimmed.supernet.summary()
+
+
+class Absolute(Own):
+    def share(self, alpha: Tensor) -> Tensor:
+        return alpha.abs() / alpha.abs().sum()
+
+
+class Drawn(Own):
+    """Shares are drawn, as DrNAS does; weights of minus ten thousand make that fail."""
+
+    def share(self, alpha: Tensor) -> Tensor:
+        return torch.distributions.Dirichlet(functional.elu(alpha) + 1).rsample()
+
+
+@pytest.mark.parametrize("kind", [Absolute, Drawn])
+def test_weights_that_no_softmax_mixes_stay_as_they_are(kind):
+    net = kind(mixed_four).eval()
+    whole = Supernet.from_model(net, example(), weights=known)
+    trimmed = whole.trim("60%", keep_max=2)
+    for alpha, before in zip(trimmed.model.alphas, net.alphas, strict=True):
+        assert torch.equal(alpha, before)
+    assert trimmed.model(example()).isfinite().all()
+    assert any("no softmax of the architecture weights" in note for note in trimmed.report.notes)
