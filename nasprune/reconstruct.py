@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Queue
@@ -39,6 +39,8 @@ METHODS = ("none", "lstsq", "obs")
 ROWS = 40_000
 CHUNK = 8_192
 DAMP = 1e-4
+FEATURES = 6_144  # largest side of the matrix that is solved
+WIDTH = 2_048
 NAMED = 5  # layers that a note lists
 PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
@@ -56,10 +58,17 @@ class Site:
     made: Tensor | None
     read: Tensor | None
 
+    @property
+    def reads_all(self) -> bool:
+        return self.read is None or bool(self.read.all())
+
 
 @dataclass(frozen=True)
 class _Target:
-    """What the dense layer gave: rows (n,) that were sampled, output (n, groups, outputs), shortcut (n, channels)."""
+    """What the dense layer gave: rows (n,) that were sampled, output (n, groups, outputs), shortcut (n, channels).
+
+    features: what it read, less the cut channels; `None` where these matter and the method does not need the others.
+    """
 
     path: str
     rows: Tensor
@@ -365,10 +374,12 @@ def _targets(
             output = output_rows(layer, result)[rows]
             if site.made is not None:
                 output = _kept(output, site.made, layer)
-            shortcut = _channel_rows(seen.pop(site.block), rows, layer) if site.block else None
+            beside = seen.pop(site.block) if site.block else None
+            usable = beside is not None and beside.shape == result.shape  # none is repeated along an axis
+            shortcut = _channel_rows(beside, rows, layer) if beside is not None and usable else None
             if shortcut is not None and site.made is not None:
                 shortcut = shortcut[:, site.made]
-            features = _read(read, layer, site) if fit.method == "obs" else None
+            features = _read(read, layer, site) if fit.method == "obs" or site.reads_all else None
             handover.put(_Target(site.path, rows, output, shortcut, features))
 
         return hook
@@ -388,7 +399,10 @@ def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_
                 raise target.error or InputError("the cut network runs more layers than the dense one; do not refit it")
             if target.path != site.path:
                 raise InputError(f"the cut network runs {site.path!r} where the dense one runs {target.path!r}")
-            shortcut = _channel_rows(seen.pop(site.block), target.rows, layer) if site.block else None
+            beside = seen.pop(site.block) if site.block else None
+            shortcut = None
+            if beside is not None and target.shortcut is not None:
+                shortcut = _channel_rows(beside, target.rows, layer)
             fit.refit(site, layer, _first(args, kwargs), target, shortcut)
 
         return hook
@@ -407,7 +421,7 @@ def _channel_rows(value: Tensor, rows: Tensor, layer: nn.Module) -> Tensor:
 
 def _read(x: Tensor, layer: nn.Module, site: Site) -> Tensor:
     """The dense layer's input without the channels that are gone."""
-    if site.read is None:
+    if site.read is None or site.reads_all:
         return x
     return x[..., site.read] if isinstance(layer, nn.Linear) else x[:, site.read]
 
@@ -441,27 +455,52 @@ class _Fit:
         """Writes the fitted weights, and the fitted mean into the bias or the batch norm behind."""
         norm = self.part.get_submodule(site.norm) if site.norm else None
         output = target.output
+        gap = None
         if target.shortcut is not None and shortcut is not None and shortcut.shape == target.shortcut.shape:
-            output = output + (_before_norm(norm, target.shortcut - shortcut)).reshape(output.shape)
-        matrix = weight_matrix(layer)
-        moments = _Moments()
-        for rows, y in zip(torch.split(target.rows, CHUNK), torch.split(output, CHUNK), strict=True):
-            moments.add(patches(layer, x if target.features is None else target.features, rows), y)
-        features = matrix.shape[1]
-        if moments.count < 2 * features:
-            self.notes.append(
-                f"{site.path}: {moments.count} samples for {features} features, so its refit stays near the old "
-                "weights; give more calibration images"
-            )
+            gap = target.shortcut - shortcut
+        if site.reads_all and (gap is None or not gap.any()) and _same(target.features, x):
+            return
+        if gap is not None:
+            output = output + _before_norm(norm, gap).reshape(output.shape)
         bias = getattr(layer, "bias", None)
-        free_mean = norm is not None or bias is not None
-        new, mean = _solved(moments, matrix, self.damp * max(1.0, 2 * features / moments.count), free_mean)
+        read = target.features if self.method == "obs" and target.features is not None else x
+        new, mean = self._fitted(site, layer, read, target.rows, output, norm is not None or bias is not None)
         with torch.no_grad():
             _write(layer, new)
             if bias is not None:
                 bias.copy_(mean.reshape(-1))
             elif isinstance(norm, _BatchNorm) and norm.running_mean is not None:
                 norm.running_mean.sub_(mean.reshape(-1).to(norm.running_mean.dtype))
+
+    def _fitted(
+        self, site: Site, layer: nn.Module, x: Tensor, rows: Tensor, output: Tensor, free_mean: bool
+    ) -> tuple[Tensor, Tensor]:
+        """New weights (groups, F, O), and the mean of what they leave over, (groups, O)."""
+        old, count = weight_matrix(layer), len(rows)
+        features = old.shape[1]
+        parts = zip(torch.split(rows, CHUNK), torch.split(output, CHUNK), strict=True)
+        pairs = ((patches(layer, x, chosen), y) for chosen, y in parts)
+        if min(features, count) > FEATURES:
+            self.notes.append(
+                f"{site.path}: its weights stay as they are, since {features} features are too many for a refit"
+            )
+            return _unsolved(pairs, old)
+        if count < 2 * features:
+            self.notes.append(
+                f"{site.path}: {count} samples for {features} features, so its refit stays near the old "
+                "weights; give more calibration images"
+            )
+        damp = self.damp * max(1.0, 2 * features / count)
+        if count < features:
+            return _solved_by_sample(pairs, old, damp, free_mean)
+        moments = _Moments()
+        for read, y in pairs:
+            moments.add(read, y)
+        return _solved(moments, old, damp, free_mean)
+
+
+def _same(a: Tensor | None, b: Tensor) -> bool:
+    return a is not None and a.shape == b.shape and torch.equal(a, b)
 
 
 def _before_norm(norm: nn.Module | None, gap: Tensor) -> Tensor:
@@ -482,6 +521,39 @@ def _solved(moments: _Moments, old: Tensor, damp: float, free_mean: bool) -> tup
     pulled = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
     new = (start + torch.linalg.solve(pulled, xy - xx @ start)).to(old.dtype)
     return new, y - (x[:, None, :] @ new.double())[:, 0]
+
+
+def _solved_by_sample(
+    pairs: Iterable[tuple[Tensor, Tensor]], old: Tensor, damp: float, free_mean: bool
+) -> tuple[Tensor, Tensor]:
+    """What `_solved` gives, from products of samples by samples: for fewer samples than features."""
+    read, wanted = zip(*pairs, strict=True)
+    x = _at_least_single(torch.cat(read)).transpose(0, 1)
+    y = _at_least_single(torch.cat(wanted)).transpose(0, 1)
+    mean_x, mean_y = (value.mean(1, keepdim=True, dtype=torch.float64) for value in (x, y))
+    if free_mean:
+        x, y = x - mean_x.to(x.dtype), y - mean_y.to(y.dtype)
+    products = (x @ x.transpose(1, 2)).double()
+    squares = products.diagonal(dim1=1, dim2=2)
+    pull = damp * (squares.sum(1) / old.shape[1]).clamp(min=1e-12)
+    missing = (y - x @ old.to(x.dtype)).double()
+    each = torch.linalg.solve(products + torch.diag_embed(pull[:, None].expand(squares.shape)), missing)
+    new, mean = old.clone(), mean_y
+    for start in range(0, old.shape[1], WIDTH):  # features in turn, to save memory
+        part = slice(start, start + WIDTH)
+        new[:, part] += (x[:, :, part].double().transpose(1, 2) @ each).to(old.dtype)
+        mean = mean - mean_x[:, :, part] @ new[:, part].double()
+    return new, mean[:, 0]
+
+
+def _unsolved(pairs: Iterable[tuple[Tensor, Tensor]], old: Tensor) -> tuple[Tensor, Tensor]:
+    """The old weights and the mean of what they leave over."""
+    sums: list[tuple[Tensor, Tensor, int]] = []
+    for x, y in pairs:
+        sums.append((x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64), len(x)))
+    sum_x, sum_y, counts = zip(*sums, strict=True)
+    mean_x, mean_y = sum(sum_x) / sum(counts), sum(sum_y) / sum(counts)
+    return old.clone(), mean_y - (mean_x[:, None, :] @ old.double())[:, 0]
 
 
 def _write(layer: nn.Module, matrix: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
+from nasprune import reconstruct as refit_module
 from nasprune.errors import InputError
 from nasprune.graph.probe import half_plan
 from nasprune.graph.trace import trace
@@ -355,3 +356,87 @@ def test_notes_name_few_layers_and_only_those_behind_a_cut() -> None:
     notes = reconstruct(model, build(model, graph, plan), graph, plan, x)
     assert len(notes) == 1
     assert notes[0].startswith("others.0, others.1, others.2, others.3, others.4 and 3 more are not refitted"), notes
+
+
+def two_linear(wide: int, hidden: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(wide, hidden), nn.ReLU(), nn.Linear(hidden, 3)).eval()
+
+
+def test_a_layer_that_reads_what_the_dense_one_reads_keeps_its_weights() -> None:
+    model, x = two_linear(192, 20), torch.randn(100, 3, 8, 8)
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    small = build(model, graph, plan)
+    before = copy.deepcopy(small)
+    assert reconstruct(model, small, graph, plan, x) == []  # 100 samples for 192 features
+    assert torch.equal(small[1].weight, before[1].weight)
+    assert torch.equal(small[1].bias, before[1].bias)
+    assert not torch.equal(small[3].weight, before[3].weight)
+
+
+def solved_sides(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    sides: list[int] = []
+    plain = torch.linalg.solve
+
+    def watched(a: Tensor, b: Tensor) -> Tensor:
+        sides.append(a.shape[-1])
+        return plain(a, b)
+
+    monkeypatch.setattr(torch.linalg, "solve", watched)
+    return sides
+
+
+def test_fewer_samples_than_features_solve_for_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = two_linear(6, 80), torch.randn(30, 6)
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    small, damp = build(model, graph, plan), 0.05
+    old, sides = small[3].weight.detach().clone().double(), solved_sides(monkeypatch)
+    notes = reconstruct(model, small, graph, plan, x, damp=damp)
+    with torch.no_grad():
+        read, wanted = small[:3](x).double().numpy(), model(x).double().numpy()
+    alpha = damp * 2 * 40 / 30 * np.mean(((read - read.mean(0)) ** 2).sum(0))
+    ridge = Ridge(alpha=alpha).fit(read, wanted - read @ old.T.numpy())
+    assert np.allclose(small[3].weight.detach().numpy(), old.numpy() + ridge.coef_, atol=1e-5)
+    assert np.allclose(small[3].bias.detach().numpy(), ridge.intercept_, atol=1e-5)
+    assert sides == [30]
+    assert any("30 samples for 40 features" in note for note in notes)
+
+
+def test_too_many_features_and_samples_leave_the_weights_but_not_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = two_linear(6, 80), torch.randn(50, 6)
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    small, sides = build(model, graph, plan), solved_sides(monkeypatch)
+    old = small[3].weight.detach().clone()
+    monkeypatch.setattr(refit_module, "FEATURES", 39)
+    notes = reconstruct(model, small, graph, plan, x)
+    assert notes == ["3: its weights stay as they are, since 40 features are too many for a refit"]
+    assert torch.equal(small[3].weight, old)
+    assert sides == []
+    with torch.no_grad():
+        assert torch.allclose(small(x).mean(0), model(x).mean(0), atol=1e-5)
+
+
+def test_shortcuts_that_are_unlike_the_branch_are_left_alone() -> None:
+    class Wider(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.b(self.a(x.mean(1, keepdim=True)).relu())
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), _Branch("Linear", 8), Wider(), nn.Linear(8, 2)).eval()
+    x = torch.randn(40, 5, 3)
+    x[:8] *= 50  # rows that do not belong together would show
+    graph = trace(model, x[:1])
+    plan = PrunePlan(graph.signature, drop=("1",))
+    small = build(model, graph, plan)
+    reconstruct(model, small, graph, plan, x)
+    with torch.no_grad():
+        seen = [net[:2](x) for net in (model, small)]
+        wanted, given = (net[2](value) - value for net, value in zip((model, small), seen, strict=True))
+    assert (given - wanted)[8:].square().mean() < wanted[8:].square().mean()
