@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nasprune.errors import InputError
 from nasprune.supernet.adapters import candidate_names, known_containers
+from nasprune.supernet.aliases import shared_ops, unshared
 from nasprune.supernet.mixed import Findings, MixedOp
 from nasprune.supernet.mixture import NoGradientError, NotMixedError, owned_shares, shares
 from nasprune.supernet.named import named_siblings
@@ -41,18 +42,28 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], 
         InputError: the inputs are no tensors, or the net does not run on them.
     """
     inputs = _checked(net, example_inputs)
-    calls = observe(net, inputs)
     rejected: dict[str, str] = {}
+    with unshared(net):
+        calls = observe(net, inputs)
+        ran = frozenset(calls)
+        siblings = _siblings(net, inputs, calls, named, rejected)
+        del calls
+        found = _judged(net, inputs, siblings, rejected)
+    order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
+    mixed = _placed(net, sorted(found, key=lambda each: order[each.ops[0]]))
+    return Findings(mixed, rejected, shared_ops(net, mixed, ran))
+
+
+def _siblings(
+    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Sequence[str], rejected: dict[str, str]
+) -> list[Siblings]:
+    """All that may be candidates; why others are none goes to `rejected`."""
     with untouched(net):
         declared = list(_declared(net, calls, rejected, named))
         declared += named_siblings(net, inputs, calls, named, rejected)
         claimed = {each.holder for each in declared} | set(rejected)
         siblings = declared + list(_like_candidates(net, calls, claimed))
-        siblings = [replace(each, zeros=_zeros(net, each)) for each in siblings]
-    del calls
-    found = _judged(net, inputs, siblings, rejected)
-    order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
-    return Findings(_placed(net, sorted(found, key=lambda each: order[each.ops[0]])), rejected)
+        return [replace(each, zeros=_zeros(net, each)) for each in siblings]
 
 
 def _checked(net: nn.Module, example_inputs: Any) -> Inputs:

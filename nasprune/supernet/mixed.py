@@ -36,7 +36,11 @@ class MixedOp:
 
 @dataclass(frozen=True)
 class Findings:
-    """mixed: in order of registration. rejected: path -> why siblings that looked like candidates are none."""
+    """mixed: in order of registration. rejected: path -> why siblings that looked like candidates are none.
+
+    shared: path of a candidate -> other paths at which the same module plays a part.
+    """
 
     mixed: tuple[MixedOp, ...]
     rejected: dict[str, str]
+    shared: dict[str, tuple[str, ...]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nasprune.errors import InputError
 from nasprune.space import OpChoice
+from nasprune.supernet.aliases import follow
 from nasprune.supernet.alpha_slots import Slot
 from nasprune.supernet.choices import EdgeWeights, Kept, check_kept, edge_weight, everything
 from nasprune.supernet.costs import PriceList
@@ -123,6 +124,7 @@ class Structure:
         small = cut(self.net, self.mixed, self.choices, kept)
         settle(small, self.inputs)
         gone = self._sever(small, kept)
+        follow(small, self.net, self.mixed)
         notes = switch_off(small, self.inputs, self._losses(kept, gone))
         stay_at = {number: kept[choice.name] for choice in self.choices for number in choice.places}
         left = [number for number in range(len(self.mixed)) if number in stay_at and number not in gone]

@@ -210,3 +210,78 @@ def test_what_is_named_adds_to_what_is_recognised():
 def test_what_is_named_and_has_no_candidates_is_refused_with_the_reason(net, path, reason):
     with pytest.raises(InputError, match=reason):
         nasprune.Supernet.from_model(net(), images(), choices=[path])
+
+
+class Aliased(Net):
+    """Has a second name for candidates, `first` or last; where `used`, they run there too."""
+
+    def __init__(self, *edges, first=False, used=False):
+        super().__init__(*edges)
+        self.all = nn.ModuleList(edge.ops[2] for edge in edges)
+        if first:
+            self._modules = dict(sorted(self._modules.items()))
+        self.used = used
+
+    def forward(self, x):
+        x = self.stem(x)
+        if self.used:
+            x = self.all[0](x)
+        return self.head(self.edges(x).mean((2, 3)))
+
+
+def one_skip():
+    skip = nn.Identity()
+    return Net(*(Edge([skip, conv(4, 1), conv(4, 3)]) for _ in range(3)))
+
+
+def one_conv():
+    shared = conv(4, 3)
+    return Net(*(Edge([nn.Identity(), shared, conv(4, 1)]) for _ in range(3)))
+
+
+def one_edge():
+    edge = Edge(candidates())
+    return Net(edge, edge)
+
+
+def twice_in_one_edge():
+    shared = conv(4, 3)
+    return Net(Edge([nn.Identity(), shared, shared]))
+
+
+@pytest.mark.parametrize(
+    ("build", "paths"),
+    [
+        (one_skip, r"edges\.0\.ops\.0 .* edges\.1\.ops\.0, edges\.2\.ops\.0"),
+        (one_conv, r"edges\.0\.ops\.1 .* edges\.1\.ops\.1, edges\.2\.ops\.1"),
+        (one_edge, r"edges\.0\.ops\.0 .* edges\.1\.ops\.0"),
+        (twice_in_one_edge, r"edges\.0\.ops\.1 .* edges\.0\.ops\.2"),
+        (lambda: Aliased(Edge(candidates()), used=True), r"edges\.0\.ops\.2 .* all\.0"),
+        (lambda: Aliased(Edge(candidates()), first=True, used=True), r"edges\.0\.ops\.2 .* all\.0"),
+    ],
+)
+def test_candidates_that_several_places_share_are_refused(build, paths):
+    net = build()
+    modules = dict(net.named_modules(remove_duplicate=False))
+    with pytest.raises(InputError, match=f"{paths}.*copy.deepcopy"):
+        nasprune.Supernet.from_model(net, images())
+    after = dict(net.named_modules(remove_duplicate=False))
+    assert list(after) == list(modules)
+    assert all(after[path] is module for path, module in modules.items())
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_second_name_of_a_candidate_is_no_harm(first):
+    net = Aliased(Edge(candidates()), Edge(candidates()), first=first)
+    supernet = nasprune.Supernet.from_model(net, images())
+    assert [one.path for one in supernet.structure.mixed] == ["edges.0.ops", "edges.1.ops"]
+    trimmed = supernet.trim("60%", keep_max=1, scorer="flops_order")
+    assert all(len(kept) == 1 for kept in trimmed.choices.values())
+    assert all(trimmed.model.all[k] is edge.ops[2] for k, edge in enumerate(trimmed.model.edges))
+    assert connected(trimmed.model)
+
+
+def test_single_path_candidates_with_a_second_name_are_refused():
+    net = Aliased(OneOf(candidates()))
+    with pytest.raises(InputError, match=r"edges\.0\.ops\.2 .* all\.0"):
+        nasprune.Supernet.from_model(net, images(), choices=["edges.0"])
