@@ -157,7 +157,7 @@ def reconstruct(
     Args:
         dense: the network that was cut; left as found.
         small: what `nasprune.build(dense, graph, plan)` gave, on the same device.
-        inputs: calibration inputs (n, ...), one batch; their labels are not needed.
+        inputs: calibration inputs (n, ...), one batch; cast to the type of the network's weights.
         method: "lstsq", "obs" or "none".
         rows: how many output positions of a layer enter its fit at most.
         damp: pull towards the old weights, relative to the mean square of the features.
@@ -172,6 +172,8 @@ def reconstruct(
     check_method(method)
     if method == "none" or not (plan.keep or plan.drop):  # what is whole needs no refit
         return []
+    if inputs.is_floating_point():
+        inputs = inputs.to(_kind(dense))
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
     found = sites(parts[0], graph, plan)
     left = _left(found, graph, plan)
@@ -200,6 +202,12 @@ def reconstruct(
                 handover.get_nowait()
             thread.join(0.01)
     return fit.notes
+
+
+def _kind(model: nn.Module) -> torch.dtype:
+    """The type of floating-point numbers that the model works with."""
+    kinds = (value.dtype for value in model.parameters() if value.is_floating_point())
+    return next(kinds, torch.get_default_dtype())
 
 
 def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:

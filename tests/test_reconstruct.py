@@ -440,3 +440,24 @@ def test_shortcuts_that_are_unlike_the_branch_are_left_alone() -> None:
         seen = [net[:2](x) for net in (model, small)]
         wanted, given = (net[2](value) - value for net, value in zip((model, small), seen, strict=True))
     assert (given - wanted)[8:].square().mean() < wanted[8:].square().mean()
+
+
+@pytest.mark.parametrize("method", ["lstsq", "obs"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_other_kinds_of_floating_point_numbers_are_refitted(kind: torch.dtype, method: str) -> None:
+    torch.manual_seed(0)
+    model, x = distinct(SampleNet()).eval(), torch.randn(64, *INPUT[1:])
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    errors, weights = [], []
+    for one in (torch.float32, kind):
+        other = copy.deepcopy(model).to(one)
+        small = build(other, graph, plan)
+        before = error(other, small, x.to(one))
+        reconstruct(other, small, graph, plan, x, method)
+        assert {value.dtype for value in small.parameters()} == {one}
+        errors.append(error(other, small, x.to(one)) / before)
+        weights.append(torch.cat([value.flatten().double() for value in small.parameters()]))
+    assert errors[1] < 1.2 * errors[0] + 0.01
+    if kind == torch.float64:
+        assert torch.allclose(weights[0], weights[1], rtol=1e-2, atol=1e-3)
