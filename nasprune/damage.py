@@ -17,7 +17,7 @@ the harm is half the mean squared change of the output (Gauss-Newton of the squa
 
 Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
 where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
-so that it is done last.
+so that it is done last. So is dropping a block that the first output of the network does not depend on.
 """
 
 from __future__ import annotations
@@ -105,12 +105,13 @@ def damages(
         if known or not measured[choice.name]:
             found[choice.name] = _interpolated(choice.options, known)
     for block in space.blocks:
-        found[block.name] = {0: totals[(block.name, 0)], 1: 0.0}
+        if (key := (block.name, 0)) in totals:
+            found[block.name] = {0: totals[key], 1: 0.0}
     ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)
-    for choice in space.widths:
-        if choice.name not in found:
-            full = choice.options[-1]
-            found[choice.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in choice.options}
+    for unknown in space.choices:
+        if unknown.name not in found:
+            full = unknown.options[-1]
+            found[unknown.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in unknown.options}
     return found
 
 
@@ -208,7 +209,7 @@ class _Harms:
         self.current.clear()
 
     def watch_layer(self, change: _Change) -> Callable[..., Tensor]:
-        matrix = torch.stack(change.columns, 1)
+        matrix = torch.stack(change.columns, 1)  # (groups * F * O, options)
 
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
             source, result = _read(args, kwargs).detach(), _tracked(result)
@@ -260,6 +261,7 @@ def _priced(
     handles = [
         layer.register_forward_hook(hook, with_kwargs=True)
         for param, held in layers.items()
+        if changes[param].keys
         for hook in [harms.watch_layer(changes[param])]
         for layer in held
     ]

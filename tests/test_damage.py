@@ -17,6 +17,7 @@ from nasprune.errors import InputError
 from nasprune.graph.trace import trace
 from nasprune.registry import search_space
 from nasprune.selection import best_units
+from nasprune.space import SearchSpace, WidthChoice
 from nasprune.surgery import Removed
 from nasprune.testing import SampleNet
 from nasprune.verify import distinct
@@ -397,3 +398,32 @@ def test_every_module_that_holds_a_weight_counts() -> None:
     model, twice, x = Tied(twice=False), Tied(twice=True), torch.randn(32, 5)
     twice.load_state_dict(model.state_dict(), strict=False)
     assert_close(harms_of(model, x.clone()), harms_of(twice, x.clone()))
+
+
+class Heads(nn.Module):
+    """The block is behind the second output only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.body = nn.Conv2d(3, 6, 3), nn.Conv2d(3, 6, 3), Residual(6)
+        self.heads = nn.ModuleList([nn.Linear(6, 4), nn.Linear(6, 4)])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.body(self.b(x).relu())
+        return self.heads[0](self.a(x).relu().mean((2, 3))), self.heads[1](y.mean((2, 3)))
+
+
+def test_what_the_first_output_does_not_depend_on_is_cut_last() -> None:
+    torch.manual_seed(0)
+    found = harms_of(Heads(), torch.randn(16, 3, 6, 6))
+    assert set(found) == {"a", "b", "body"}
+    assert found["body"][1] == found["b"][6] == 0
+    assert min(found["body"][0], found["b"][4]) > found["a"][2] > 0
+
+
+def test_a_choice_of_one_option_has_no_harm() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4)), torch.randn(8, 5)
+    graph = trace(model.eval(), x[:1])
+    space = SearchSpace((WidthChoice("0", (8,)),))
+    assert damages(model, graph, space, {"0": torch.rand(8)}, [x], refit=False) == {"0": {8: 0.0}}
