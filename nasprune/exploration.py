@@ -155,7 +155,7 @@ def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
         score = float(evaluator.evaluate(candidate))
     except NaspruneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
     if not math.isfinite(score):
         raise PluginError(f"{name}: expected a finite score, got {score}")

@@ -25,7 +25,7 @@ from nasprune.data.batches import batches
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.loops import Schedule, quiet, start_fabric
+from nasprune.loops import Schedule, cross_entropy, quiet, start_fabric
 from nasprune.weights import copy_into
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -137,7 +137,7 @@ class _Loss:
 
     def __call__(self, images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         """images (n, ...), outputs (n, classes), labels (n,)."""
-        hard = functional.cross_entropy(outputs, labels)
+        hard = cross_entropy(outputs, labels)
         if self.teacher is None:
             return hard
         with torch.no_grad(), self.fabric.autocast():

@@ -195,7 +195,7 @@ def _scored(criterion: Criterion, group: CoupledGroup, context: ScoreContext) ->
         scores = criterion.score(group, context)
     except NaspruneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(scores, Tensor) or tuple(scores.shape) != (group.width,):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from nasprune import registry
 from nasprune.data import ArrayDataset, load_data
 from nasprune.data.augment import flip_and_shift
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
 from nasprune.finetune import accuracy, finetune
+from nasprune.graph.trace import trace
 from nasprune.loops import Schedule
 from tests.toys import tiny_net
 
@@ -103,3 +105,13 @@ def test_a_loss_that_explodes_is_named():
     images = torch.full((40, 3), float("nan"))
     with pytest.raises(InputError, match="the loss is nan after an epoch; use a lower `lr`"):
         finetune(nn.Linear(3, 2), (images, torch.arange(40) % 2), epochs=1)
+
+
+@pytest.mark.parametrize("label", [-1, 50])
+def test_images_without_a_class_are_refused(data, label):
+    parts = replace(data, train=ArrayDataset(data.train.images, torch.full_like(data.train.labels, label)))
+    with pytest.raises(InputError, match=rf"labels from {label} to {label}.*Give labelled data"):
+        finetune(tiny_net(), parts, epochs=1)
+    graph = trace(tiny_net().eval(), data.train.images[:1])
+    with pytest.raises(InputError, match="Give labelled data"):
+        registry.scorer("taylor").scores(tiny_net().eval(), graph, data=parts.train)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from nasprune.base import Batch
 from nasprune.errors import InputError
+from nasprune.loops import cross_entropy
 from nasprune.space import OpChoice
 from nasprune.supernet.gates import gated
 from nasprune.supernet.structure import Structure
@@ -49,7 +49,7 @@ class ScoringTask:
         return gated(self.net, self.structure.mixed, self.choices, gates)
 
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(first_output(outputs), labels)
+        return cross_entropy(first_output(outputs), labels)
 
     def logits(self, choice: OpChoice) -> Tensor | None:
         return self.structure.logits_in(self.net, choice)

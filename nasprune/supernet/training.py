@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from nasprune.base import Batch
@@ -27,7 +26,7 @@ from nasprune.data.batches import batches
 from nasprune.data.splits import size_of, subset
 from nasprune.errors import InputError
 from nasprune.finetune import Epoch, accuracy
-from nasprune.loops import Schedule, quiet, start_fabric
+from nasprune.loops import Schedule, cross_entropy, quiet, start_fabric
 from nasprune.supernet.alpha_slots import plain_tensors
 from nasprune.supernet.refresh import refreshed
 from nasprune.supernet.removal import OFF
@@ -221,7 +220,7 @@ class _Step:
 
     def _loss(self, batch: Batch) -> Tensor:
         images, labels = (self.fabric.to_device(part) for part in batch)
-        return functional.cross_entropy(first_output(self.net(images)).float(), labels)
+        return cross_entropy(first_output(self.net(images)).float(), labels)
 
 
 def _adam(fabric: Any, parts: _Parts, lr: float, weight_decay: float) -> torch.optim.Optimizer | None:

@@ -64,7 +64,7 @@ def scores_of(structure: Structure, scorer: OpScorer, data: Data, seed: int) -> 
             found = scorer.score(task)
         except (InputError, PluginError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"the scorer {name} failed: {type(error).__name__}: {error}") from error
     for choice in structure.choices:
         values = found.get(choice.name)

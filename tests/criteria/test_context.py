@@ -181,7 +181,7 @@ def test_the_model_is_left_as_found():
 
 def test_labels_without_an_output_are_refused():
     model, graph = chain()
-    with pytest.raises(InputError, match=r"a class for label \d, got \(\d+, 4\)"):
+    with pytest.raises(InputError, match=r"outputs \(\d+, 4\), labels from \d to \d"):
         list(WeightContext(model, graph, data=pictures(6, 9)).gradients(graph.group("first")))
 
 

@@ -25,10 +25,10 @@ from statistics import NormalDist
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nasprune.base import Batch, OpScorer, OpTask
 from nasprune.errors import InputError
+from nasprune.loops import cross_entropy
 from nasprune.space import OpChoice
 from nasprune.supernet.scoring import batch_statistics, open_gates, repeatable
 from nasprune.supernet.task import first_output
@@ -89,7 +89,7 @@ class Perturbation(OpScorer):
                 images, labels = images.to(task.example.device), labels.to(task.example.device)
                 logits = first_output(task.net(images))
                 if self._metric == "loss":
-                    found.append(functional.cross_entropy(logits.double(), labels, reduction="none"))
+                    found.append(cross_entropy(logits.double(), labels, "none"))
                 else:
                     found.append((logits.argmax(1) != labels).double())
         harms = torch.cat(found).cpu()
