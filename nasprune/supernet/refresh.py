@@ -21,7 +21,7 @@ def refreshed(structure: Structure) -> Structure:
         if known.slots
     }
     mixed = structure.mixed
-    if len(logits) < len(structure.choices):
+    if any(len(choice.ops) > 1 and choice.name not in logits for choice in structure.choices):
         mixed = _measured(structure)
     return replace(structure, logits=logits, mixed=mixed)
 

@@ -139,10 +139,10 @@ class Mixed(nn.Module):
     names: of the candidates, which are children of this module; `alpha` (candidates,) are their trainable logits.
     """
 
-    def __init__(self, candidates: Mapping[str, nn.Module]) -> None:
+    def __init__(self, candidates: Mapping[str, nn.Module], alpha: Tensor | None = None) -> None:
         super().__init__()
         self.candidates = nn.ModuleDict({name.replace(".", "_"): module for name, module in candidates.items()})
-        self.alpha = nn.Parameter(torch.zeros(len(candidates)))
+        self.alpha = nn.Parameter(torch.zeros(len(candidates)) if alpha is None else alpha.detach().clone())
 
     def forward(self, inputs: Tensor, *args: object, **kwargs: object) -> Tensor:
         shares = self.alpha.softmax(0)
@@ -165,14 +165,24 @@ def cut(net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], k
         for place in (mixed[number] for number in choice.places):
             if not stay:
                 sever(small, place)
-                continue
-            if place.single_path:
-                modules = {place.names[k]: small.get_submodule(place.ops[k]) for k in stay}
-                one = next(iter(modules.values()))
-                replace(small, place.path, one if len(stay) == 1 else Mixed(modules))
-                continue
-            _remove(small, place, [path for number, path in enumerate(place.ops) if number not in stay])
+            elif is_alone(net, place):
+                _replace_owner(small, place, stay)
+            else:
+                _remove(small, place, [path for number, path in enumerate(place.ops) if number not in stay])
     return small
+
+
+def is_alone(net: nn.Module, place: MixedOp) -> bool:
+    """Whether the module that holds the candidates is replaced as a whole: it runs one of them, or is a `Mixed`."""
+    return place.single_path or isinstance(net.get_submodule(place.path), Mixed)
+
+
+def _replace_owner(net: nn.Module, place: MixedOp, stay: Sequence[int]) -> None:
+    """The candidate that stays in the place of what holds it, or a `Mixed` of several."""
+    owner = net.get_submodule(place.path)
+    modules = {place.names[k]: net.get_submodule(place.ops[k]) for k in stay}
+    alpha = owner.alpha[list(stay)] if isinstance(owner, Mixed) else None
+    replace(net, place.path, Mixed(modules, alpha) if len(stay) > 1 else next(iter(modules.values())))
 
 
 def replace(net: nn.Module, path: str, module: nn.Module) -> None:
@@ -185,7 +195,13 @@ def replace(net: nn.Module, path: str, module: nn.Module) -> None:
 
 def sever(net: nn.Module, place: MixedOp) -> None:
     """Takes all candidates of a mixed operation away, in place."""
-    _remove(net, place, [place.path] if place.single_path else place.ops)
+    _remove(net, place, _paths(net, place))
+
+
+def _paths(net: nn.Module, place: MixedOp) -> list[str]:
+    """What runs in a mixed operation of a net from which candidates may have been cut."""
+    found = [] if is_alone(net, place) else [path for path in place.ops if _find(net, path) is not None]
+    return found or [place.path]
 
 
 def _remove(net: nn.Module, place: MixedOp, paths: Sequence[str]) -> None:
@@ -240,9 +256,9 @@ def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -
         return hook
 
     for number, place in enumerate(mixed):
-        for path in place.ops:
-            module = _find(net, path)
-            if module is not None and not isinstance(module, Removed):
+        for path in _paths(net, place):
+            module = net.get_submodule(path)
+            if not isinstance(module, Removed):
                 handles.append(module.register_forward_hook(watch(number), with_kwargs=True))
     try:
         with undisturbed(net), torch.enable_grad():

@@ -19,7 +19,7 @@ from nasprune.supernet.counting import Counts
 from nasprune.supernet.gates import gated
 from nasprune.supernet.leftovers import Loss, switch_off
 from nasprune.supernet.mixed import MixedOp
-from nasprune.supernet.removal import cut, settle, sever, severed
+from nasprune.supernet.removal import Mixed, cut, is_alone, settle, sever, severed
 from nasprune.supernet.spaces import SupernetSpace
 from nasprune.units import short
 
@@ -136,30 +136,39 @@ class Structure:
             if places:
                 zeros = tuple(new for new, k in enumerate(some) if k in choice.zeros)
                 choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places, zeros))
-                if known := self.logits.get(choice.name):
-                    columns = tuple(known.columns[k] for k in some)
-                    slots = tuple(slot for slot in known.slots if not self._replaced(slot, choice))
-                    logits[choice.name] = Logits(slots, columns, known.values[list(some)])
+                if known := self._logits_left(small, choice, some):
+                    logits[choice.name] = known
         prices = PriceList(
-            self.prices.base + Counts(params=self._new_weights(stay_at)),
+            self.prices.base + Counts(params=self._new_weights(stay_at, left)),
             tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
         )
-        mixed = tuple(_shrunk(self.mixed[number], stay_at[number]) for number in left)
+        mixed = tuple(_shrunk(self.net, self.mixed[number], stay_at[number]) for number in left)
         notes = (*self.notes, *notes)
         return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits, notes=notes)
 
-    def _replaced(self, slot: Slot, choice: OpChoice) -> bool:
-        """Whether architecture weights lie in a module that goes because it runs one candidate at a time."""
-        places = (self.mixed[number] for number in choice.places)
-        return any(f"{slot.owner}.".startswith(f"{one.path}.") for one in places if one.single_path)
+    def _logits_left(self, small: nn.Module, choice: OpChoice, some: Sequence[int]) -> Logits | None:
+        """The architecture weights of a choice in the smaller net: those that the user gave, or of a `Mixed`."""
+        known = self.logits.get(choice.name)
+        places = [self.mixed[number] for number in choice.places]
+        if not is_alone(self.net, places[0]):
+            columns = tuple(known.columns[k] for k in some) if known is not None else ()
+            return Logits(known.slots, columns, known.values[list(some)]) if known is not None else None
+        own = [one.path for one in places if isinstance(small.get_submodule(one.path), Mixed)]
+        if not own:
+            return None
+        slots = tuple(Slot(path, "alpha", None, ()) for path in own)
+        values = known.values[list(some)] if known is not None else torch.zeros(len(some))
+        if places[0].single_path:  # a new `Mixed`
+            with torch.no_grad():
+                for slot in slots:
+                    slot.read(small).copy_(values)
+        return Logits(slots, tuple(range(len(some))), values)
 
-    def _new_weights(self, stay_at: Mapping[int, Sequence[int]]) -> int:
+    def _new_weights(self, stay_at: Mapping[int, Sequence[int]], left: Collection[int]) -> int:
         """Parameters that come with a `Mixed` in the place of what ran one candidate at a time, less those that go."""
-        alone = {
-            self.mixed[number].path: self.mixed[number].ops for number in stay_at if self.mixed[number].single_path
-        }
-        new = sum(len(some) for number, some in stay_at.items() if self.mixed[number].single_path and len(some) > 1)
-        return new - _own_parameters(self.net, alone)
+        alone = [number for number in stay_at if is_alone(self.net, self.mixed[number])]
+        new = sum(len(stay_at[number]) for number in alone if number in left and len(stay_at[number]) > 1)
+        return new - _own_parameters(self.net, {self.mixed[number].path: self.mixed[number].ops for number in alone})
 
     def _sever(self, small: nn.Module, kept: Kept) -> set[int]:
         """Takes out of `small` what plays no part any more, until nothing else does; the numbers of what went."""
@@ -183,7 +192,7 @@ class Structure:
         for choice in self.choices:
             gone = tuple(k for k in range(len(choice.ops)) if k not in kept[choice.name])
             places = [self.mixed[number] for number in choice.places if number not in severed]
-            if gone and places and not places[0].single_path:
+            if gone and places and not is_alone(self.net, places[0]):
                 known = self.logits.get(choice.name, NO_LOGITS)
                 columns = tuple(known.columns[k] for k in gone) if known.slots else ()
                 found.append(Loss(choice.name, places[0].ops, gone, known.slots, columns))
@@ -214,15 +223,15 @@ def _own_parameters(net: nn.Module, places: Mapping[str, Sequence[str]]) -> int:
     return sum(value.numel() for value in {id(value): value for value in inside}.values() if id(value) not in kept)
 
 
-def _shrunk(mixed: MixedOp, kept: Sequence[int]) -> MixedOp:
-    """The mixed operation after `removal.cut`."""
+def _shrunk(net: nn.Module, mixed: MixedOp, kept: Sequence[int]) -> MixedOp:
+    """The mixed operation of `net` after `removal.cut`."""
     names = tuple(mixed.names[k] for k in kept)
     ops = tuple(mixed.ops[k] for k in kept)
     weights = tuple(mixed.weights[k] for k in kept) if mixed.weights is not None else None
     if mixed.single_path:
-        ops = (mixed.path,)
-        if len(kept) > 1:
-            ops = tuple(f"{mixed.path}.candidates.{name.replace('.', '_')}" for name in names)
-            weights = tuple(1 / len(kept) for _ in kept)
+        weights = tuple(1 / len(kept) for _ in kept)
+    if is_alone(net, mixed):
+        ops = tuple(f"{mixed.path}.candidates.{name.replace('.', '_')}" for name in names)
+        ops = ops if len(kept) > 1 else (mixed.path,)
     zeros = tuple(new for new, k in enumerate(kept) if k in mixed.zeros)
     return replace(mixed, ops=ops, names=names, weights=weights, single_path=False, zeros=zeros)

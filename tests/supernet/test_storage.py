@@ -12,6 +12,7 @@ from nasprune import Size, Supernet
 from nasprune.errors import InputError
 from nasprune.registry import supernet_space
 from nasprune.supernet.codecs import from_json, parse
+from nasprune.supernet.counting import count_module
 from nasprune.supernet.naming import spec_of
 from nasprune.supernet.refresh import refreshed
 from nasprune.supernet.storage import (
@@ -22,6 +23,7 @@ from nasprune.supernet.storage import (
     save_supernet,
 )
 from nasprune.supernet.training import architecture_of
+from tests.supernet import foreign
 from tests.supernet.test_training import Toy
 
 SMALL = {"darts": Size(4, 3, channels_in=1, resolution=8), "nasbench201": Size(4, 1, channels_in=1, resolution=8)}
@@ -185,3 +187,46 @@ def test_shares_are_measured_again_where_the_net_does_not_tell_its_weights():
         kept.net.alphas.copy_(torch.tensor([[1.0, 5.0, 0.0]]))
     shares = refreshed(kept.structure).shares_in(kept.net, kept.choices[0])
     torch.testing.assert_close(shares, torch.tensor([1.0, 0.0]).softmax(0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("keeps", [(["k3", "pool"], ["k3", "k5", "pool"]), (["pool"], ["k5", "k3"])])
+def test_a_net_that_runs_one_candidate_at_a_time_is_cut_twice_and_comes_back(tmp_path, keeps):
+    torch.manual_seed(0)
+    net = foreign.chain()
+    whole = Supernet.from_model(net.eval(), torch.randn(2, 3, 8, 8))
+    once = whole.keep({})
+    with torch.no_grad():
+        for _, value in once.net.named_parameters():
+            value.add_(torch.randn_like(value) * 0.1)
+    twice = Supernet(refreshed(once.structure)).keep(dict(zip(("block0", "block3"), keeps, strict=True)))
+    assert all(choice.name in twice.structure.logits for choice in twice.choices if len(choice.ops) > 1)
+    assert twice.counts == count_module(twice.net, (1, 3, 8, 8))
+    save_supernet(twice, tmp_path)
+    same(twice, load_supernet(tmp_path, foreign.chain()))
+
+
+def test_shares_are_those_of_the_weights_that_come_with_the_mixture():
+    torch.manual_seed(0)
+    whole = Supernet.from_model(foreign.chain().eval(), torch.randn(2, 3, 8, 8))
+    once = whole.keep({})
+    with torch.no_grad():
+        once.net.get_submodule("1").alpha.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    twice = once.keep({"block0": ["k3", "pool"]})
+    expected = torch.tensor([1.0, 3.0]).softmax(0)
+    torch.testing.assert_close(twice.structure.shares_in(twice.net, twice.choices[0]), expected)
+    assert len(architecture_of(twice.structure, twice.net)) == 4
+    assert refreshed(twice.structure).mixed == twice.structure.mixed
+
+
+def test_mixtures_in_a_row_go_where_nothing_comes_in(tmp_path):
+    whole = Supernet.from_model(foreign.chain().eval(), torch.randn(2, 3, 8, 8)).keep({})
+    with pytest.raises(InputError, match="nothing connects"):
+        whole.keep({"block1": []})
+
+
+def test_progressive_trimming_of_one_path_nets_comes_back(tmp_path):
+    torch.manual_seed(0)
+    whole = Supernet.from_model(foreign.chain().eval(), torch.randn(2, 3, 8, 8))
+    trimmed = whole.trim("90%", schedule="progressive(stages=[3, 2], epochs=0)")
+    save_supernet(trimmed.supernet, tmp_path)
+    same(trimmed.supernet, load_supernet(tmp_path, foreign.chain()))
