@@ -6,7 +6,8 @@ inputs of the already refitted cut network (as He et al. 2017, arXiv:1707.06168,
 do for one layer), so that each layer also makes good what went wrong before it; `obs` reads the dense network's inputs,
 which is the joint weight update of the Optimal Brain Surgeon (Hassibi and Stork 1993). Departures: all layers are
 refitted, with their means (in the bias, or in the running mean of the batch norm behind); and the last layer of a
-residual branch also aims at what the shortcut beside it has lost.
+residual branch also aims at what the shortcut beside it has lost. Layers that are no modules of
+torch's own, or run twice, keep their weights; batch norms behind them take new statistics while the refit passes.
 
 The dense and the cut network run side by side in two threads and hand over one layer at a time, so that memory holds
 one layer's samples; a layer's rows enter its Gram matrix in chunks.
