@@ -12,6 +12,11 @@ What an option changes: the weights of the layers that read a group lose the gro
 network will be refitted, their weights on the units that stay take over what they can (least squares on the layer's
 dense inputs). A dropped block is priced at its output. Options between the measured ones are interpolated.
 
+The refit of the layers behind also makes good what is lost before them, which one backward pass cannot see. Measured
+one by one (`benchmarks/damage.py`), what is left of the estimate falls from the last layer to the first, about
+exponentially. So, where the network will be refitted, harms are multiplied by exp(-MENDED * s), with s the share of the
+network's layers that run after the first one that reads the group, or after the block's first.
+
 A network with one output has no softmax, whose Fisher information would be zero there: v is drawn from N(0, 1), so that
 the harm is half the mean squared change of the output (Gauss-Newton of the squared error).
 
@@ -26,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
+from math import exp, prod
 from typing import Any
 
 import numpy as np
@@ -38,7 +43,7 @@ from nasprune.consumers import Consumer, consumers
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.layers import RowSums, output_rows, patches, row_count, weight_matrix
+from nasprune.layers import RowSums, is_layer, output_rows, patches, row_count, weight_matrix
 from nasprune.selection import best_units
 from nasprune.space import SearchSpace
 
@@ -46,6 +51,7 @@ TEMPERATURE = 4.0
 ROWS = 20_000
 LARGEST = 6_144  # features up to which a layer's refit is taken into account
 MEASURED = 8  # options of a group that are measured; the others are interpolated
+MENDED = 1.4
 BYTES = 2**30  # of activations that a backward pass may hold
 
 Damages = Mapping[str, Mapping[int, float]]
@@ -107,12 +113,30 @@ def damages(
     for block in space.blocks:
         if (key := (block.name, 0)) in totals:
             found[block.name] = {0: totals[key], 1: 0.0}
+    if refit:
+        left = _left_by_refit(part, graph, readers)
+        found = {name: {o: left.get(name, 1.0) * harm for o, harm in harms.items()} for name, harms in found.items()}
     ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)
     for unknown in space.choices:
         if unknown.name not in found:
             full = unknown.options[-1]
             found[unknown.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in unknown.options}
     return found
+
+
+def _left_by_refit(part: nn.Module, graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
+    """Group or block -> the share of its harm that the layers behind cannot make good, 1 for the last layer."""
+    modules = dict(part.named_modules())
+    ran = dict.fromkeys(graph.program.owner(node).partition("@")[0] for node in graph.program.live)
+    order = {path: n for n, path in enumerate(path for path in ran if path in modules and is_layer(modules[path]))}
+    starts = {
+        name: [order[path] for one in found if (path := one.param.rpartition(".")[0]) in order]
+        for name, found in readers.items()
+    }
+    for block in graph.blocks:
+        starts[block.name] = [number for path, number in order.items() if path.startswith(f"{block.name}.")]
+    last = max(len(order) - 1, 1)
+    return {name: exp(-MENDED * (1 - min(numbers) / last)) for name, numbers in starts.items() if numbers}
 
 
 def _measured(options: Sequence[int]) -> list[int]:

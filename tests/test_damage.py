@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from math import exp
 
 import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from nasprune import registry
+from nasprune import damage, registry
 from nasprune.consumers import consumers
 from nasprune.damage import Damages, _covariances, _interpolated, _measured, damages
 from nasprune.data import ArrayDataset
@@ -427,3 +428,20 @@ def test_a_choice_of_one_option_has_no_harm() -> None:
     graph = trace(model.eval(), x[:1])
     space = SearchSpace((WidthChoice("0", (8,)),))
     assert damages(model, graph, space, {"0": torch.rand(8)}, [x], refit=False) == {"0": {8: 0.0}}
+
+
+def test_what_the_refit_behind_makes_good_grows_with_the_layers_behind() -> None:
+    """A chain of ten linear layers: each group is priced by the layers from its reader on."""
+    torch.manual_seed(0)
+    layers = [part for _ in range(9) for part in (nn.Linear(6, 6), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(6, 3)).eval()
+    graph = trace(model, torch.randn(1, 6))
+    readers = {group.name: consumers(model, graph, group) for group in graph.free_groups}
+    left = damage._left_by_refit(model, graph, readers)
+    assert [left[str(2 * n)] for n in range(9)] == pytest.approx([exp(-damage.MENDED * (8 - n) / 9) for n in range(9)])
+
+    net = distinct(SampleNet()).eval()
+    graph = trace(net, torch.randn(INPUT))
+    left = damage._left_by_refit(net, graph, {})
+    assert set(left) == {block.name for block in graph.blocks}
+    assert all(exp(-damage.MENDED) <= share < 1 for share in left.values())
