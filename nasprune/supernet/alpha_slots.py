@@ -114,11 +114,12 @@ def _held(net: nn.Module) -> Iterator[tuple[str, str, Key, Tensor]]:
     for owner, module in modules:
         for name, value in vars(module).items():
             if not name.startswith("_") or isinstance(value, Tensor | list | tuple):
-                for key, item in _items(value):
+                for key, item in held_in(value):
                     yield owner, name, key, item
 
 
-def _items(value: Any) -> Iterator[tuple[Key, Tensor]]:
+def held_in(value: Any) -> Iterator[tuple[Key, Tensor]]:
+    """Key and tensor, of the tensors in an attribute: itself, or those in a list, tuple or dict."""
     if isinstance(value, Tensor):
         yield None, value
     elif isinstance(value, list | tuple | dict):

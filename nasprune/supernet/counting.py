@@ -6,7 +6,7 @@ The two conventions differ by a few per cent and papers rarely name theirs, so e
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from nasprune.cost.flops import operator_counts
 from nasprune.errors import InputError
+from nasprune.supernet.alpha_slots import held_in
+from nasprune.supernet.probe import untouched
 
 Counter = Literal["macs", "fvcore", "params"]
 PRODUCTS = ("conv", "linear", "addmm", "mm", "bmm", "matmul", "einsum")
@@ -65,7 +67,8 @@ def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     """Counts one module at one input shape, for one item, in eval mode; the module is left as found.
 
     Args:
-        module: anything that maps one tensor to tensors, a whole network or one operation.
+        module: anything that maps one tensor to tensors, a whole network or one operation. It is given zeros of the
+            number format of its parameters, and integers where it does not run on these.
         input_shape: of its input, batch first; what it says of the batch does not matter, the count is for one item.
 
     Raises:
@@ -74,14 +77,24 @@ def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     first = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.empty(0))
     x = torch.zeros(1, *input_shape[1:], dtype=first.dtype, device=first.device)
     try:
-        with _plain_tensors(module):
-            found = operator_counts(module, x)
+        found = _counted(module, x)
     except Exception as error:  # a module's own code may raise anything
+        with contextlib.suppress(Exception):  # such as the numbers of words
+            return _summed(module, _counted(module, x.long()))
         line = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
             f"cannot count a {type(module).__name__} on an input of shape {tuple(x.shape)}: {type(error).__name__}: "
             f"{line}; expected a module that runs on one tensor of that shape"
         ) from error
+    return _summed(module, found)
+
+
+def _counted(module: nn.Module, x: Tensor) -> Mapping[str, int]:
+    with untouched(module), _plain_tensors(module):
+        return operator_counts(module, x)
+
+
+def _summed(module: nn.Module, found: Mapping[str, int]) -> Counts:
     flops = {name.removeprefix("flops:"): int(number) for name, number in found.items() if name.startswith("flops:")}
     return Counts(
         macs=sum(flops.get(name, 0) for name in PRODUCTS),
@@ -94,10 +107,11 @@ def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
 def _plain_tensors(module: nn.Module) -> Iterator[None]:
     """Weights kept as plain attributes (DARTS' alphas) need no gradient meanwhile: tracing refuses them otherwise."""
     found: list[Tensor] = []
+    parameters = {id(parameter) for parameter in module.parameters()}
     for child in module.modules():
         for value in vars(child).values():
-            for item in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(item, Tensor) and item.requires_grad and item.is_leaf:
+            for _, item in held_in(value):
+                if item.requires_grad and item.is_leaf and id(item) not in parameters:
                     found.append(item)
     try:
         for tensor in found:

@@ -20,6 +20,7 @@ from nasprune.supernet.comparison import Row, compared
 from nasprune.supernet.counting import Counts
 from nasprune.supernet.limits import Limit
 from nasprune.supernet.schedules import Stage
+from nasprune.supernet.scoring import seeded
 from nasprune.supernet.structure import Structure
 from nasprune.supernet.trimming import Data, Trimmed
 
@@ -92,8 +93,9 @@ def examined(
     """
     seed = int(settings.get("seed", "0"))
     name = settings.get("scorer", type(scorer).__name__)
-    checks, notes = checked(before, trimmed, name, data, seed)
-    rows, more = compared(before, trimmed, name, stages, limit, data, seed)
+    with seeded(seed, before.inputs[0].device):
+        checks, notes = checked(before, trimmed, name, data, seed)
+        rows, more = compared(before, trimmed, name, stages, limit, data, seed)
     new = [note for note in trimmed.structure.notes if note not in before.notes]
     return TrimReport(
         settings=dict(settings),

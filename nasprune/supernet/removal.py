@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nasprune.graph.capture import undisturbed
 from nasprune.space import OpChoice
 from nasprune.supernet.choices import Kept
 from nasprune.supernet.mixed import MixedOp
@@ -261,7 +260,7 @@ def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -
             if not isinstance(module, Removed):
                 handles.append(module.register_forward_hook(watch(number), with_kwargs=True))
     try:
-        with undisturbed(net), torch.enable_grad():
+        with untouched(net), torch.enable_grad():
             outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor) and leaf.requires_grad]
             flat = [(number, probe) for number, found in probes.items() for probe in found]
             total = sum((output.float().square() * _weights(output)).sum() for output in outputs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,14 +21,33 @@ def open_gates(task: OpTask) -> dict[str, Tensor]:
 
 
 @contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, the random numbers of torch, Python and NumPy start from `seed`; afterwards they go on as before.
+
+    device: where the net lies, beside the CPU.
+    """
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what nets draw from
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+
+
+@contextmanager
 def repeatable(task: OpTask) -> Iterator[None]:
-    """Inside, torch's random numbers start from `task.seed`; afterwards they go on as if nothing had been drawn.
+    """Inside, random numbers start from `task.seed`; afterwards they go on as if nothing had been drawn.
 
     Two passes in two such blocks see the same dropout and the same noise, so that they can be compared.
     """
-    device = task.example.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(task.seed)
+    with seeded(task.seed, task.example.device):
         yield
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from nasprune.base import Batch, OpScorer
@@ -15,6 +14,7 @@ from nasprune.supernet.counting import Counter, Counts, count_module
 from nasprune.supernet.knapsacks import best_subsets
 from nasprune.supernet.limits import Limit
 from nasprune.supernet.schedules import Stage
+from nasprune.supernet.scoring import seeded
 from nasprune.supernet.structure import Structure
 from nasprune.supernet.task import ScoringTask
 
@@ -58,8 +58,7 @@ def scores_of(structure: Structure, scorer: OpScorer, data: Data, seed: int) -> 
     if scorer.needs_weights and any(structure.shares_in(structure.net, one) is None for one in structure.choices):
         raise InputError(f"the scorer {name} needs architecture weights, which are unknown; give `weights=`")
     task = ScoringTask.on_copy(structure, data.train, data.validation, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, structure.inputs[0].device):
         try:
             found = scorer.score(task)
         except (InputError, PluginError):
@@ -86,10 +85,25 @@ def trim(
 ) -> Trimmed:
     """Goes through the stages; the limit of each lies evenly, on a logarithmic scale, between the cost and `limit`.
 
+    Global random states are afterwards as before.
+
     Raises:
         BudgetError: the cheapest candidates are above the limit. VerificationError: the result does not cost what was
         predicted.
     """
+    with seeded(seed, structure.inputs[0].device):
+        return _trimmed(structure, scorer, stages, limit, data, seed, tune)
+
+
+def _trimmed(
+    structure: Structure,
+    scorer: OpScorer,
+    stages: Sequence[Stage],
+    limit: Limit | None,
+    data: Data,
+    seed: int,
+    tune: Tune | None,
+) -> Trimmed:
     known: dict[str, dict[str, float]] = {}
     start = structure.counts
     for number, stage in enumerate(stages, 1):

@@ -32,9 +32,10 @@ class SynFlow(OpScorer):
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
         gates = {name: gate.detach().double().requires_grad_() for name, gate in open_gates(task).items()}
-        ones = torch.ones(1, *task.example.shape[1:], dtype=torch.float64, device=task.example.device)
+        example = task.example[:1]  # words, and whatever else has a number that only names it, stay as they are
+        inputs = torch.ones_like(example, dtype=torch.float64) if example.is_floating_point() else example
         with repeatable(task), _positive(task), torch.enable_grad(), task.gated(gates):
-            outputs = [leaf for leaf in tree_leaves(task.net(ones)) if isinstance(leaf, Tensor)]
+            outputs = [leaf for leaf in tree_leaves(task.net(inputs)) if isinstance(leaf, Tensor)]
             flow = torch.stack([output.sum() for output in outputs if output.is_floating_point()]).sum()
             slopes = torch.autograd.grad(flow, list(gates.values()), allow_unused=True, materialize_grads=True)
         total = float(flow.detach())
@@ -46,21 +47,27 @@ class SynFlow(OpScorer):
 
 @contextmanager
 def _positive(task: OpTask) -> Iterator[None]:
-    """Inside, weights are their absolute values in float64 and batch norms do nothing. Nothing stays behind."""
+    """Inside, weights are their absolute values in float64 and batch norms do nothing. Nothing stays behind.
+
+    Buffers are float64 too, with the values that they have.
+    """
     own = {id(parameter) for parameter in weights_of(task)}
     parameters = [p for p in task.net.parameters() if p.is_floating_point()]
-    values = [parameter.data for parameter in parameters]
+    buffers = [buffer for buffer in task.net.buffers() if buffer.is_floating_point()]
+    values = [tensor.data for tensor in (*parameters, *buffers)]
     norms = [(vars(module), vars(module).get("forward")) for module in task.net.modules() if _is_norm(module)]
     try:
         for parameter in parameters:
             weight = id(parameter) in own or not parameter.requires_grad
             parameter.data = parameter.data.double().abs() if weight else parameter.data.double()
+        for buffer in buffers:
+            buffer.data = buffer.data.double()
         for attributes, _ in norms:
             attributes["forward"] = _same
         yield
     finally:
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.data = value
+        for tensor, value in zip((*parameters, *buffers), values, strict=True):
+            tensor.data = value
         for attributes, forward in norms:
             attributes.pop("forward")
             if forward is not None:

@@ -52,3 +52,24 @@ def test_weights_that_are_no_parameters_are_left_as_found():
 def test_what_does_not_run_is_refused_with_its_shape():
     with pytest.raises(InputError, match=r"Conv2d on an input of shape \(1, 4, 8, 8\)"):
         count_module(nn.Conv2d(3, 8, 3), (1, 4, 8, 8))
+
+
+def test_weights_in_a_dict_are_left_as_found():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 1, bias=False)
+            self.arch = {"a0": torch.zeros(2, requires_grad=True)}
+
+        def forward(self, x):
+            shares = self.arch["a0"].softmax(0)
+            return shares[0] * self.conv(x) + shares[1] * x
+
+    net = Mixed()
+    assert count_module(net, (1, 2, 3, 3)) == Counts(36, 36, 4)
+    assert net.arch["a0"].requires_grad
+    assert net.conv.weight.requires_grad
+
+
+def test_modules_that_read_integers():
+    assert count_module(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3)), (2, 5)) == Counts(60, 60, 36 + 15)

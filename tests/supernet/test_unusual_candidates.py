@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -263,3 +265,64 @@ def test_weights_that_no_softmax_mixes_stay_as_they_are(kind):
         assert torch.equal(alpha, before)
     assert trimmed.model(example()).isfinite().all()
     assert any("no softmax of the architecture weights" in note for note in trimmed.report.notes)
+
+
+class Drawing(Own):
+    """Its candidates see noise of torch, Python and NumPy, in evaluation mode too."""
+
+    def mix(self, edge: nn.ModuleList, shares: Tensor, x: Tensor) -> Tensor:
+        noise = torch.rand(()) + random.random() + np.random.rand()  # noqa: NPY002
+        return super().mix(edge, shares, x * (1 + 0.1 * noise))
+
+
+def random_states() -> list[object]:
+    return [torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+
+
+def test_scores_and_trims_of_nets_that_draw_repeat_and_leave_random_numbers_alone():
+    net = Drawing(mixed_four).eval()
+    data = torch.randn(64, 3, 8, 8), torch.randint(10, (64,))
+    before = random_states()
+    whole = Supernet.from_model(net, example(), weights=known)
+    first, second = (whole.score("gate_taylor", data=data) for _ in range(2))
+    reports = [whole.trim("60%", keep_max=2, data=data).report for _ in range(2)]
+    assert random_states() == before
+    assert first == second
+    assert reports[0].scores == reports[1].scores
+    assert reports[0].checks == reports[1].checks
+
+
+class Blurred(Own):
+    """A fixed kernel in a buffer."""
+
+    def __init__(self, candidates) -> None:
+        super().__init__(candidates)
+        self.register_buffer("kernel", torch.full((8, 1, 3, 3), 1 / 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.conv2d(self.stem(x), self.kernel, groups=8)
+        return self.head(self.mix(self.edges[0], self.share(self.alphas[0]), x).mean((2, 3)))
+
+
+def test_synflow_of_a_net_with_a_kernel_in_a_buffer():
+    net = Blurred(mixed_four).eval()
+    scores = Supernet.from_model(net, example(), weights=known).score("synflow")
+    assert all(0 < score < 1 for score in scores["edges.0"].values())
+    assert net.kernel.dtype == torch.float32
+
+
+class Words(Tokens):
+    """Reads numbers of words."""
+
+    def __init__(self, candidates) -> None:
+        super().__init__(candidates)
+        self.stem = nn.Embedding(50, 16)
+
+
+@pytest.mark.parametrize("scorer", ["flops_order", "synflow"])
+def test_nets_that_read_integers(scorer):
+    words = torch.randint(50, (2, 5), generator=torch.Generator().manual_seed(0))
+    whole = Supernet.from_model(Words(TOKENS["alike"]).eval(), words, weights=known)
+    trimmed = whole.trim("90%", scorer, keep_max=1)
+    assert trimmed.report.after == count_module(trimmed.model, (1, 5)) != whole.counts
+    assert trimmed.model(torch.randint(50, (3, 9))).shape == (3, 10)
