@@ -192,7 +192,7 @@ def save_architecture(
 
 def load_architecture(
     folder: str | Path,
-    net: nn.Module | None = None,
+    net: nn.Module | Supernet | None = None,
     example_inputs: Tensor | None = None,
     *,
     plugins: Plugins = None,
@@ -201,8 +201,9 @@ def load_architecture(
     """The network saved by `save_architecture`, in eval mode.
 
     Args:
-        net, example_inputs: the whole supernet, where no space builds the network. recognition: `choices`, `group`,
-            `weights` and `op_names`, as `Supernet.from_model` was given them.
+        net, example_inputs: the whole supernet, where no space builds the network. What `Supernet.from_model` made of
+            it will do as `net`, and then the arguments after it are not looked at.
+        recognition: `choices`, `group`, `weights` and `op_names`, as `Supernet.from_model` was given them.
 
     Raises:
         InputError: a file is missing or damaged, or the net is another; the first difference is named.
@@ -219,13 +220,19 @@ def load_architecture(
         model = supernet_space(spec, plugins).network(genotype, size)
         plain: tuple[str, ...] = ()
     else:
-        if net is None or example_inputs is None:
-            raise InputError(f"{str(folder)!r} names no space to build from; give the supernet and example_inputs")
-        whole = Supernet.from_model(net, example_inputs, **recognition)
+        whole = net if isinstance(net, Supernet) else _recognised(folder, net, example_inputs, recognition)
         model = whole.keep(_replayed(whole.choices, {name: (op,) for name, op in ops.items()}, folder)).net
         plain = tuple(_plain(model))
     _fill(model, folder, plain)
     return model.eval()
+
+
+def _recognised(
+    folder: Path, net: nn.Module | None, example_inputs: Tensor | None, recognition: Mapping[str, Any]
+) -> Supernet:
+    if net is None or example_inputs is None:
+        raise InputError(f"{str(folder)!r} names no space to build from; give the supernet and example_inputs")
+    return Supernet.from_model(net, example_inputs, **recognition)
 
 
 def genotype_text(genotype: Genotype) -> str:

@@ -171,6 +171,8 @@ def test_an_architecture_without_a_space_needs_the_supernet(tmp_path):
     example = torch.randn(4, 1, 8, 8)
     again = load_architecture(tmp_path, toy(plain=True, seed=4), example, **OPTIONS)
     assert torch.equal(again(example)[0], found.model.eval()(example)[0])
+    once_more = load_architecture(tmp_path, of_toy(toy(plain=True, seed=5)))
+    assert torch.equal(once_more(example)[0], found.model.eval()(example)[0])
 
 
 def test_the_name_of_a_space_finds_it_again():
