@@ -22,6 +22,9 @@ from nasprune.supernet.siblings import LISTS, Siblings, child_path, tried, unlik
 
 SCALES = (1.0, 2.0**90, 2.0**-90)
 """Factors on the loss, tried in turn where gradients vanish or overflow."""
+OTHER_SEED = 1
+SAME = 1e-3
+"""How far two measurements of one weight may be apart."""
 
 
 def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], named: Sequence[str] = ()) -> Findings:
@@ -44,14 +47,32 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], 
     inputs = _checked(net, example_inputs)
     rejected: dict[str, str] = {}
     with unshared(net):
-        calls = observe(net, inputs)
+        calls, random = observe(net, inputs)
         ran = frozenset(calls)
         siblings = _siblings(net, inputs, calls, named, rejected)
         del calls
         found = _judged(net, inputs, siblings, rejected)
+        drawn = _drawn(found, _judged(net, inputs, siblings, {}, OTHER_SEED)) if random else frozenset()
+    found = [replace(each, weights=None) if each.ops in drawn else each for each in found]
     order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
     mixed = _placed(net, sorted(found, key=lambda each: order[each.ops[0]]))
-    return Findings(mixed, rejected, shared_ops(net, mixed, ran))
+    return Findings(
+        mixed, rejected, shared_ops(net, mixed, ran), tuple(each.path for each in mixed if each.ops in drawn)
+    )
+
+
+def _drawn(found: Sequence[MixedOp], again: Sequence[MixedOp]) -> frozenset[tuple[str, ...]]:
+    """The candidates of those whose weights are others in another forward pass, or may be: all but one are zero."""
+    other = {each.ops: each.weights for each in again}
+    return frozenset(
+        each.ops
+        for each in found
+        if each.weights is not None and (max(each.weights) > 1 - SAME or not _close(each.weights, other.get(each.ops)))
+    )
+
+
+def _close(one: Sequence[float], other: Sequence[float] | None) -> bool:
+    return other is not None and all(abs(a - b) <= SAME for a, b in zip(one, other, strict=True))
 
 
 def _siblings(
@@ -139,13 +160,16 @@ def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: s
             yield replace(found, keys=tuple(key for key in keys if key in (*members, *fit)))
 
 
-def _judged(net: nn.Module, inputs: Inputs, siblings: Iterable[Siblings], rejected: dict[str, str]) -> list[MixedOp]:
-    """Those that are mixed operations; why others are none goes to `rejected`."""
+def _judged(
+    net: nn.Module, inputs: Inputs, siblings: Iterable[Siblings], rejected: dict[str, str], seed: int | None = None
+) -> list[MixedOp]:
+    """Those that are mixed operations; why others are none goes to `rejected`. seed: of what the net draws."""
     found, undecided = [], list(siblings)
     for normalise in (False, True):
         paths = dict.fromkeys(path for each in undecided if len(each.running) > 1 for path in each.measured)
         silent = []
-        with backward(net, inputs, list(paths), normalise=normalise) if paths else nullcontext(_nothing) as measure:
+        passed = backward(net, inputs, list(paths), normalise=normalise, seed=seed) if paths else nullcontext(_nothing)
+        with passed as measure:
             for each in undecided:
                 try:
                     found.append(_judge(net, each, measure))

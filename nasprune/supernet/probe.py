@@ -41,11 +41,10 @@ def untouched(net: nn.Module) -> Iterator[None]:
     tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
     modes = [(module, module.training) for module in net.modules()]
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = {value.device.index for value in net.parameters() if value.device.type == "cuda"}
     try:
         for module in net.modules():
             module.training = False
-        with torch.random.fork_rng(devices=sorted(index for index in devices if index is not None)):
+        with torch.random.fork_rng(devices=_devices(net)):
             yield
     finally:
         for module, saved in attributes:
@@ -91,8 +90,8 @@ def run(net: nn.Module, inputs: Inputs) -> Any:
         ) from error
 
 
-def observe(net: nn.Module, inputs: Inputs) -> dict[str, list[Call]]:
-    """The calls of every module that runs: path -> calls in order.
+def observe(net: nn.Module, inputs: Inputs) -> tuple[dict[str, list[Call]], bool]:
+    """The calls of every module that runs: path -> calls in order; and whether the net draws random numbers.
 
     A module that gives back its very input gives an alias here, so that a chain of identities reads no tensor twice.
     """
@@ -110,8 +109,30 @@ def observe(net: nn.Module, inputs: Inputs) -> dict[str, list[Call]]:
     with untouched(net), torch.no_grad(), ExitStack() as stack:
         for path, module in net.named_modules():
             stack.callback(module.register_forward_hook(watch(path), with_kwargs=True).remove)
+        before = _random_states(net)
         run(net, inputs)
-    return calls
+        drawn = _random_states(net) != before
+    return calls, drawn
+
+
+def _devices(net: nn.Module) -> list[int]:
+    found = {value.device.index for value in net.parameters() if value.device.type == "cuda"}
+    return sorted(index for index in found if index is not None)
+
+
+def _random_states(net: nn.Module) -> list[object]:
+    """Where the generators of torch, Python and NumPy are."""
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in _devices(net))]
+    return [*(state.tolist() for state in states), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+
+
+def _reseed(net: nn.Module, seed: int) -> None:
+    """Sets the generators of torch, Python and NumPy, as far as `untouched` restores them."""
+    torch.default_generator.manual_seed(seed)
+    for index in _devices(net):
+        torch.cuda.default_generators[index].manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
 
 
 def same_outputs(net: nn.Module, inputs: Inputs, pairs: Sequence[tuple[str, str]]) -> list[bool]:
@@ -177,11 +198,14 @@ Measure = Callable[[float], Mapping[str, Tensor]]
 
 
 @contextmanager
-def backward(net: nn.Module, inputs: Inputs, paths: Sequence[str], *, normalise: bool = False) -> Iterator[Measure]:
+def backward(
+    net: nn.Module, inputs: Inputs, paths: Sequence[str], *, normalise: bool = False, seed: int | None = None
+) -> Iterator[Measure]:
     """One forward pass; inside, `measure(scale)` gives gradients with respect to the modules' outputs, by path.
 
     They are those of `scale` times a fixed random projection of all that the net gives; where none arrives, zeros.
     normalise: batch norms use the statistics of this batch, so that signals stay of one size in an untrained net.
+    seed: of what the net draws at random; `None` leaves the random states as they are.
     `measure` raises NotMixedError where the net cannot be differentiated.
     """
     edges: dict[str, tuple[GradientEdge, Tensor]] = {}
@@ -203,6 +227,8 @@ def backward(net: nn.Module, inputs: Inputs, paths: Sequence[str], *, normalise:
         with ExitStack() as stack:
             for path in paths:
                 stack.callback(net.get_submodule(path).register_forward_hook(tap(path)).remove)
+            if seed is not None:
+                _reseed(net, seed)
             loss = _projection(run(net, inputs))
 
         @functools.cache

@@ -14,6 +14,7 @@ from nasprune.space import OpChoice
 from nasprune.supernet.alpha_slots import find_slot
 from nasprune.supernet.choices import EdgeWeights, Group, Place, Weights, edge_weight, tied, view
 from nasprune.supernet.costs import price
+from nasprune.supernet.doubts import doubts, some
 from nasprune.supernet.find import find_mixed_ops
 from nasprune.supernet.mixed import Findings, MixedOp
 from nasprune.supernet.spaces import SupernetSpace
@@ -53,8 +54,12 @@ def recognise(
     mixed = tuple(replace(one, names=_names(net, one, op_names)) for one in mixed)
     decided = tied(net, mixed, group)
     logits = {}
-    if weights is not None:
-        logits = {choice.name: _logits(net, [mixed[n] for n in choice.places], choice, weights) for choice in decided}
+    if weights is None:
+        notes += _drawn(mixed, found)
+    else:
+        given = [_given(net, one, len(one.ops), weights) for one in mixed]
+        notes += doubts(mixed, given, inputs[0].dtype)
+        logits = {choice.name: _logits(net, [given[n] for n in choice.places], choice) for choice in decided}
     prices = price(net, mixed, decided, tuple(inputs[0].shape))
     if edge_weights is not None:
         for one in mixed:
@@ -109,6 +114,16 @@ def _check_not_shared(mixed: Sequence[MixedOp], found: Findings) -> None:
         )
 
 
+def _drawn(mixed: Sequence[MixedOp], found: Findings) -> list[str]:
+    paths = [one.path for one in mixed if one.path in found.drawn]
+    if not paths:
+        return []
+    return [
+        f"{some(paths)}: the net draws the shares of the candidates at random in every forward pass, so they are "
+        "unknown; give `weights=` for what needs them"
+    ]
+
+
 def _weights_of(space: SupernetSpace, net: nn.Module, mixed: Sequence[MixedOp]) -> Weights | None:
     """The space's own way to find architecture weights, where the net is the space's own."""
 
@@ -145,8 +160,7 @@ def _names(net: nn.Module, mixed: MixedOp, given: Names | None) -> tuple[str, ..
     return names
 
 
-def _logits(net: nn.Module, places: Sequence[MixedOp], choice: OpChoice, weights: Weights) -> Logits:
-    given = [_given(net, place, len(choice.ops), weights) for place in places]
+def _logits(net: nn.Module, given: Sequence[Tensor], choice: OpChoice) -> Logits:
     slots = [find_slot(net, tensor) for tensor in given]
     known = tuple(dict.fromkeys(slot for slot in slots if slot is not None))
     count = len(choice.ops)
