@@ -44,7 +44,7 @@ class SupernetFile:
     """`supernet.json`. space: its name with options, "" is none. size: of the supernet, where the space builds it.
 
     kept: choice -> names of the candidates that stay. input_shape: batch first. plain: names of tensors outside the
-    state_dict. settings: how it came about, such as counter, budget, epochs.
+    state_dict. settings: how it came about, such as counter, budget, epochs. whole_numbers: whether it reads integers.
     """
 
     space: str
@@ -53,6 +53,7 @@ class SupernetFile:
     input_shape: tuple[int, ...]
     plain: tuple[str, ...]
     settings: Mapping[str, str]
+    whole_numbers: bool = False
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
@@ -66,7 +67,8 @@ class SupernetFile:
             kept = {str(name): tuple(map(str, ops)) for name, ops in record["kept"].items()}
             shape = tuple(int(n) for n in record["input_shape"])
             plain = tuple(map(str, record["plain"]))
-            return cls(str(record["space"]), size, kept, shape, plain, dict(record["settings"]))
+            whole = bool(record.get("whole_numbers", False))
+            return cls(str(record["space"]), size, kept, shape, plain, dict(record["settings"]), whole)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(folder / SUPERNET, error) from error
 
@@ -101,6 +103,7 @@ def save_supernet(
         input_shape=tuple(supernet.structure.inputs[0].shape),
         plain=tuple(plain),
         settings=dict(settings or {}),
+        whole_numbers=not supernet.structure.inputs[0].is_floating_point(),
     )
     files = {WEIGHTS: _weights(net, plain), SUPERNET: record.to_json().encode()}
     if report is not None:
@@ -139,6 +142,7 @@ def load_supernet(
     whole = net
     if not isinstance(whole, Supernet):
         example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
+        example = torch.zeros_like(example, dtype=torch.int64) if saved.whole_numbers else example
         whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space, edge_weights)
     small = whole.keep(_replayed(whole.choices, saved.kept, folder))
     left = {choice.name: choice.ops for choice in small.choices}

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nasprune import Supernet
 from nasprune.supernet.counting import count_module
+from nasprune.supernet.storage import load_supernet, save_supernet
 
 
 class Own(nn.Module):
@@ -326,3 +327,12 @@ def test_nets_that_read_integers(scorer):
     trimmed = whole.trim("90%", scorer, keep_max=1)
     assert trimmed.report.after == count_module(trimmed.model, (1, 5)) != whole.counts
     assert trimmed.model(torch.randint(50, (3, 9))).shape == (3, 10)
+
+
+def test_a_net_that_reads_integers_comes_back(tmp_path):
+    words = torch.randint(50, (2, 5), generator=torch.Generator().manual_seed(0))
+    whole = Supernet.from_model(Words(TOKENS["alike"]).eval(), words, weights=known)
+    small = whole.keep({choice.name: [0] for choice in whole.choices})
+    save_supernet(small, tmp_path)
+    again = load_supernet(tmp_path, Words(TOKENS["alike"]), weights=known)
+    assert torch.equal(again.net(words), small.net(words))
