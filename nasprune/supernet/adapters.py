@@ -16,7 +16,7 @@ class Container:
 
     path: what `MixedOp.path` will be. keys: of the candidates below `holder`. names: "" where nothing says what they
     are called. label: what ties them to others. kind: the framework's class, in words.
-    named: whether the user named it.
+    named: whether the user named it. sure: whether it counts even where no weights of a mixture can be measured.
     """
 
     path: str
@@ -26,6 +26,7 @@ class Container:
     label: str
     kind: str
     named: bool = False
+    sure: bool = True
 
 
 def known_containers(net: nn.Module) -> list[Container]:

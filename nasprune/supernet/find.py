@@ -27,7 +27,9 @@ SAME = 1e-3
 """How far two measurements of one weight may be apart."""
 
 
-def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], named: Sequence[str] = ()) -> Findings:
+def find_mixed_ops(
+    net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], named: Mapping[str, bool] | None = None
+) -> Findings:
     """The places where several candidate operations read one tensor and their outputs are summed with weights.
 
     Siblings are candidates if they read the same tensor object and give equal shapes, if the gradients of a random
@@ -39,7 +41,8 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], 
 
     Args:
         example_inputs: what the net is called with, batch first.
-        named: paths of modules that hold candidates by the user's word: lists, or modules that hold one or are called.
+        named: paths of modules that hold candidates by the user's word: lists, or modules that hold one or are called;
+            and whether each does so even where no weights of a mixture can be measured.
 
     Raises:
         InputError: the inputs are no tensors, or the net does not run on them.
@@ -49,7 +52,7 @@ def find_mixed_ops(net: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], 
     with unshared(net):
         calls, random = observe(net, inputs)
         ran = frozenset(calls)
-        siblings = _siblings(net, inputs, calls, named, rejected)
+        siblings = _siblings(net, inputs, calls, named or {}, rejected)
         del calls
         found = _judged(net, inputs, siblings, rejected)
         drawn = _drawn(found, _judged(net, inputs, siblings, {}, OTHER_SEED)) if random else frozenset()
@@ -76,7 +79,7 @@ def _close(one: Sequence[float], other: Sequence[float] | None) -> bool:
 
 
 def _siblings(
-    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Sequence[str], rejected: dict[str, str]
+    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Mapping[str, bool], rejected: dict[str, str]
 ) -> list[Siblings]:
     """All that may be candidates; why others are none goes to `rejected`."""
     with untouched(net):
@@ -112,7 +115,7 @@ def _noisy(value: Tensor) -> Tensor:
 
 
 def _declared(
-    net: nn.Module, calls: Mapping[str, list[Call]], rejected: dict[str, str], named: Sequence[str]
+    net: nn.Module, calls: Mapping[str, list[Call]], rejected: dict[str, str], named: Mapping[str, bool]
 ) -> Iterator[Siblings]:
     """What frameworks declare by class name, as far as it runs; not what the user named."""
     for one in known_containers(net):
@@ -176,7 +179,7 @@ def _judged(
                 except NotMixedError as error:
                     if isinstance(error, NoGradientError) and not normalise:
                         silent.append(each)
-                    elif each.known:
+                    elif each.known and each.known.sure:
                         found.append(_mixed(net, each, each.keys, None, f"{each.known.kind}, mixed in an unknown way"))
                     else:
                         reason = f"{', '.join(each.keys)}: {error}"

@@ -14,13 +14,16 @@ from nasprune.supernet.siblings import LISTS, Siblings, child_path, unlike
 
 
 def named_siblings(
-    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], paths: Sequence[str], rejected: dict[str, str]
+    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Mapping[str, bool], rejected: dict[str, str]
 ) -> list[Siblings]:
-    """The candidates at the named paths; why others have none goes to `rejected`. The net must be `untouched`."""
+    """The candidates at the named paths, see `find_mixed_ops`; why others have none goes to `rejected`.
+
+    Call it where the net is `untouched`.
+    """
     found = []
-    for path in paths:
+    for path, sure in named.items():
         try:
-            found.append(_siblings(net, calls, path))
+            found.append(_siblings(net, calls, path, sure=sure))
         except NotMixedError as error:
             rejected[path] = str(error)
     alone = [(one.path, one.op(next(iter(one.running)))) for one in found if len(one.running) == 1]
@@ -33,7 +36,7 @@ def named_siblings(
     return [one for one in found if one.path not in unequal]
 
 
-def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str) -> Siblings:
+def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str, *, sure: bool) -> Siblings:
     """The candidates at one path.
 
     Raises:
@@ -51,7 +54,8 @@ def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str) -> Sib
         raise NotMixedError("the modules in it do not read the same tensor")
     if len(ran) == 1:
         _check_called(calls.get(path, []), first)
-    known = Container(path, holder, keys, None, "", f"{type(net.get_submodule(path)).__name__}, named", named=True)
+    kind = f"{type(net.get_submodule(path)).__name__}, named"
+    known = Container(path, holder, keys, None, "", kind, named=True, sure=sure)
     found = Siblings(path, holder, keys, first.received, first.output, frozenset(ran), listed, known)
     if reason := unlike(net, found, calls):
         raise NotMixedError(reason)

@@ -68,15 +68,15 @@ def recognise(
 
 
 def _found(net: nn.Module, inputs: tuple[Tensor, ...], globs: Sequence[str] | None) -> Findings:
-    """What is recognised, and what the user names beside it."""
+    """What is recognised, and what the user names beside it: by a path, or by a glob where it is seen to be mixed."""
     found = find_mixed_ops(net, inputs)
-    named = [
-        path
+    named = {
+        path: path in (globs or ())
         for path, module in net.named_modules()
         if any(module.children())
         and any(_is_named(path, glob) for glob in globs or ())
         and not any(_related(path, one) for one in found.mixed)
-    ]
+    }
     return find_mixed_ops(net, inputs, named) if named else found
 
 

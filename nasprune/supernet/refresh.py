@@ -28,7 +28,7 @@ def refreshed(structure: Structure) -> Structure:
 
 def _measured(structure: Structure) -> tuple[MixedOp, ...]:
     found: dict[str, float] = {}
-    named = [one.path for one in structure.mixed if one.named and len(one.ops) > 1]
+    named = {one.path: True for one in structure.mixed if one.named and len(one.ops) > 1}
     for one in find_mixed_ops(structure.net, structure.inputs, named).mixed:
         found |= zip(one.ops, one.weights or (), strict=bool(one.weights))
     return tuple(

@@ -195,6 +195,29 @@ def test_what_is_named_adds_to_what_is_recognised():
     assert [one.path for one in few.structure.mixed] == ["edges.0.ops"]
 
 
+class Block(nn.Module):
+    """Residual: two modules read the same and give the same shape, and neither is a candidate."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.shortcut = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.conv(x).relu() + self.shortcut(x)
+
+
+def test_a_star_takes_only_what_is_seen_to_be_mixed_and_a_path_takes_all():
+    net = Net(Edge(candidates()), Block())
+    wide = nasprune.Supernet.from_model(net, images(), choices=["edges.*"])
+    assert [one.path for one in wide.structure.mixed] == ["edges.0.ops"]
+    assert any("edges.1: no choice: conv, shortcut" in note for note in wide.structure.notes)
+    both = nasprune.Supernet.from_model(net, images(), choices=["edges.*", "edges.1"])
+    assert [(one.path, one.weights is None) for one in both.structure.mixed] == [
+        ("edges.0.ops", False),
+        ("edges.1", True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("net", "path", "reason"),
     [
