@@ -86,7 +86,7 @@ def _siblings(
         declared = list(_declared(net, calls, rejected, named))
         declared += named_siblings(net, inputs, calls, named, rejected)
         claimed = {each.holder for each in declared} | set(rejected)
-        siblings = declared + list(_like_candidates(net, calls, claimed))
+        siblings = declared + list(_like_candidates(net, calls, claimed, rejected))
         return [replace(each, zeros=_zeros(net, each)) for each in siblings]
 
 
@@ -141,7 +141,9 @@ def _zeros(net: nn.Module, siblings: Siblings) -> frozenset[str]:
     )
 
 
-def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str]) -> Iterator[Siblings]:
+def _like_candidates(
+    net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str], rejected: dict[str, str]
+) -> Iterator[Siblings]:
     """Siblings that each run once, read the same tensor object and give equal shapes."""
     for holder, parent in net.named_modules():
         if holder in claimed or type(parent).forward is nn.Sequential.forward:
@@ -153,6 +155,8 @@ def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: s
             if len(made) == 1 and made[0].received is not None and made[0].output is not None:
                 groups.setdefault((id(made[0].received), made[0].output), []).append(key)
         listed = isinstance(parent, LISTS)
+        if listed and _repeated(list(ran.values())):
+            rejected[holder] = "they run several times in a forward pass; give every place modules of its own"
         for (_, shape), members in groups.items():
             received = ran[members[0]][0].received
             if len(members) < 2 or received is None or (listed and len(members) < len(ran)):
@@ -161,6 +165,12 @@ def _like_candidates(net: nn.Module, calls: Mapping[str, list[Call]], claimed: s
             idle = [key for key in keys if key not in ran] if listed else []
             fit = [key for key, other in zip(idle, tried(net, found, idle), strict=True) if other == shape]
             yield replace(found, keys=tuple(key for key in keys if key in (*members, *fit)))
+
+
+def _repeated(ran: Sequence[Sequence[Call]]) -> bool:
+    """Whether modules look like candidates in their first calls, and are called again."""
+    first = {(id(calls[0].received), calls[0].output) for calls in ran}
+    return len(ran) > 1 and len(first) == 1 and all(len(calls) > 1 for calls in ran)
 
 
 def _judged(

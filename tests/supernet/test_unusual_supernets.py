@@ -293,6 +293,15 @@ def test_candidates_that_several_places_share_are_refused(build, paths):
     assert all(after[path] is module for path, module in modules.items())
 
 
+def test_candidates_that_run_several_times_are_told():
+    class Recurrent(Net):
+        def forward(self, x):
+            return self.head(self.edges(self.edges(self.stem(x))).mean((2, 3)))
+
+    with pytest.raises(InputError, match=r"edges\.0\.ops: no choice: they run several times"):
+        nasprune.Supernet.from_model(Recurrent(Edge(candidates())), images())
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_second_name_of_a_candidate_is_no_harm(first):
     net = Aliased(Edge(candidates()), Edge(candidates()), first=first)
