@@ -77,7 +77,8 @@ class Supernet:
         Args:
             net: the supernet; left exactly as it is.
             example_inputs: one tensor, batch first, of at least two items.
-            choices: paths or globs of the modules that hold candidates: only these. By default what is recognised.
+            choices: paths or globs of the modules that hold candidates: only these, recognised or not; a glob takes
+                only what is seen to be mixed. By default what is recognised.
             group: gives each mixed operation (a `Place`: net, path, cell, cell_path, index, op_names) the name of its
                 choice; equal names decide together. By default each decides alone, unless the framework says otherwise.
             weights: gives each mixed operation its architecture weights (ops,), before any softmax. By default the
