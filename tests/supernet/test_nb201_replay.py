@@ -45,6 +45,15 @@ def test_best_network_within_a_budget(bench, mega, best):
     assert nb201.optimum(bench, mega) == pytest.approx(best, abs=0.01)
 
 
+@pytest.mark.parametrize(("mega", "mean"), nb201.LARGEST.items())
+def test_largest_networks_within_a_budget(bench, mega, mean):
+    assert nb201.largest(bench, mega) == pytest.approx(mean, abs=0.01)
+
+
+def test_candidates_at_random(bench):
+    assert nb201.by_chance(bench) == pytest.approx(nb201.RANDOM, abs=0.4)  # published from 300 to 1,000 other draws
+
+
 def test_uniform_choice_of_candidates_is_the_mean_of_the_space(bench):
     generator = np.random.default_rng(0)
     means = []
