@@ -81,7 +81,7 @@ bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside 
 	$(BIN)/python -m benchmarks.cifar --seeds $(SEEDS) --jobs 2 --threads 1
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
-	$(BIN)/python -m benchmarks.cifar --ablation --jobs 2 --threads 1
+	$(BIN)/python -m benchmarks.cifar --ablation --seeds 2 --jobs 2 --threads 1
 
 bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does
 	$(BIN)/python -m benchmarks.damage
