@@ -50,8 +50,7 @@ SCORES = {
 }
 
 # Rank correlations with the best and the mean accuracy; the one network of the best candidates; best and mean accuracy,
-# share of good networks and mean MFLOPs of the space with three and with two candidates an edge. Here two differ:
-# TE-NAS ranks `none` and a convolution on edge 1-3 equal, and the other one is taken (91.87, 92.81); the published
+# share of good networks and mean MFLOPs of the space with three and with two candidates an edge. The published
 # correlations of the discretised accuracy are not those of the row that gives its other numbers.
 PUBLISHED = {
     "Zero-Cost-PT nwot": (0.77, 0.83, 94.20, 94.37, 92.45, 0.48, 86, 94.37, 93.47, 0.80, 108),

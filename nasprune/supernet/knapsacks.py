@@ -37,7 +37,7 @@ def best_subsets(
     """For each choice the candidates to keep: the greatest sum of worths whose cost is at most `limit`.
 
     At least one candidate that connects stays of every choice. Negative scores count as zero; the rank decides between
-    candidates of no worth.
+    candidates of no worth, and of equal ones the first stays.
 
     Args:
         scores: choice -> (ops,), what is lost without each candidate.
@@ -76,10 +76,10 @@ def best_subsets(
 
 
 def _worths(choice: OpChoice, scores: Tensor, largest: float) -> Floats:
-    """(ops,), positive, in the order of the scores; a candidate that connects nothing is worth least."""
+    """(ops,), positive, in the order of the scores; of equal ones the first is worth most, `none` always least."""
     values = scores.double().clone()
     values[list(choice.empty)] = -torch.inf
-    ranks = values.argsort(stable=True).argsort() + 1
+    ranks = len(values) - (-values).argsort(stable=True).argsort()
     return (values.clamp(min=0) + TINY * largest * ranks / len(ranks)).numpy()
 
 
