@@ -77,7 +77,7 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	"$$uv" pip install --quiet --python $(BIN)/python --requirement requirements-bench.lock
 	@touch $(BENCH_STAMP)
 
-bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside Torch-Pruning (SEEDS=3)
+bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside Torch-Pruning and ModelOpt (SEEDS=3)
 	$(BIN)/python -m benchmarks.cifar --seeds $(SEEDS) --jobs 2 --threads 1
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net

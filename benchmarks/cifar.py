@@ -99,7 +99,10 @@ ROWS: tuple[Row, ...] = (
     TorchPruning(),
     ModelOptFastNAS(),
 )
-CRITERIA = ("random", "l2", "fpgm", "bn_scale", "cosine", "taylor", "obd", "nisp", "thinet", "lasso", "obs")
+CRITERIA = (
+    *("random", "l1", "l2", "lp", "fpgm", "bn_scale", "lamp", "kse", "csgd_cluster", "cosine"),
+    *("apoz", "taylor", "obd", "nisp", "thinet", "lasso", "obs"),
+)
 CONTROLLERS = {
     "uniform": {"controller": "uniform"},
     "global": {"controller": "global"},

@@ -1,12 +1,7 @@
 """How much each option of each choice hurts, from one backward pass: the input of the `sensitivity` controller.
 
-The harm of a change is the Kullback-Leibler divergence between the dense and the changed outputs at temperature T, to
-second order: 1/2 E[(v . dz)^2], where v is drawn with the Fisher information of the softmax as its covariance and dz is
-the change of the logits, to first order in the change of a layer's output (the Gauss-Newton or Fisher approximation of
-Theis et al. 2018, arXiv:1801.05787, and Molchanov et al. 2019, arXiv:1906.10771, for whole options and not for single
-filters). With G the gradient of v . z with respect to a layer's weights, of one image, a change D of these weights
-gives v . dz = <G, D>. So one backward pass prices all options of all groups at once; changes of several layers by one
-option are added before they are squared.
+Harms are second-order divergences between the dense and the changed outputs (`nasprune.fisher`; Theis et al. 2018,
+arXiv:1801.05787, and Molchanov et al. 2019, arXiv:1906.10771, for whole options and not for single filters).
 
 What an option changes: the weights of the layers that read a group lose the group's dropped units, and, where the
 network will be refitted, their weights on the units that stay take over what they can (least squares on the layer's
@@ -17,9 +12,6 @@ one by one (`benchmarks/damage.py`), what is left of the estimate falls from the
 exponentially. So, where the network will be refitted, harms are multiplied by exp(-MENDED * s), with s the share of the
 network's layers that run after the first one that reads the group, or after the block's first.
 
-A network with one output has no softmax, whose Fisher information would be zero there: v is drawn from N(0, 1), so that
-the harm is half the mean squared change of the output (Gauss-Newton of the squared error).
-
 Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
 where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
 so that it is done last. So is dropping a block that the first output of the network does not depend on.
@@ -27,23 +19,21 @@ so that it is done last. So is dropping a block that the first output of the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from math import exp, prod
+from collections.abc import Callable, Mapping, Sequence
+from math import exp
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.consumers import Consumer, consumers
 from nasprune.errors import InputError
+from nasprune.fisher import Change, Layers, priced
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.layers import RowSums, is_layer, output_rows, patches, row_count, weight_matrix
+from nasprune.hooks import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.layers import RowSums, is_layer, patches, row_count, weight_matrix
 from nasprune.selection import best_units
 from nasprune.space import SearchSpace
 
@@ -52,18 +42,8 @@ ROWS = 20_000
 LARGEST = 6_144  # features up to which a layer's refit is taken into account
 MEASURED = 8  # options of a group that are measured; the others are interpolated
 MENDED = 1.4
-BYTES = 2**30  # of activations that a backward pass may hold
 
 Damages = Mapping[str, Mapping[int, float]]
-Layers = Mapping[str, Sequence[nn.Module]]  # by the name of the weight that they hold
-
-
-@dataclass
-class _Change:
-    """What options do to one layer: keys (choice, option), one column of `matrix` (groups * F * O, options) each."""
-
-    keys: list[tuple[str, int]] = field(default_factory=list)
-    columns: list[Tensor] = field(default_factory=list)
 
 
 def damages(
@@ -94,7 +74,7 @@ def damages(
     readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
     layers = {one.param: one.modules for found in readers.values() for one in found}
     covariances = _covariances(model, layers, batches) if refit else {}
-    changes = {param: _Change() for param in layers}
+    changes = {param: Change() for param in layers}
     measured: dict[str, list[int]] = {}
     for choice in space.widths:
         measured[choice.name] = _measured(choice.options)
@@ -104,7 +84,7 @@ def damages(
                 delta = _delta(one, group, scores[choice.name], option, covariances.get(one.param))
                 changes[one.param].keys.append((choice.name, option))
                 changes[one.param].columns.append(delta.reshape(-1))
-    totals = _priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
+    totals = priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
     found: dict[str, dict[int, float]] = {}
     for choice in space.widths:
         known = {option: totals[key] for option in measured[choice.name] if (key := (choice.name, option)) in totals}
@@ -190,11 +170,11 @@ def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) ->
 
     def watch(param: str) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = _read(args, kwargs)
+            x = first_tensor(args, kwargs)
             count = row_count(layer, x)
             rows = torch.randint(count, (min(share, count),), generator=generator)
             with torch.autocast(x.device.type, enabled=False):
-                sums[param].add(_wide(patches(layer, x, rows)).transpose(0, 1))
+                sums[param].add(at_least_single(patches(layer, x, rows)).transpose(0, 1))
 
         return hook
 
@@ -203,9 +183,9 @@ def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) ->
         for param, held in chosen.items()
         for layer in held
     ]
-    with _removed(handles), undisturbed(model):
+    with removed_after(handles), undisturbed(model):
         for batch in batches:
-            model(_fitting(model, batch))
+            model(in_type_of(model, batch))
     found = {}
     for param, known in sums.items():
         if not known.count:
@@ -214,195 +194,3 @@ def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) ->
         damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
         found[param] = gram + torch.diag_embed(damp[:, None].expand(gram.shape[:2]))
     return found
-
-
-@dataclass
-class _Harms:
-    """By (choice, option): the change of v . z of each image at hand, and half its square summed over images before."""
-
-    images: int = 0
-    current: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    totals: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    def add(self, key: tuple[str, int], change: Tensor) -> None:
-        self.current[key] = self.current[key] + change if key in self.current else change
-
-    def next_images(self) -> None:
-        for key, change in self.current.items():
-            self.totals[key] = self.totals.get(key, 0.0) + 0.5 * float(change.double().square().sum())
-        self.current.clear()
-
-    def watch_layer(self, change: _Change) -> Callable[..., Tensor]:
-        matrix = torch.stack(change.columns, 1)  # (groups * F * O, options)
-
-        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
-            source, result = _read(args, kwargs).detach(), _tracked(result)
-
-            def back(gradient: Tensor) -> None:
-                x, g = (_wide(rows) for rows in (patches(layer, source), output_rows(layer, gradient)))
-                x, g = (rows.reshape(self.images, -1, *rows.shape[1:]) for rows in (x, g))
-                products = torch.einsum("npgf,npgo->ngfo", x, g)
-                for key, column in zip(change.keys, (products.flatten(1) @ matrix).T, strict=True):
-                    self.add(key, column)
-
-            result.register_hook(back)  # type: ignore[no-untyped-call]
-            return result
-
-        return hook
-
-    def watch_block(self, name: str, relu: bool) -> Callable[..., Tensor]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
-            without, result = _read(args, kwargs).detach(), _tracked(result)
-            change = (without.relu() if relu else without) - result.detach()
-
-            def back(gradient: Tensor) -> None:
-                self.add((name, 0), (_wide(gradient) * change).reshape(self.images, -1).sum(1))
-
-            result.register_hook(back)  # type: ignore[no-untyped-call]
-            return result
-
-        return hook
-
-
-def _priced(
-    model: nn.Module,
-    graph: ModelGraph,
-    layers: Layers,
-    changes: Mapping[str, _Change],
-    blocks: Sequence[str],
-    batches: Sequence[Tensor],
-    seed: int,
-    temperature: float,
-) -> dict[tuple[str, int], float]:
-    """The mean over images of half the squared change of v . z, by (choice, option)."""
-    part = submodule(model, graph.scope)
-    relu = {block.name: block.relu for block in graph.blocks}
-    generator = torch.Generator().manual_seed(seed)
-    harms = _Harms()
-    bodies = {name: part.get_submodule(name) for name in blocks}
-    watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
-    size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
-    handles = [
-        layer.register_forward_hook(hook, with_kwargs=True)
-        for param, held in layers.items()
-        if changes[param].keys
-        for hook in [harms.watch_layer(changes[param])]
-        for layer in held
-    ]
-    handles += [
-        body.register_forward_hook(harms.watch_block(name, relu[name]), with_kwargs=True)
-        for name, body in bodies.items()
-    ]
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with _removed(handles), _without_gradients(frozen), undisturbed(model), torch.enable_grad():
-        for batch in batches:
-            for inputs in torch.split(batch, size):
-                harms.images = len(inputs)
-                logits = _wide(_first_tensor(model(_tracked(_fitting(model, inputs)))))
-                scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
-                if scalar.requires_grad:
-                    torch.autograd.backward(scalar)
-                harms.next_images()
-    count = sum(len(batch) for batch in batches)
-    return {key: total / count for key, total in harms.totals.items()}
-
-
-def _images_come_first(model: nn.Module, modules: Sequence[nn.Module], inputs: Tensor) -> bool:
-    """Whether the first image's part of what each module reads is its first part.
-
-    Not so where a module reads the same for all images, or another axis comes first: then the shares of the images
-    cannot be told apart, and each is priced on its own.
-    """
-    seen: list[Tensor] = []
-
-    def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(_read(args, kwargs))
-
-    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
-    with _removed(handles), undisturbed(model):
-        model(_fitting(model, inputs[:1]))
-        alone = seen.copy()
-        seen.clear()
-        model(_fitting(model, inputs[:2]))
-    return len(alone) == len(seen) and all(map(partial(_leads, len(inputs[:2])), alone, seen))
-
-
-def _leads(images: int, alone: Tensor, both: Tensor) -> bool:
-    """Whether what one image gives is the first part of what several give, up to rounding."""
-    if len(both) != images * len(alone):
-        return False
-    alone, first = _wide(alone), _wide(both[: len(alone)])
-    return alone.shape == first.shape and float((alone - first).norm()) <= 0.05 * float(alone.norm())
-
-
-def batch_size(graph: ModelGraph) -> int:
-    """How many images' activations fit into BYTES, from 1 to 64."""
-    numel = sum(prod(op.shape) for op in graph.ops if op.shape)
-    return max(1, min(64, BYTES // (4 * max(numel, 1))))
-
-
-def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Drawn with the Fisher information of the softmax at `temperature` along axis 1 as its covariance.
-
-    A single output has no softmax: there the covariance is one.
-    """
-    noise = torch.randn(logits.shape, generator=generator).to(logits)
-    if logits.shape[1] == 1:
-        return noise
-    p = (logits / temperature).softmax(1)
-    return p.sqrt() * noise - p * (p.sqrt() * noise).sum(1, keepdim=True)
-
-
-def _first_tensor(value: Any) -> Tensor:
-    found = next((leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.ndim >= 2), None)
-    if found is None:
-        raise InputError("damages need a model that returns a tensor (n, classes, ...); use another controller")
-    return found
-
-
-def _read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """What a module reads, however it is called."""
-    return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-
-
-def _fitting(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Inputs in the model's floating type; integers stay."""
-    kind = next((value.dtype for value in model.parameters() if value.is_floating_point()), inputs.dtype)
-    return inputs.to(kind) if inputs.is_floating_point() else inputs
-
-
-def _wide(value: Tensor) -> Tensor:
-    """In float32 at least."""
-    return value.to(torch.promote_types(value.dtype, torch.float32))
-
-
-def _tracked(value: Tensor) -> Tensor:
-    """The value, as a start of the autograd graph where it has none; integers stay.
-
-    A copy, since the code behind may write into it, which a leaf does not allow.
-    """
-    if value.requires_grad or not value.is_floating_point():
-        return value
-    with torch.enable_grad():
-        return value.detach().requires_grad_().clone()
-
-
-@contextmanager
-def _removed(handles: Sequence[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Parameters need no gradient inside: only activations do."""
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

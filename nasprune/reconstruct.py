@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Queue
@@ -32,36 +32,18 @@ from torch.nn.modules.conv import _ConvNd
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.program import arguments, operator, shape_of
-from nasprune.layers import is_layer, output_rows, patches, row_count, weight_matrix
+from nasprune.hooks import first_tensor, in_type_of, removed_after
+from nasprune.layers import output_rows, patches, row_count, weight_matrix
+from nasprune.leastsquares import mean_only, ridge
 from nasprune.plan import PrunePlan
+from nasprune.sites import Site, is_depthwise, left_out, norms_behind, sites
 
 METHODS = ("none", "lstsq", "obs")
 ROWS = 40_000
 CHUNK = 8_192
 DAMP = 1e-4
 FEATURES = 6_144  # largest side of the matrix that is solved
-WIDTH = 2_048
 NAMED = 5  # layers that a note lists
-PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
-
-
-@dataclass(frozen=True)
-class Site:
-    """A layer to refit. norm: path of the batch norm behind it. block: the block whose branch it ends.
-
-    made, read: which of the dense layer's output and input channels stay, boolean; `None` is all.
-    """
-
-    path: str
-    norm: str | None
-    block: str | None
-    made: Tensor | None
-    read: Tensor | None
-
-    @property
-    def reads_all(self) -> bool:
-        return self.read is None or bool(self.read.all())
 
 
 @dataclass(frozen=True)
@@ -81,59 +63,6 @@ class _Target:
 @dataclass
 class _Failure:
     error: BaseException | None = None
-
-
-@dataclass
-class _Moments:
-    """Sums over rows, for each convolution group: features (F) and outputs (O), in float64.
-
-    Products are taken about the means of the first rows, which keeps them exact where means are far above deviations.
-    """
-
-    count: int = 0
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    shifts: tuple[Tensor, Tensor] | None = None
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """x: (n, groups, F). y: (n, groups, O)."""
-        x, y = _at_least_single(x), _at_least_single(y)
-        if self.shifts is None:
-            self.shifts = x.mean(0), y.mean(0)
-        x, y = x - self.shifts[0], y - self.shifts[1]
-        self.count += len(x)
-        by_group = x.transpose(0, 1)
-        for name, value in (
-            ("xx", by_group.transpose(1, 2) @ by_group),
-            ("xy", by_group.transpose(1, 2) @ y.transpose(0, 1)),
-            ("x", x.sum(0)),
-            ("y", y.sum(0)),
-        ):
-            known = self.parts.get(name)
-            self.parts[name] = value.double() if known is None else known.add_(value)
-
-    def means(self) -> tuple[Tensor, Tensor]:
-        """Of the features (groups, F) and of the outputs (groups, O)."""
-        assert self.shifts is not None
-        x, y = self.parts["x"] / self.count, self.parts["y"] / self.count
-        return x + self.shifts[0].double(), y + self.shifts[1].double()
-
-    def products(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """Sums of features by features and of features by outputs, about their means or about zero."""
-        off_x, off_y = self.parts["x"] / self.count, self.parts["y"] / self.count
-        xx = self.parts["xx"] - self.count * _outer(off_x, off_x)
-        xy = self.parts["xy"] - self.count * _outer(off_x, off_y)
-        if centred:
-            return xx, xy
-        x, y = self.means()
-        return xx + self.count * _outer(x, x), xy + self.count * _outer(x, y)
-
-
-def _at_least_single(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))
-
-
-def _outer(a: Tensor, b: Tensor) -> Tensor:
-    return a[:, :, None] * b[:, None, :]
 
 
 def check_method(method: str) -> None:
@@ -173,19 +102,18 @@ def reconstruct(
     check_method(method)
     if method == "none" or not (plan.keep or plan.drop):  # what is whole needs no refit
         return []
-    if inputs.is_floating_point():
-        inputs = inputs.to(_kind(dense))
+    inputs = in_type_of(dense, inputs)
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
     found = sites(parts[0], graph, plan)
-    left = _left(found, graph, plan)
-    norms = _norms_behind(left, found, parts[1], graph) if len(inputs) > 1 else []
+    left = left_out(found, graph, plan)
+    norms = norms_behind(left, found, parts[1], graph) if len(inputs) > 1 else []
     fit = _Fit(parts[1], method, rows, damp, _about(left, norms))
     handover: Queue[_Target | _Failure] = Queue(maxsize=1)
     done = threading.Event()
 
     def produce() -> None:
         try:
-            with undisturbed(dense), _watched(_targets(parts[0], found, fit, handover, done)):
+            with undisturbed(dense), removed_after(_targets(parts[0], found, fit, handover, done)):
                 dense(inputs)
             handover.put(_Failure())
         except BaseException as error:  # handed to the other thread, which raises it
@@ -194,7 +122,7 @@ def reconstruct(
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
-        with undisturbed(small), _estimated(norms), _watched(_refits(parts[1], found, fit, handover)):
+        with undisturbed(small), _estimated(norms), removed_after(_refits(parts[1], found, fit, handover)):
             small(inputs)
     finally:
         done.set()
@@ -203,113 +131,6 @@ def reconstruct(
                 handover.get_nowait()
             thread.join(0.01)
     return fit.notes
-
-
-def _kind(model: nn.Module) -> torch.dtype:
-    """The type of floating-point numbers that the model works with."""
-    kinds = (value.dtype for value in model.parameters() if value.is_floating_point())
-    return next(kinds, torch.get_default_dtype())
-
-
-def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
-    """The layers that stay and run once, in execution order."""
-    modules, program = dict(part.named_modules()), graph.program
-    keep = graph.unit_mask(plan.keep)
-    gone = tuple(f"{name}." for name in plan.drop)
-    ends = {b.branches[0]: b.name for b in graph.blocks if len(b.branches) == 1 and b.name not in plan.drop}
-    weights: dict[int, int] = {}
-    for module in modules.values():
-        if is_layer(module):
-            weights[id(module.weight)] = weights.get(id(module.weight), 0) + 1
-    found: dict[str, Site] = {}
-    repeated: set[str] = set()
-    for node in program.live:
-        path, _, again = program.owner(node).partition("@")
-        module = modules.get(path)
-        if module is None or not is_layer(module) or path.startswith(gone or "\0") or not _runs(node, path, graph):
-            continue
-        if again or path in found or weights[id(module.weight)] > 1:
-            repeated.add(path)
-        norm = _norm_behind(node, modules, graph)
-        last = next(iter(node.users)) if norm else node
-        axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(f"{path}.weight", ())}
-        made, read = (axes.get(1), axes.get(0)) if getattr(module, "transposed", False) else (axes.get(0), axes.get(1))
-        if _depthwise(module):
-            made = axes.get(0)
-            read = made.reshape(module.in_channels, -1)[:, 0] if made is not None else None
-        found[path] = Site(path, norm, ends.get(last.name), made, read)
-    return [site for path, site in found.items() if path not in repeated]
-
-
-def _depthwise(module: nn.Module) -> bool:
-    return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
-
-
-def _runs(node: Node, path: str, graph: ModelGraph) -> bool:
-    """Whether the operation multiplies with the layer's weight; what only pads the input does not."""
-    weight = arguments(node).get("weight")
-    return isinstance(weight, Node) and graph.program.params.get(weight.name) == f"{path}.weight"
-
-
-def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph) -> str | None:
-    users = list(node.users)
-    if len(users) != 1 or operator(users[0]) != "batch_norm":
-        return None
-    if operator(node) == "linear" and len(shape_of(node) or ()) != 2:  # the norm runs along another axis
-        return None
-    path = graph.program.owner(users[0])
-    module = modules.get(path)
-    return path if isinstance(module, _BatchNorm) and module.running_mean is not None else None
-
-
-def _left(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan) -> dict[Node, str]:
-    """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
-    program, keep, refitted = graph.program, graph.unit_mask(plan.keep), {site.path for site in found}
-    cut = {name for name, axes in graph.params.items() if not all(axis.positions(keep).all() for axis in axes)}
-    blocks = [block for block in graph.blocks if block.name in plan.drop]
-    gone = {name for block in blocks for name in block.nodes}
-    zero = {name for block in blocks for name in block.branches}
-    behind: set[Node] = set()
-    left: dict[Node, str] = {}
-    for node in program.live:
-        path, before = program.owner(node).partition("@")[0], node.all_input_nodes
-        changed = any(source in behind for source in before)
-        if changed or node.name in zero or any(program.params.get(source.name) in cut for source in before):
-            behind.add(node)
-        if changed and node.name not in gone and path not in refitted and _multiplies(node, graph):
-            left[node] = path or next(iter(_weights(node, graph)), node.name)
-    return left
-
-
-def _multiplies(node: Node, graph: ModelGraph) -> bool:
-    """Whether the operation is a convolution or linear layer, or the product with a parameter."""
-    name = operator(node)
-    return name == "linear" or name.startswith("conv") or (name in PRODUCTS and bool(_weights(node, graph)))
-
-
-def _weights(node: Node, graph: ModelGraph) -> list[str]:
-    """Names of the parameters that the operation reads, as they are or transposed."""
-    known = graph.program.params
-    own = [[source, *source.all_input_nodes[:1]] for source in node.all_input_nodes if len(source.all_input_nodes) < 2]
-    return [known[one.name] for sources in own for one in sources if one.name in known]
-
-
-def _norms_behind(
-    left: Mapping[Node, str], found: Sequence[Site], part: nn.Module, graph: ModelGraph
-) -> list[_BatchNorm]:
-    """Batch norms that read what layers without a refit made, with no refitted layer between."""
-    modules, program = dict(part.named_modules()), graph.program
-    refitted, fitted_norms = {site.path for site in found}, {site.norm for site in found}
-    norms: dict[str, _BatchNorm] = {}
-    reached: set[Node] = set(left)
-    for node in program.live:
-        path = program.owner(node).partition("@")[0]
-        if node not in reached and path not in refitted and any(source in reached for source in node.all_input_nodes):
-            reached.add(node)
-            module = modules.get(path)
-            if operator(node) == "batch_norm" and path not in fitted_norms and isinstance(module, _BatchNorm):
-                norms[path] = module
-    return [norm for norm in norms.values() if norm.running_mean is not None]
 
 
 def _about(left: Mapping[Node, str], norms: Sequence[_BatchNorm]) -> list[str]:
@@ -341,28 +162,14 @@ def _estimated(norms: Sequence[_BatchNorm]) -> Iterator[None]:
             norm.eval()
 
 
-@contextmanager
-def _watched(handles: Sequence[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _block_inputs(part: nn.Module, found: Sequence[Site], seen: dict[str, Tensor]) -> list[Any]:
     """Hooks that keep the input of every block whose branch is refitted."""
 
     def watch(name: str) -> Callable[..., None]:
-        return lambda _, args, kwargs: seen.__setitem__(name, _first(args, kwargs))
+        return lambda _, args, kwargs: seen.__setitem__(name, first_tensor(args, kwargs))
 
     blocks = [site.block for site in found if site.block]
     return [part.get_submodule(name).register_forward_pre_hook(watch(name), with_kwargs=True) for name in blocks]
-
-
-def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The first tensor that a module is called with."""
-    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
 
 
 def _targets(
@@ -378,7 +185,7 @@ def _targets(
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
             if done.is_set():
                 return
-            read = _first(args, kwargs)
+            read = first_tensor(args, kwargs)
             rows = fit.sample(site, row_count(layer, read))
             output = output_rows(layer, result)[rows]
             if site.made is not None:
@@ -412,7 +219,7 @@ def _refits(part: nn.Module, found: Sequence[Site], fit: _Fit, handover: Queue[_
             shortcut = None
             if beside is not None and target.shortcut is not None:
                 shortcut = _channel_rows(beside, target.rows, layer)
-            fit.refit(site, layer, _first(args, kwargs), target, shortcut)
+            fit.refit(site, layer, first_tensor(args, kwargs), target, shortcut)
 
         return hook
 
@@ -438,7 +245,7 @@ def _read(x: Tensor, layer: nn.Module, site: Site) -> Tensor:
 def _kept(output: Tensor, kept: Tensor, layer: nn.Module) -> Tensor:
     """Kept outputs of (n, groups, outputs): a depthwise layer loses whole groups, others equally many of each group."""
     chosen = output.flatten(1)[:, kept]
-    if _depthwise(layer):
+    if is_depthwise(layer):
         return chosen.reshape(len(output), -1, output.shape[2])
     return chosen.reshape(len(output), output.shape[1], -1)
 
@@ -493,19 +300,14 @@ class _Fit:
             self.notes.append(
                 f"{site.path}: its weights stay as they are, since {features} features are too many for a refit"
             )
-            return _unsolved(pairs, old)
+            return mean_only(pairs, old)
         if count < 2 * features:
             self.notes.append(
                 f"{site.path}: {count} samples for {features} features, so its refit stays near the old "
                 "weights; give more calibration images"
             )
         damp = self.damp * max(1.0, 2 * features / count)
-        if count < features:
-            return _solved_by_sample(pairs, old, damp, free_mean)
-        moments = _Moments()
-        for read, y in pairs:
-            moments.add(read, y)
-        return _solved(moments, old, damp, free_mean)
+        return ridge(pairs, old, count, damp, free_mean)
 
 
 def _same(a: Tensor | None, b: Tensor) -> bool:
@@ -519,50 +321,6 @@ def _before_norm(norm: nn.Module | None, gap: Tensor) -> Tensor:
     scale = (norm.running_var + norm.eps).rsqrt() * (norm.weight if norm.affine else 1.0)
     usable = scale.abs() > 1e-3
     return torch.where(usable, gap / torch.where(usable, scale, 1.0), 0.0)
-
-
-def _solved(moments: _Moments, old: Tensor, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
-    """New weights (groups, F, O) in the type of the old ones, and the mean of what they leave over, (groups, O)."""
-    xx, xy = moments.products(centred=free_mean)
-    x, y = moments.means()
-    start = old.double()
-    pull = damp * xx.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    pulled = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
-    new = (start + torch.linalg.solve(pulled, xy - xx @ start)).to(old.dtype)
-    return new, y - (x[:, None, :] @ new.double())[:, 0]
-
-
-def _solved_by_sample(
-    pairs: Iterable[tuple[Tensor, Tensor]], old: Tensor, damp: float, free_mean: bool
-) -> tuple[Tensor, Tensor]:
-    """What `_solved` gives, from products of samples by samples: for fewer samples than features."""
-    read, wanted = zip(*pairs, strict=True)
-    x = _at_least_single(torch.cat(read)).transpose(0, 1)
-    y = _at_least_single(torch.cat(wanted)).transpose(0, 1)
-    mean_x, mean_y = (value.mean(1, keepdim=True, dtype=torch.float64) for value in (x, y))
-    if free_mean:
-        x, y = x - mean_x.to(x.dtype), y - mean_y.to(y.dtype)
-    products = (x @ x.transpose(1, 2)).double()
-    squares = products.diagonal(dim1=1, dim2=2)
-    pull = damp * (squares.sum(1) / old.shape[1]).clamp(min=1e-12)
-    missing = (y - x @ old.to(x.dtype)).double()
-    each = torch.linalg.solve(products + torch.diag_embed(pull[:, None].expand(squares.shape)), missing)
-    new, mean = old.clone(), mean_y
-    for start in range(0, old.shape[1], WIDTH):  # features in turn, to save memory
-        part = slice(start, start + WIDTH)
-        new[:, part] += (x[:, :, part].double().transpose(1, 2) @ each).to(old.dtype)
-        mean = mean - mean_x[:, :, part] @ new[:, part].double()
-    return new, mean[:, 0]
-
-
-def _unsolved(pairs: Iterable[tuple[Tensor, Tensor]], old: Tensor) -> tuple[Tensor, Tensor]:
-    """The old weights and the mean of what they leave over."""
-    sums: list[tuple[Tensor, Tensor, int]] = []
-    for x, y in pairs:
-        sums.append((x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64), len(x)))
-    sum_x, sum_y, counts = zip(*sums, strict=True)
-    mean_x, mean_y = sum(sum_x) / sum(counts), sum(sum_y) / sum(counts)
-    return old.clone(), mean_y - (mean_x[:, None, :] @ old.double())[:, 0]
 
 
 def _write(layer: nn.Module, matrix: Tensor) -> None:

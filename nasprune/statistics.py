@@ -25,6 +25,7 @@ from nasprune.errors import InputError
 from nasprune.grams import GramSums, gram_bytes
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.hooks import removed_after
 from nasprune.layers import patches, row_count
 from nasprune.loops import cross_entropy
 
@@ -199,12 +200,8 @@ class Statistics:
         handles = [
             module.register_forward_pre_hook(before(one), with_kwargs=True) for one in chosen for module in one.modules
         ]
-        try:
-            with undisturbed(self._model):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with removed_after(handles), undisturbed(self._model):
+            yield
 
 
 def _activation_bytes(one: Consumer) -> int:

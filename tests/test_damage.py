@@ -222,7 +222,7 @@ def test_a_layer_that_reads_a_constant_counts_for_every_image(rows: int, monkeyp
     model, each, x = Biased(rows), Biased(rows, spread=True), torch.randn(64, rows, 6)
     each.load_state_dict(model.state_dict())
     found = harms_of(model, x)
-    monkeypatch.setattr("nasprune.damage.batch_size", lambda _: 1)  # the same random directions
+    monkeypatch.setattr("nasprune.fisher.batch_size", lambda _: 1)  # the same random directions
     assert_close(found, harms_of(each, x))
 
 
@@ -314,13 +314,13 @@ def test_frames_count_for_their_image(order: str, images: int, size: int, monkey
     model, apart, x = Video(order), Video("apart"), torch.randn(images, 3, 3, 8, 8)
     apart.load_state_dict(model.state_dict())
     priced = 1 if order == "time" else size  # one by one, since images do not come first
-    monkeypatch.setattr("nasprune.damage.batch_size", lambda _: size)
+    monkeypatch.setattr("nasprune.fisher.batch_size", lambda _: size)
     graph = trace(model.eval(), torch.randn(2, 3, 3, 8, 8))
     assert [block.name for block in graph.blocks] == ["body"]
     space = search_space(graph, "widths", divisor=2)
     scores = {group.name: torch.arange(group.width, 0.0, -1) for group in graph.free_groups}
     found = damages(model, graph, space, scores, [x], refit=False)
-    monkeypatch.setattr("nasprune.damage.batch_size", lambda _: priced)
+    monkeypatch.setattr("nasprune.fisher.batch_size", lambda _: priced)
     assert_close(found, damages(apart.eval(), graph, space, scores, [x], refit=False))
 
 

@@ -40,7 +40,11 @@ LAYERS = (
         "knapsack",
         "interplay",
         "damage",
+        "fisher",
         "reconstruct",
+        "sites",
+        "leastsquares",
+        "identity",
         "loading",
         "models",
         "data",
@@ -48,7 +52,7 @@ LAYERS = (
     ("graph.trace", "graph.probe"),
     ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal"),
+    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal", "hooks"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 

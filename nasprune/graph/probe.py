@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.hooks import removed_after
 from nasprune.plan import PrunePlan
 from nasprune.surgery import build
 from nasprune.verify import bisect, distinct, first_line, trial
@@ -88,12 +89,8 @@ def _not_tensor_to_tensor(model: nn.Module, inputs: Sequence[Tensor], names: Seq
         return model.get_submodule(name).register_forward_hook(hook)
 
     handles = [watch(name) for name in names]
-    try:
-        with undisturbed(model):
-            model(*(value.clone() for value in inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removed_after(handles), undisturbed(model):
+        model(*(value.clone() for value in inputs))
     return set(names) - fine
 
 

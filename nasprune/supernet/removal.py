@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.hooks import first_tensor, removed_after
 from nasprune.space import OpChoice
 from nasprune.supernet.choices import Kept
 from nasprune.supernet.mixed import MixedOp
@@ -246,8 +247,7 @@ def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -
 
     def watch(number: int) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-            received = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-            silent[number] = silent.get(number, True) and not bool(received.detach().any())
+            silent[number] = silent.get(number, True) and not bool(first_tensor(args, kwargs).detach().any())
             probe = torch.zeros_like(output, requires_grad=True)
             probes.setdefault(number, []).append(probe)
             return output + probe
@@ -259,19 +259,15 @@ def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -
             module = net.get_submodule(path)
             if not isinstance(module, Removed):
                 handles.append(module.register_forward_hook(watch(number), with_kwargs=True))
-    try:
-        with untouched(net), torch.enable_grad():
-            outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor) and leaf.requires_grad]
-            flat = [(number, probe) for number, found in probes.items() for probe in found]
-            total = sum((output.float().square() * _weights(output)).sum() for output in outputs)
-            gradients = (
-                torch.autograd.grad(total, [probe for _, probe in flat], allow_unused=True)
-                if isinstance(total, Tensor) and flat
-                else [None] * len(flat)
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removed_after(handles), untouched(net), torch.enable_grad():
+        outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        flat = [(number, probe) for number, found in probes.items() for probe in found]
+        total = sum((output.float().square() * _weights(output)).sum() for output in outputs)
+        gradients = (
+            torch.autograd.grad(total, [probe for _, probe in flat], allow_unused=True)
+            if isinstance(total, Tensor) and flat
+            else [None] * len(flat)
+        )
     heard = {
         number for (number, _), gradient in zip(flat, gradients, strict=True) if gradient is not None and gradient.any()
     }

@@ -1,0 +1,38 @@
+"""Forward hooks for as long as a block runs, and what a hook finds in the arguments of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+
+@contextmanager
+def removed_after(handles: Sequence[Any]) -> Iterator[None]:
+    """Removes the hooks when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The first tensor that a module is called with, by position or by name."""
+    return next(leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor))
+
+
+def in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs in the type of the model's floating-point parameters; integers stay."""
+    if not inputs.is_floating_point():
+        return inputs
+    return inputs.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype))
+
+
+def at_least_single(value: Tensor) -> Tensor:
+    """In float32, or in the wider type that the tensor has."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
