@@ -1,6 +1,6 @@
 """Seconds and peak memory of every criterion on ResNet-50 at 224 x 224, each in a process of its own.
 
-    python benchmarks/criteria.py [--images 64] [NAME ...]
+    python benchmarks/criteria.py [--images 64] [--model vgg11] [NAME ...]
 
 Weights and images are random; neither time nor memory depends on them. Memory is the peak of the whole process, with
 the libraries, the model and its trace; seconds are those of scoring alone, on one thread.
@@ -22,8 +22,8 @@ SECONDS_WITHOUT_DATA = 5
 GIB = 3
 
 
-def measure(name: str, images: int) -> dict[str, float]:
-    """Scores ResNet-50 by one criterion; seconds, and GiB of the process before and at its peak."""
+def measure(name: str, images: int, net: str) -> dict[str, float]:
+    """Scores a network of torchvision by one criterion; seconds, and GiB of the process before and at its peak."""
     import torch
     import torchvision
 
@@ -33,7 +33,7 @@ def measure(name: str, images: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = torchvision.models.resnet50().eval()
+    model = torchvision.models.get_model(net, weights=None).eval()
     graph = trace(model, torch.zeros(1, 3, 224, 224))
     scorer = registry.scorer(name)
     data = ArrayDataset(torch.randn(images, 3, 224, 224), torch.arange(images) % 1000) if scorer.needs_data else None
@@ -52,20 +52,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--model", default="resnet50", help="another network of torchvision")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one, options.images)))
+        print(json.dumps(measure(options.one, options.images, options.model)))
         return
     from nasprune import registry
 
     names = options.names or [entry.name for entry in registry.entries("criteria")]
     table = Table(
-        "criterion", "needs", "seconds", "peak GiB", "of it before scoring", "", title="ResNet-50, one thread"
+        "criterion", "needs", "seconds", "peak GiB", "of it before scoring", "", title=f"{options.model}, one thread"
     )
     over = False
     for name in names:
-        command = [sys.executable, __file__, "--one", name, "--images", str(options.images)]
+        command = [sys.executable, __file__, "--one", name, "--images", str(options.images), "--model", options.model]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             table.add_row(name, "", "", "", "", f"failed: {done.stderr.strip().splitlines()[-1]}")

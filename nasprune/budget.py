@@ -9,7 +9,7 @@ from fractions import Fraction
 from nasprune.errors import BudgetError
 from nasprune.units import scaled, short
 
-EXAMPLES = "2GFLOPs, 300MMACs, 60%, 5MParams, 8ms, or several: 2GFLOPs,20MParams"
+EXAMPLES = "2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams"
 _AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([KMGT]?)(FLOPS?|MACS?|PARAMS?)\s*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*(?:of\s+)?(FLOPS?|MACS?|PARAMS?)?\s*", re.IGNORECASE)
 _TIME = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", re.IGNORECASE)

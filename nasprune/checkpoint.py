@@ -105,7 +105,7 @@ def load(
 def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
     """Raises InputError where `folder` is no folder or holds a run whose settings contradict the given ones."""
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file; choose a folder for --out")
+        raise InputError(f"{str(folder)!r} is a file; choose a folder")
     if not (folder / REPORT).exists():
         return
     there = SearchReport.from_json(_text(folder / REPORT)).settings
@@ -113,7 +113,7 @@ def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
         if name in there and there[name] != settings[name]:
             raise InputError(
                 f"{str(folder)!r} holds another run ({name} was {there[name]!r}, now {settings[name]!r}); "
-                "choose another --out, or delete that folder"
+                "choose another folder, or delete that one"
             )
 
 

@@ -9,8 +9,9 @@ dense inputs). A dropped block is priced at its output. Options between the meas
 
 The refit of the layers behind also makes good what is lost before them, which one backward pass cannot see. Measured
 one by one (`benchmarks/damage.py`), what is left of the estimate falls from the last layer to the first, about
-exponentially. So, where the network will be refitted, harms are multiplied by exp(-MENDED * s), with s the share of the
-network's layers that run after the first one that reads the group, or after the block's first.
+exponentially. So, where the network will be refitted on its own pruned inputs (`lstsq`; not `obs`, which knows nothing
+of what was lost before), harms are multiplied by exp(-MENDED * s), with s the share of the network's layers that run
+after the first one that reads the group, or after the block's first.
 
 Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
 where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
@@ -54,6 +55,7 @@ def damages(
     batches: Sequence[Tensor],
     *,
     refit: bool,
+    mends: bool = True,
     seed: int = 0,
     temperature: float = TEMPERATURE,
 ) -> Damages:
@@ -64,6 +66,7 @@ def damages(
         scores: criterion scores by group; an option keeps the best units.
         batches: calibration inputs (n, ...), at least one batch.
         refit: whether the network is refitted after the cut.
+        mends: whether that also makes good what is lost in layers before.
 
     Raises:
         InputError: no inputs, or outputs that are no logits.
@@ -93,7 +96,7 @@ def damages(
     for block in space.blocks:
         if (key := (block.name, 0)) in totals:
             found[block.name] = {0: totals[key], 1: 0.0}
-    if refit:
+    if refit and mends:
         left = _left_by_refit(part, graph, readers)
         found = {name: {o: left.get(name, 1.0) * harm for o, harm in harms.items()} for name, harms in found.items()}
     ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)

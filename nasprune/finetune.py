@@ -22,9 +22,10 @@ from torch.utils.data import Dataset
 
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
-from nasprune.data.load import DataSource
+from nasprune.data.load import DataSource, check_fits
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.hooks import main_output
 from nasprune.loops import Schedule, cross_entropy, quiet, start_fabric
 from nasprune.weights import copy_into
 
@@ -87,6 +88,7 @@ def finetune(
     """
     _check(epochs=epochs, batch_size=batch_size, lr=lr, temperature=temperature, soft_share=soft_share, warmup=warmup)
     parts = load_data(data, seed=seed)
+    check_fits(model, parts, name=type(model).__name__)
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -113,17 +115,28 @@ def finetune(
 
 
 def accuracy(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], *, batch_size: int = 256) -> float:
-    """Share of images whose largest output is their label, in [0, 1]. The model's mode is restored."""
+    """Share of images whose largest output is their label, in [0, 1]. The model's mode is restored.
+
+    Of several outputs the first tensor (n, classes) counts.
+    """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     right = 0
     with torch.no_grad():
         for images, labels in batches(dataset, batch_size):
-            right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
+            right += int((_classes(main_output(model(images.to(device)))).argmax(1).cpu() == labels).sum())
     for module, training in modes:
         module.training = training
     return right / size_of(dataset)
+
+
+def _classes(outputs: object) -> Tensor:
+    """Raises InputError unless a model gave one tensor of outputs (n, classes)."""
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise InputError(f"expected a model that gives (n, classes), got {got}; train it with a loop of your own")
+    return outputs
 
 
 class _Loss:
@@ -173,7 +186,7 @@ def _epoch(
         images = fabric.to_device(images if augment is None else augment(images, generator))
         labels = fabric.to_device(labels)
         optimizer.zero_grad()
-        value = loss(images, model(images).float(), labels)
+        value = loss(images, _classes(model(images)).float(), labels)
         fabric.backward(value)
         optimizer.step()
         total += float(value.detach()) * len(labels)

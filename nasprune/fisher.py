@@ -21,12 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.hooks import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.hooks import at_least_single, first_tensor, in_type_of, main_output, removed_after
 from nasprune.layers import output_rows, patches
 
 BYTES = 2**30  # of activations that a backward pass may hold
@@ -190,7 +189,7 @@ def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -
 
 
 def _logits(value: Any) -> Tensor:
-    found = next((leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.ndim >= 2), None)
+    found = main_output(value)
     if found is None:
         raise InputError("damages need a model that returns a tensor (n, classes, ...); use another controller")
     return found

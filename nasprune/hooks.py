@@ -1,4 +1,4 @@
-"""Forward hooks for as long as a block runs, and what a hook finds in the arguments of a call."""
+"""Forward hooks for as long as a block runs, and the tensor that counts among what a model takes or gives."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def removed_after(handles: Sequence[Any]) -> Iterator[None]:
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """The first tensor that a module is called with, by position or by name."""
     return next(leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor))
+
+
+def main_output(outputs: Any) -> Tensor | None:
+    """The first tensor (n, classes, ...) of what a model gives, in tuples, lists and dicts too; `None` without one."""
+    return next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.ndim >= 2), None)
 
 
 def in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:

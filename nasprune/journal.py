@@ -7,11 +7,11 @@ left unfinished is dropped.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,13 @@ class Journal:
             lines = self._whole_lines(self._path)
         except OSError as error:
             raise _unwritable(folder, error) from error
-        if lines:
-            self._read(folder, lines, settings)
+        known = _settings(folder, lines[0]) if lines else {}
+        if any("round" not in json.loads(line) for line in lines[1:]):
+            self._read(folder, known, lines, settings)
         elif found := [name for name in RESULTS if (folder / name).exists()]:
             raise InputError(f"the folder {str(folder)!r} holds another result ({found[0]}); choose another one")
         else:
+            self._path.unlink(missing_ok=True)  # of a run that ended before its first trial
             self._append({"settings": dict(settings)})
 
     def round(self, number: int, frozen: Mapping[str, str]) -> tuple[Trial, ...]:
@@ -76,14 +78,24 @@ class Journal:
     def add(self, trial: Trial) -> None:
         """Appends a trial to the last round."""
         self._append(trial.to_json())
+        self._rounds[-1][1].append(trial)
 
-    def _read(self, folder: Path, lines: list[str], settings: Mapping[str, str]) -> None:
-        known = _settings(folder, lines[0])
+    @contextmanager
+    def dropped_if_empty(self) -> Iterator[None]:
+        """An error that comes before the first trial leaves no file behind, and no folder that holds nothing else."""
+        try:
+            yield
+        except BaseException:
+            if self._path is not None and not any(trials for _, trials in self._rounds):
+                _drop(self._path)
+            raise
+
+    def _read(self, folder: Path, known: Mapping[str, str], lines: list[str], settings: Mapping[str, str]) -> None:
         for name in sorted({*known, *settings}):
             if known.get(name) != settings.get(name):
                 raise InputError(
-                    f"the folder {str(folder)!r} holds another run: its {name} is {known.get(name, 'not set')}, now it "
-                    f"is {settings.get(name, 'not set')}; choose another folder, or repeat the command as it was"
+                    f"the folder {str(folder)!r} holds another run ({name}: {known.get(name, 'not set')} there, "
+                    f"{settings.get(name, 'not set')} now); choose another folder, or repeat the command as it was"
                 )
         for line in lines[1:]:
             record = json.loads(line)
@@ -118,9 +130,7 @@ class Journal:
             if self._path.exists():
                 os.truncate(self._path, size)
             if not size:  # not even the settings fitted: leave no trace of the run
-                self._path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # the folder holds other files
-                    self._path.parent.rmdir()
+                _drop(self._path)
             raise _unwritable(self._path, error) from error
 
 
@@ -132,5 +142,14 @@ def _settings(folder: Path, line: str) -> dict[str, str]:
         raise InputError(f"{folder / FILE} is no trial record of nasprune; choose another folder") from error
 
 
+def _drop(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # the folder holds other files
+        path.parent.rmdir()
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write {str(path)!r}: {error.strerror or error}; what was finished is kept, run it again")
+    reason = error.strerror or error
+    return InputError(
+        f"cannot write {str(path)!r}: {reason}; make room or choose another folder. Trials recorded before are kept"
+    )

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from nasprune.data.batches import batches, draw
 from nasprune.data.splits import size_of
+from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 
 BATCH = 128
@@ -36,9 +37,16 @@ def calibration_batches(data: Dataset[tuple[Tensor, int]], device: torch.device 
 
 
 def calibration_inputs(data: Dataset[tuple[Tensor, int]], count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Inputs of `count` images, or of all there are, as one tensor (n, ...), drawn as `draw` does."""
+    """Inputs of `count` images, or of all there are, as one tensor (n, ...), drawn as `draw` does.
+
+    Raises:
+        InputError: an image holds NaN or infinite values.
+    """
     drawn = draw(size_of(data), count)
-    return torch.cat([inputs for inputs, _ in batches(data, BATCH, drawn)]).to(device)
+    found = torch.cat([inputs for inputs, _ in batches(data, BATCH, drawn)])
+    if not bool(found.isfinite().all()):
+        raise InputError("some calibration images hold NaN or infinite values; give images that are finite")
+    return found.to(device)
 
 
 def image_limit(graph: ModelGraph) -> int:

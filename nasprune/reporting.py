@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nasprune.report import FrontPoint, GroupOutcome, Proof, SearchReport
-from nasprune.units import percent, short
+from nasprune.units import number_of, percent, short
 
 _BAR = 20
 
@@ -68,7 +68,7 @@ def _summary(report: SearchReport) -> str:
     flops, params = percent(report.cut.flops / report.dense.flops), percent(report.cut.params / report.dense.params)
     return (
         f"{flops} of the FLOPs and {params} of the parameters are left. "
-        f"{report.trials} trials in {report.seconds:.1f} s, {scores}."
+        f"{number_of(report.trials, 'trial')} in {report.seconds:.1f} s, {scores}."
     )
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from nasprune import identity, registry
 from nasprune.base import Controller, EvaluationTask, Evaluator
 from nasprune.budget import Budget
+from nasprune.checks import check_images, check_limits, check_weights, parse_budget
 from nasprune.controllers.auto import Auto
 from nasprune.cost.flops import CostModel
 from nasprune.cost.latency import compare_latency
@@ -25,8 +26,8 @@ from nasprune.damage import Damages, damages
 from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
-from nasprune.errors import BudgetError, InputError
-from nasprune.evaluators.function import OwnFunction
+from nasprune.errors import InputError
+from nasprune.evaluators.function import OwnFunction, evaluator_of
 from nasprune.exploration import CutCandidate, Exploration, Limits, Progress, evaluate, own_randomness, seed_all
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph, as_tuple
@@ -60,8 +61,8 @@ class SearchResult:
     refitted on calibration images after the proof, or with reconstruct="none" its batch-norm statistics re-estimated.
     """
 
-    model: nn.Module
-    plan: PrunePlan
+    model: nn.Module = field(repr=False)
+    plan: PrunePlan = field(repr=False)
     report: SearchReport
     decision: Decision
     graph: ModelGraph = field(repr=False)
@@ -93,6 +94,7 @@ class _Defaults:
     reconstruct: str
 
 
+NOT_CUT = "Nothing was cut: the model keeps the budget as it is, or nothing smaller scored better."
 WITH_DATA = _Defaults("obs", "auto", "accuracy", "lstsq")
 WITHOUT_DATA = _Defaults("l2", "evolution", "importance", "none")
 
@@ -117,7 +119,7 @@ def search(
     data: DataSource | None = None,
     criterion: str = "auto",
     controller: str = "auto",
-    evaluator: str = "auto",
+    evaluator: str | Callable[[nn.Module], float] = "auto",
     space: str = "auto",
     reconstruct: str = "auto",
     seed: int = 0,
@@ -140,7 +142,8 @@ def search(
         budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
-        controller, evaluator, space: names of plugins; the evaluator may be your function: "file.py:function".
+        controller, evaluator, space: names of plugins; the evaluator may be your function(model) -> number, higher is
+            better, or its name: "file.py:function".
         reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data, see `nasprune.reconstruct`.
             For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
             `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
@@ -163,12 +166,13 @@ def search(
         VerificationError: the cut network is not what it should be.
     """
     started = time.monotonic()
-    goal = Budget.parse(budget) if isinstance(budget, str) else budget
-    _check(goal, trials, time_limit)
+    goal = parse_budget(budget)
+    check_limits(trials, time_limit)
     defaults = WITHOUT_DATA if data is None else WITH_DATA
     criterion = defaults.criterion if criterion == "auto" else criterion
     controller = defaults.controller if controller == "auto" else controller
-    evaluator = defaults.evaluator if evaluator == "auto" else evaluator
+    own = evaluator_of(evaluator) if callable(evaluator) else None
+    evaluator = own.name if own is not None else defaults.evaluator if evaluator == "auto" else str(evaluator)
     reconstruct = defaults.reconstruct if reconstruct == "auto" else reconstruct
     space = "widths" if space == "auto" else space
     check_method(reconstruct)
@@ -177,7 +181,7 @@ def search(
     parts = _Parts(
         scorer=registry.scorer(criterion, plugins),
         controller=registry.load("controllers", controller, plugins),
-        evaluator=registry.load("evaluators", evaluator, plugins),
+        evaluator=own or registry.load("evaluators", evaluator, plugins),
         space=registry.find("search_spaces", space, plugins).name,
         space_options={**(space_options or {}), "include": tuple(include), "exclude": tuple(exclude)},
         plugins=plugins,
@@ -189,6 +193,9 @@ def search(
         raise InputError(f"the evaluator {evaluator!r} needs data; give some with `data=` (`--data`)")
     parts.scorer.check_data(parts.data is not None)
     inputs = tuple(value[:1] for value in as_tuple(example_inputs))
+    check_weights(model)
+    if parts.data is not None:
+        check_images(parts.data, inputs)
     chosen = {
         "model": type(model).__name__,
         "weights": identity.of_model(model),
@@ -222,7 +229,8 @@ def search(
             problem = _priced(graph, prices, parts, goal)
             journal = journal or Journal(Path(out) if out is not None else None, chosen)
             limits = Limits(trials, time_limit)
-            done = _round(model, graph, problem, parts, limits, journal, number, frozen, on_progress)
+            with journal.dropped_if_empty():
+                done = _round(model, graph, problem, parts, limits, journal, number, frozen, on_progress)
             if not done.proven.proof.frozen:
                 break
             frozen = {**frozen, **done.proven.proof.frozen}
@@ -239,17 +247,6 @@ def search(
                 refit_notes = reconstruct_in_place(model, small, graph, done.proven.plan, images, reconstruct)
     report = _report(done, goal, chosen, frozen, refit_notes, latency, time.monotonic() - started)
     return SearchResult(small, done.proven.plan, report, done.best.decision, graph, tuple(done.trials))
-
-
-def _check(goal: Budget, trials: int | None, time_limit: float | None) -> None:
-    if goal.seconds is not None:
-        raise BudgetError(
-            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
-        )
-    if trials is not None and trials < 1:
-        raise InputError(f"`trials` must be at least 1, got {trials}")
-    if time_limit is not None and not time_limit > 0:
-        raise InputError(f"`time_limit` must be above 0 seconds, got {time_limit}")
 
 
 def _images_digest(data: DataSplits, seed: int, model: nn.Module) -> str:
@@ -330,8 +327,8 @@ def _damages(
     wanted = max(16, min(DAMAGE_IMAGES, DAMAGE_FLOPS // max(problem.dense.flops, 1), 16 * image_limit(graph)))
     images = calibration_inputs(_calibration(parts.data), wanted, device)
     batches = torch.split(images, min(128, image_limit(graph)))
-    refit = parts.reconstruct != "none"
-    return damages(model, graph, problem.space, scores, batches, refit=refit, seed=parts.seed)
+    refit, mends = parts.reconstruct != "none", parts.reconstruct == "lstsq"
+    return damages(model, graph, problem.space, scores, batches, refit=refit, mends=mends, seed=parts.seed)
 
 
 def _report(
@@ -372,7 +369,11 @@ def _report(
             FrontPoint(trial.index, trial.decision.digest, trial.cost, trial.score)
             for trial in pareto_front(done.trials)
         ),
-        notes=(*(f"{name} was left whole: {reason}" for name, reason in frozen.items()), *refit_notes),
+        notes=(
+            *(() if plan.keep or plan.drop else (NOT_CUT,)),
+            *(f"{name} was left whole: {reason}" for name, reason in frozen.items()),
+            *refit_notes,
+        ),
     )
 
 

@@ -36,3 +36,8 @@ def short(number: float, unit: str = "") -> str:
 def percent(share: float) -> str:
     """A share of one as text: 0.4987 -> "49.9%"."""
     return f"{100 * share:.1f}%"
+
+
+def number_of(number: int, noun: str) -> str:
+    """ "1 trial", "2 trials"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -85,7 +85,7 @@ def test_the_same_run_is_replaced_and_another_one_refused(tmp_path, outcome):
     save(outcome, tmp_path)
     save(outcome, tmp_path)
     other = Outcome(outcome.model, outcome.plan, tiny_report(settings={"budget": "60%"}))
-    with pytest.raises(InputError, match=r"holds another run \(budget was '50%', now '60%'\); choose another --out"):
+    with pytest.raises(InputError, match=r"holds another run \(budget was '50%', now '60%'\); choose another folder"):
         save(other, tmp_path)
 
 

@@ -99,6 +99,15 @@ def test_refitting_lowers_damage_and_full_width_has_none(case: tuple) -> None:
         assert set(plain[choice.name]) == set(choice.options)
 
 
+def test_a_refit_on_dense_inputs_makes_nothing_good_that_was_lost_before(case: tuple) -> None:
+    model, graph, space, scores, x = case
+    mended, bare = (damages(model, graph, space, scores, [x], refit=True, mends=mends) for mends in (True, False))
+    left = damage._left_by_refit(model, graph, {g.name: consumers(model, graph, g) for g in graph.free_groups})
+    for choice in space.choices:
+        option = choice.options[0]
+        assert mended[choice.name][option] == pytest.approx(left[choice.name] * bare[choice.name][option])
+
+
 def test_the_model_is_left_as_it_was(case: tuple) -> None:
     model, graph, space, scores, x = case
     model = copy.deepcopy(model).train()

@@ -115,3 +115,21 @@ def test_images_without_a_class_are_refused(data, label):
     graph = trace(tiny_net().eval(), data.train.images[:1])
     with pytest.raises(InputError, match="Give labelled data"):
         registry.scorer("taylor").scores(tiny_net().eval(), graph, data=parts.train)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny_net()
+
+    def forward(self, x):
+        found = self.net(x)
+        return found, found
+
+
+def test_what_it_cannot_train_is_told(data):
+    with pytest.raises(InputError, match=r"expected a model that gives \(n, classes\), got a tuple"):
+        finetune(Pair(), data, epochs=1)
+    with pytest.raises(InputError, match=r"gives images of shape .* does not take"):
+        finetune(nn.Conv2d(3, 4, 3), data, epochs=1)
+    assert accuracy(Pair(), data.test) == accuracy(tiny_net(), data.test)

@@ -57,3 +57,12 @@ def test_type_checkers_see_the_same_names():
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imported = {f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
     assert imported == {f"nasprune.{home}.{name}" for name, home in nasprune._HOME_OF.items()}
+
+
+def test_tracing_and_counting_give_no_warnings():
+    code = (
+        "import warnings; warnings.simplefilter('error'); import torch, nasprune;"
+        "model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3)).eval();"
+        "print(nasprune.search(model, torch.zeros(1, 3, 8, 8), '60%', trials=3).report.proof.ok)"
+    )
+    assert _python(code) == "True"

@@ -61,8 +61,8 @@ def test_rounds_are_kept_apart(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({**SETTINGS, "seed": "1"}, "its seed is 0, now it is 1"),
-        ({"budget": "2 GFLOPs"}, "its seed is 0, now it is not set"),
+        ({**SETTINGS, "seed": "1"}, "seed: 0 there, 1 now"),
+        ({"budget": "2 GFLOPs"}, "seed: 0 there, not set now"),
     ],
 )
 def test_the_folder_of_another_run_is_refused(tmp_path, settings, message):
@@ -103,3 +103,23 @@ def test_without_a_folder_nothing_is_kept():
     journal = Journal(None, SETTINGS)
     assert journal.round(0, {}) == ()
     journal.add(trial(0))
+
+
+def test_a_record_without_trials_stops_nobody(tmp_path):
+    Journal(tmp_path, SETTINGS).round(0, {})  # as after a kill
+    other = Journal(tmp_path, {**SETTINGS, "seed": "1"})
+    assert other.round(0, {}) == ()
+    other.add(trial(0))
+    with pytest.raises(InputError, match=r"another run \(seed: 1 there, 0 now\)"):
+        Journal(tmp_path, SETTINGS)
+
+
+def test_an_error_drops_a_record_without_trials_only(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    for folder, count in ((tmp_path / "empty", 0), (tmp_path, 0), (tmp_path / "filled", 2)):
+        journal = filled(folder, count)
+        with pytest.raises(RuntimeError), journal.dropped_if_empty():
+            raise RuntimeError
+    assert not (tmp_path / "empty").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "filled"}
+    assert len(Journal(tmp_path / "filled", SETTINGS).round(0, {})) == 2

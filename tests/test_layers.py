@@ -45,6 +45,7 @@ LAYERS = (
         "sites",
         "leastsquares",
         "identity",
+        "checks",
         "loading",
         "models",
         "data",

@@ -239,6 +239,10 @@ def test_include_and_exclude_are_respected():
         ({"evaluator": "accuracy"}, InputError, "needs data"),
         ({"space": "width"}, UnknownNameError, "widths"),
         ({"trials": 0}, InputError, "at least 1"),
+        ({"budget": 0.5}, BudgetError, "expected a budget such as 2GFLOPs.* got 0.5"),
+        ({"budget": "half"}, BudgetError, "write for example 2GFLOPs"),
+        ({"data": (torch.zeros(20, 1, 8, 8), torch.zeros(20).long())}, InputError, r"\(3, 8, 8\), data .* \(1, 8, 8\)"),
+        ({"data": (torch.full((20, 3, 8, 8), torch.nan), torch.zeros(20).long())}, InputError, "images hold NaN"),
         ({"time_limit": 0}, InputError, "above 0"),
         ({"include": ["nothing*"]}, InputError, "matches no group"),
         ({"plugins": "/nowhere/at/all"}, InputError, "does not exist"),
@@ -252,9 +256,9 @@ def test_bad_arguments_are_refused(options, error, message):
 def test_a_folder_of_another_run_is_refused_before_anything_is_lost(tmp_path):
     search(TinyResNet(), EXAMPLE, "50%", trials=2, out=tmp_path)
     content = (tmp_path / "trials.jsonl").read_bytes()
-    with pytest.raises(InputError, match="its budget is 50% of FLOPs, now it is 60% of FLOPs"):
+    with pytest.raises(InputError, match="budget: 50% of FLOPs there, 60% of FLOPs now"):
         search(TinyResNet(), EXAMPLE, "60%", trials=2, out=tmp_path)
-    with pytest.raises(InputError, match="its weights is"):
+    with pytest.raises(InputError, match=r"another run \(weights: "):
         search(TinyResNet(seed=1), EXAMPLE, "50%", trials=2, out=tmp_path)
     assert (tmp_path / "trials.jsonl").read_bytes() == content
 
@@ -322,3 +326,60 @@ def test_a_time_limit_is_a_number_above_zero():
     for limit in (0.0, float("nan")):
         with pytest.raises(InputError, match="above 0 seconds"):
             search(TinyResNet(), EXAMPLE, "50%", time_limit=limit)
+
+
+def test_weights_that_are_no_numbers_are_named():
+    model = TinyResNet()
+    with torch.no_grad():
+        model.head.weight[1, 2] = torch.nan
+    with pytest.raises(InputError, match=r"'head.weight' holds NaN"):
+        search(model, EXAMPLE, "50%")
+
+
+def test_inputs_that_are_no_images_are_searched_without_data():
+    model = torch.nn.Bilinear(4, 4, 2)
+    pair = (torch.zeros(1, 4), torch.zeros(1, 4))
+    with pytest.raises(InputError, match="the model takes 2 inputs"):
+        search(model, pair, "50%", data=(torch.zeros(20, 4), torch.zeros(20).long()))
+
+
+class Both(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = TinyResNet()
+
+    def forward(self, x):
+        found = self.net(x)
+        return {"classes": found, "sum": found.sum(1)}
+
+
+@pytest.mark.parametrize("evaluator", ["auto", "kl"])
+def test_of_several_outputs_the_first_is_scored(evaluator):
+    data = images(60)
+    alone = search(TinyResNet(), EXAMPLE, "60%", data=data, evaluator=evaluator)
+    both = search(Both(), EXAMPLE, "60%", data=data, evaluator=evaluator)
+    assert both.report.score == alone.report.score
+    assert both.report.cut == alone.report.cut
+
+
+def test_a_function_of_ones_own_scores():
+    result = search(TinyResNet(), EXAMPLE, "60%", trials=2, evaluator=lambda net: -net.head.weight.shape[1])
+    assert result.report.score == -result.model.head.weight.shape[1]
+    assert "lambda" in result.report.settings["evaluator"]
+
+
+def test_a_budget_that_the_model_keeps_cuts_nothing_and_says_so():
+    result = search(TinyResNet(), EXAMPLE, "1GFLOPs", data=images(60))
+    assert not result.plan.keep
+    assert result.report.cut == result.report.dense
+    assert any("Nothing was cut" in note for note in result.report.notes)
+
+
+def test_a_run_that_ends_before_its_first_trial_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="the label 9, the model 4 outputs"):
+        search(TinyResNet(), EXAMPLE, "60%", data=(images(60)[0], torch.full((60,), 9)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_printed_is_short(result):
+    assert "Conv2d" not in repr(result)

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = app(args=arguments, prog_name="nasprune", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:
-            _complain("interrupted; a search goes on where it stopped when the command is repeated")
+            _complain("interrupted; a search that has recorded trials goes on when the command is repeated")
     except NaspruneError as error:
         code = _complain(str(error))
     except TyperException as error:

@@ -15,6 +15,7 @@ from nasprune.cli.screen import SearchScreen, say, stdout, table
 from nasprune.errors import BudgetError, InputError
 from nasprune.report import SearchReport
 from nasprune.reporting import cost_rows, loading_lines
+from nasprune.units import number_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,11 +28,9 @@ NO_WEIGHTS = (
     "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
     "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
 )
-NOT_TUNED = (
-    "The cut net is not trained: with reconstruct=lstsq or obs its weights are refitted in closed form on calibration "
-    "images, with none they are the dense ones with batch-norm statistics re-estimated. "
-    "Fine-tune it: small = nasprune.finetune(small, data, teacher=dense)."
-)
+REFITTED = "its weights are refitted in closed form on calibration images"
+RE_ESTIMATED = "its weights are the dense ones, with batch-norm statistics re-estimated"
+FINE_TUNE = "Fine-tune it: small = nasprune.finetune(small, data, teacher=dense)."
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,20 @@ def run(options: SearchOptions) -> None:
     """Searches, saves and prints. Cheap mistakes are found before anything is loaded."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
-    budget = Budget.parse(options.budget)
+    Budget.parse(options.budget)
     out = options.out or default_folder(options.model, options.budget)
     _check_names(options)
     _check_time_limit(options.time_limit)
 
     from nasprune.checkpoint import check_folder, save
+    from nasprune.checks import check_limits, parse_budget
+    from nasprune.reconstruct import check_method
     from nasprune.search import search
+
+    budget = parse_budget(options.budget)
+    check_limits(options.trials, options.time_limit)
+    if options.reconstruct != "auto":
+        check_method(options.reconstruct)
 
     check_folder(out, {"model": options.model, "budget": str(budget), "seed": str(options.seed)})
     loaded, data = _load(options)
@@ -144,16 +150,21 @@ def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> Search
     """The result with the test accuracy of both nets."""
     from nasprune.data.batches import batches, has_labels
     from nasprune.finetune import accuracy
+    from nasprune.hooks import main_output
 
     images, _ = next(batches(data.calibration, 1))
-    if result.model(images).ndim != 2 or not has_labels(data.test):  # not a classifier, or nothing to compare with
+    output = main_output(result.model(images))
+    if output is None or output.ndim != 2 or not has_labels(data.test):  # no classifier, or nothing to compare with
         return result
     measured = {
         **result.report.measured,
         "test accuracy dense": accuracy(dense, data.test),
         "test accuracy cut": accuracy(result.model, data.test),
     }
-    report = replace(result.report, measured=measured, notes=(*result.report.notes, NOT_TUNED))
+    how = RE_ESTIMATED if result.report.settings["reconstruct"] == "none" else REFITTED
+    cut = bool(result.plan.keep or result.plan.drop)
+    notes = (f"The cut net is not trained: {how}. {FINE_TUNE}",) if cut else ()
+    report = replace(result.report, measured=measured, notes=(*result.report.notes, *notes))
     return replace(result, report=report)
 
 
@@ -194,7 +205,8 @@ def show(report: SearchReport, out: Path) -> None:
     dense_score = f" (dense {report.dense_score:.4f})" if report.dense_score is not None else ""
     counted = "=" if proof.flops == proof.predicted_flops else "≠"
     lines = [
-        f"search   {report.trials} trials in {report.seconds:.0f} s, score {report.score:.4f}{dense_score}; "
+        f"search   {number_of(report.trials, 'trial')} in {report.seconds:.0f} s, "
+        f"score {report.score:.4f}{dense_score}; "
         f"{free} of {len(report.groups)} groups free, {len(report.dropped_blocks)} blocks removed",
         f"proof    {'passed' if proof.ok else 'FAILED'}: masked dense and cut net differ by {proof.max_error:.1e} of "
         f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); fvcore counts {proof.flops:,} FLOPs "

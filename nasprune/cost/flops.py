@@ -10,14 +10,12 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from functools import cache
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATION_HANDLES
-from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOP_HANDLES
 from torch import Tensor, nn
 
 from nasprune.budget import Cost
@@ -32,6 +30,26 @@ CHUNK = 1024
 Monomials = Mapping[tuple[int, ...], float]
 
 
+class _Fvcore(NamedTuple):
+    """fvcore's analysis, and its handles for FLOPs and activations by operator."""
+
+    analysis: Any
+    flops: Mapping[str, Any]
+    activations: Mapping[str, Any]
+
+
+@cache
+def _fvcore() -> _Fvcore:
+    """fvcore, imported when it is first needed, without the warning of its other parts about `torch.jit.script`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATIONS
+        from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOPS
+    return _Fvcore(FlopCountAnalysis, FLOPS, ACTIVATIONS)
+
+
 def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
     """The cost of one run on `example_inputs`, counted by fvcore; parameters are counted on the model."""
     counts = operator_counts(model, example_inputs)
@@ -42,10 +60,11 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Co
 
 def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Counter[str]:
     """fvcore's counts by operator, "flops:conv" and "acts:conv" from one trace."""
-    analysis = FlopCountAnalysis(model, as_tuple(example_inputs))
+    fvcore = _fvcore()
+    analysis = fvcore.analysis(model, as_tuple(example_inputs))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    for name in FLOP_HANDLES:
-        analysis.set_op_handle(name, _both(name))
+    for name in fvcore.flops:
+        analysis.set_op_handle(name, _both(name, fvcore))
     levels = {name: logging.getLogger(name).level for name in ("fvcore", "fvcore.nn.jit_analysis")}
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -62,13 +81,13 @@ def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...
     return found
 
 
-def _both(name: str) -> Any:
+def _both(name: str, fvcore: _Fvcore) -> Any:
     """A handle that counts FLOPs and activations of one operator at once."""
     short = name.split("::")[1]
 
     def handle(inputs: Any, outputs: Any) -> Counter[str]:
         result: Counter[str] = Counter()
-        for kind, table in (("flops", FLOP_HANDLES), ("acts", ACTIVATION_HANDLES)):
+        for kind, table in (("flops", fvcore.flops), ("acts", fvcore.activations)):
             if name in table:
                 counted = table[name](inputs, outputs)
                 for key, number in counted.items() if isinstance(counted, Counter) else ((short, counted),):

@@ -47,6 +47,7 @@ class OwnFunction(Evaluator):
         return float(found)
 
 
-def evaluator_of(function: Callable[[nn.Module], Any], name: str) -> type[Evaluator]:
-    """An evaluator class around the function that `name` names."""
+def evaluator_of(function: Callable[[nn.Module], Any], name: str = "") -> type[OwnFunction]:
+    """An evaluator class around the function, which `name`, by default its own, names in messages."""
+    name = name or getattr(function, "__qualname__", type(function).__qualname__)
     return type("OwnFunction", (OwnFunction,), {"name": name, "function": staticmethod(function)})

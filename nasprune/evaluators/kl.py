@@ -21,7 +21,8 @@ REMEMBERED = 2**27
 class KL(Measured):
     """Minus the mean of KL(dense || candidate) in nats, at most 0: 0 is the dense network.
 
-    The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions.
+    The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions. A single output
+    has no softmax: there it is half the squared change, the divergence of normal distributions of variance one.
     """
 
     def __init__(self, task: EvaluationTask) -> None:
@@ -30,11 +31,12 @@ class KL(Measured):
         self._known: dict[int, Tensor] = {}
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
-        dense, cut = (
-            functional.log_softmax(each.double(), dim=1) for each in (self._of_dense(number, inputs), outputs)
-        )
-        divergence = functional.kl_div(cut, dense, reduction="sum", log_target=True)
-        return -float(divergence), outputs.numel() // outputs.shape[1]
+        dense, cut = self._of_dense(number, inputs).double(), outputs.double()
+        positions = outputs.numel() // outputs.shape[1]
+        if outputs.shape[1] == 1:
+            return -0.5 * float((cut - dense).square().sum()), positions
+        divergence = functional.kl_div(cut.log_softmax(1), dense.log_softmax(1), reduction="sum", log_target=True)
+        return -float(divergence), positions
 
     def _of_dense(self, number: int, inputs: Tensor) -> Tensor:
         if number in self._known:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
 from nasprune.errors import InputError
+from nasprune.hooks import main_output
 from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
 
 
@@ -32,7 +33,7 @@ class Ready:
 
 
 class Measured(Evaluator):
-    """A mean over `task.validation`. Models must return one tensor (n, classes, ...)."""
+    """A mean over `task.validation`. Of several outputs the first tensor (n, classes, ...) counts."""
 
     needs_data: ClassVar[bool] = True
 
@@ -65,11 +66,12 @@ class Measured(Evaluator):
         """What the batch called `number` adds to the sum, and how many terms that is."""
 
     def _outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        found: Any = model(inputs)
-        if not isinstance(found, Tensor) or found.ndim < 2:
-            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        outputs: Any = model(inputs)
+        found = main_output(outputs)
+        if found is None:
+            got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
             raise InputError(
-                f"the evaluator {self._name!r} needs a model that returns one tensor (n, classes, ...), got {got}; "
+                f"the evaluator {self._name!r} needs a model that returns a tensor (n, classes, ...), got {got}; "
                 "give a function of your own: file.py:function"
             )
         return found
@@ -80,7 +82,8 @@ class Measured(Evaluator):
         if labels.shape != positions or labels.is_floating_point():
             raise InputError(
                 f"the evaluator {self._name!r} needs class numbers of shape {positions} in a batch, got labels "
-                f"of shape {tuple(labels.shape)} and type {labels.dtype}; give such labels, or take another evaluator"
+                f"of shape {tuple(labels.shape)} and type {labels.dtype}; give such labels, or take the "
+                "evaluator 'kl', which asks for none, or a function of your own: file.py:function"
             )
         largest, classes = int(labels.max()), outputs.shape[1]
         if largest >= classes:

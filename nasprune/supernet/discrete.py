@@ -29,7 +29,7 @@ class Architecture:
     model's state_dict that hold initial values because the supernet has none that fit.
     """
 
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     ops: Mapping[str, str]
     counts: Counts
     genotype: Genotype | None = None

@@ -126,7 +126,8 @@ def _notes(losses: Sequence[Loss], left: Shares) -> tuple[str, ...]:
     if unknown:
         notes.append(
             f"{_told(unknown)}, because where the net holds their architecture weights is unknown; give `weights=`, "
-            "which must return a tensor that the net holds, or a row or column of one, and nothing computed from it."
+            "which must return a tensor that the net holds, or a row or column of one, and nothing computed from it "
+            "(to `Supernet.from_model`, whose result a factory for the command line may return)."
         )
     if other:
         notes.append(

@@ -271,7 +271,7 @@ def test_an_interrupt_says_how_to_go_on(command, monkeypatch):
     monkeypatch.setattr("nasprune.cli.search.run", interrupt)
     code, _, err = command("search", *TOY)
     assert code == 130
-    assert "nasprune: interrupted; a search goes on" in err
+    assert "nasprune: interrupted; a search that has recorded trials goes on" in err
 
 
 def test_help_is_quick_and_loads_no_torch():

@@ -32,9 +32,9 @@ class Pixels(nn.Module):
         return self.conv(x)
 
 
-class Several(nn.Module):
+class Nothing(nn.Module):
     def forward(self, x):
-        return [x]
+        return [x.shape]
 
 
 def given(dense, labels=None, count=150):
@@ -112,6 +112,14 @@ def test_labels_that_are_no_classes_are_refused(kind, labels, message):
         kind(filled).evaluate(Given(TinyResNet()))
 
 
+def test_kl_of_one_output_is_half_the_squared_change():
+    dense, cut = (nn.Sequential(TinyResNet(seed=seed), nn.Linear(4, 1)) for seed in (0, 1))
+    inputs, filled = given(dense)
+    expected = 0.5 * (logits(dense, inputs) - logits(cut, inputs)).square().mean()
+    assert KL(filled).evaluate(Given(cut, refitted=True)) == pytest.approx(-float(expected))
+    assert expected > 0
+
+
 def test_kl_needs_no_labels():
     dense = TinyResNet()
     _, filled = given(dense, count=20)
@@ -125,9 +133,9 @@ def test_what_cannot_be_measured_is_refused(kind):
     name = kind.__name__.lower()
     with pytest.raises(InputError, match=f"'{name}' needs data"):
         kind(task(images(8), None))
-    _, filled = given(Several())
-    with pytest.raises(InputError, match=rf"'{name}' needs a model that returns one tensor .* got a list"):
-        kind(filled).evaluate(Given(Several()))
+    _, filled = given(Nothing())
+    with pytest.raises(InputError, match=rf"'{name}' needs a model that returns a tensor .* got a list"):
+        kind(filled).evaluate(Given(Nothing()))
 
 
 @pytest.mark.parametrize("kind", [KL, Loss])
