@@ -119,9 +119,11 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
     own = asked.origin.space is None
     discrete = outcome.architecture is not None
     what = "architecture" if discrete else "supernet"
-    net = "" if not own else ", YOUR_SUPERNET, example_inputs" if discrete else ", YOUR_SUPERNET"
+    net = ", YOUR_SUPERNET" if own else ""
+    if own and discrete:
+        net += f", torch.randn{tuple(outcome.whole.structure.inputs[0].shape)}"
     yield "Load it in Python:"
-    yield "  import nasprune"
+    yield "  import nasprune" + (", torch" if own and discrete else "")
     yield f'  net = nasprune.load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
     last = "net"
     if outcome.cut is not None:

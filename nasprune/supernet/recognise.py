@@ -37,7 +37,10 @@ def recognise(
     inputs = as_tuple(example_inputs)
     if len(inputs) != 1 or inputs[0].ndim < 2 or len(inputs[0]) < 2:
         shapes = [tuple(value.shape) for value in inputs]
-        raise InputError(f"expected one example input (n, ...) with n of at least 2, got shapes {shapes}")
+        raise InputError(
+            f"expected one example input (n, ...) with n of at least 2, got shapes {shapes}; "
+            "give for example torch.randn(2, 3, 32, 32)"
+        )
     found = _found(net, inputs, choices)
     mixed = _chosen(found, choices)
     notes = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items()]

@@ -99,7 +99,7 @@ def test_train_then_trim_then_pick_a_network(command, tmp_path):
     assert "genotype |" in out
     net = load_architecture("net")
     assert count_module(net, (1, 1, 8, 8)).macs <= 60_000
-    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert net(torch.randn(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_an_untrained_supernet_is_said_to_be_one_and_may_be_trained_first(command):
@@ -143,7 +143,7 @@ def test_the_users_own_supernet(command, tmp_path):
     assert 'load_supernet("small", YOUR_SUPERNET)' in out
     code, out, err = command("trim", *own, "--budget", "90%", "--discretise", "--out", "net")
     assert code == 0, err
-    assert 'load_architecture("net", YOUR_SUPERNET, example_inputs)' in out
+    assert 'load_architecture("net", YOUR_SUPERNET, torch.randn(2, ' in out
     assert not (tmp_path / "net" / "genotype.txt").exists()
 
 
