@@ -235,7 +235,7 @@ def search(
                 break
             frozen = {**frozen, **done.proven.proof.frozen}
         both = [submodule(model, scope), submodule(done.proven.model, scope)]
-        latency = compare_latency(both, graph.example_inputs, repeats=5)
+        latency = compare_latency(both, graph.example_inputs)
         small = done.proven.model.eval()
         refit_notes: list[str] = []
         if parts.data is not None:

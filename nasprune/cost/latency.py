@@ -24,7 +24,7 @@ def compare_latency(
     models: Sequence[nn.Module],
     example_inputs: Tensor | tuple[Tensor, ...],
     *,
-    repeats: int = 30,
+    repeats: int | None = None,
     threads: int | None = None,
 ) -> list[float]:
     """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
@@ -32,9 +32,13 @@ def compare_latency(
     Args:
         models: run in eval mode; their mode is restored.
         example_inputs: cut to their first item, batch 1; moved to each model's device.
-        repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1.
+        repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1; by default as many
+            as take about a second, from 5 to 50.
         threads: of the CPU, or `None` for what torch uses now.
     """
+    if repeats is None:
+        once = sum(compare_latency(models, example_inputs, repeats=1, threads=threads))
+        repeats = max(5, min(50, int(1e3 / max(once, 1e-3))))
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, got {repeats}")
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs

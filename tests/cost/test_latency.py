@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -45,3 +47,22 @@ def test_models_take_turns_at_batch_one():
 def test_repeats_must_be_positive():
     with pytest.raises(InputError, match="at least 1, got 0"):
         measure_latency(nn.Identity(), torch.zeros(1), repeats=0)
+
+
+def test_fast_models_are_measured_often_and_slow_ones_seldom():
+    calls = {"fast": 0, "slow": 0}
+
+    class Counted(nn.Module):
+        def __init__(self, name, seconds):
+            super().__init__()
+            self.name, self.seconds = name, seconds
+
+        def forward(self, x):
+            calls[self.name] += 1
+            time.sleep(self.seconds)
+            return x
+
+    compare_latency([Counted("fast", 0.0)], torch.zeros(1, 2))
+    compare_latency([Counted("slow", 0.3)], torch.zeros(1, 2))
+    assert calls["slow"] == 3 + 2 + 5
+    assert calls["fast"] > 2 * calls["slow"]
