@@ -5,7 +5,8 @@
 The slow way takes every option of every choice alone: the network is cut by it, refitted on 256 images, and its outputs
 are compared with the dense network's on 512 images that neither the estimate nor the refit has seen, by the
 Kullback-Leibler divergence. Whole decisions are measured in the same way on 512 further images. Rank correlations
-(Spearman) with these measurements are printed for both ways on
+(Spearman) with these measurements are printed for both ways, and for the backward pass without its discount for what
+the refit of the layers behind makes good, on
 
 - single options: each group narrowed and each block dropped, alone;
 - random decisions: every width and block drawn at random, then moved to just under the budget;
@@ -13,7 +14,7 @@ Kullback-Leibler divergence. Whole decisions are measured in the same way on 512
   little in harm, and telling them apart is what the solver is trusted with.
 
 The estimate of a decision is the sum of the damages of its options, whichever way they were found. Last, the solver's
-decision from the damages of either way is measured, and its accuracy before any more refitting.
+decision from the damages of each way is measured, and its accuracy before any more refitting.
 """
 
 from __future__ import annotations
@@ -46,17 +47,22 @@ from nasprune.surgery import build
 
 REFIT_IMAGES = 256
 REDRAWN = 6
+WAYS = ("one backward pass", "without the discount", "one by one")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, its priced space, criterion scores and damages. seconds: for the scores, and for all damages."""
+    """A network, its priced space, criterion scores and damages. plain: these without the discount.
+
+    seconds: for the scores, and for all damages.
+    """
 
     model: nn.Module
     graph: ModelGraph
     priced: PricedSpace
     scores: Mapping[str, Tensor]
     damages: Damages
+    plain: Damages
     seconds: tuple[float, float]
 
 
@@ -79,11 +85,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What either way says of the same decisions, and what they measure."""
+    """What each way says of the same decisions, and what they measure."""
 
     name: str
-    backward: tuple[float, ...]
-    alone: tuple[float, ...]
+    estimates: tuple[tuple[float, ...], ...]
     measured: tuple[float, ...]
 
 
@@ -96,7 +101,14 @@ def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object
     scores = registry.scorer("obs").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
     scored = time.perf_counter()
     found = damages(model, graph, space, scores, torch.split(images, 128), refit=True, seed=seed)
-    return Problem(model, graph, priced, scores, found, (scored - start, time.perf_counter() - scored))
+    seconds = scored - start, time.perf_counter() - scored
+    plain = damages(model, graph, space, scores, torch.split(images, 128), refit=True, mends=False, seed=seed)
+    return Problem(model, graph, priced, scores, found, plain, seconds)
+
+
+def ways(problem: Problem, slow: Damages) -> tuple[Damages, ...]:
+    """In the order of WAYS."""
+    return problem.damages, problem.plain, slow
 
 
 def single_options(problem: Problem) -> list[tuple[str, int]]:
@@ -160,34 +172,32 @@ def divergence(dense: Tensor, cut: Tensor) -> float:
 
 
 def pairs(name: str, problem: Problem, slow: Damages, held: Held, decisions: Sequence[Decision]) -> Pairs:
-    """Estimates both ways, and measures each decision."""
-    backward, each = (
-        tuple(estimated(problem, by, decision) for decision in decisions) for by in (problem.damages, slow)
-    )
-    return Pairs(name, backward, each, tuple(measured(problem, held, decision).harm for decision in decisions))
+    """Estimates in all ways, and measures each decision."""
+    estimates = tuple(tuple(estimated(problem, by, one) for one in decisions) for by in ways(problem, slow))
+    return Pairs(name, estimates, tuple(measured(problem, held, one).harm for one in decisions))
 
 
 def singles(problem: Problem, slow: Damages) -> Pairs:
     """The options alone; the slow way is what is measured."""
-    backward, each = (
-        tuple(by[name][option] for name, option in single_options(problem)) for by in (problem.damages, slow)
-    )
-    return Pairs("single options", backward, each, each)
+    options = single_options(problem)
+    estimates = tuple(tuple(by[name][option] for name, option in options) for by in ways(problem, slow))
+    return Pairs("single options", estimates, estimates[-1])
 
 
 def ranks(found: Sequence[Pairs], title: str) -> Table:
     """One line for each kind of decision."""
-    shown = Table("decisions", "number", "Spearman, one backward pass", "Spearman, one by one", title=title)
+    shown = Table("decisions", "number", *(f"Spearman, {way}" for way in WAYS), title=title)
     for one in found:
-        cells = [f"{spearmanr(estimates, one.measured).statistic:.3f}" for estimates in (one.backward, one.alone)]
+        cells = [f"{spearmanr(estimates, one.measured).statistic:.3f}" for estimates in one.estimates]
         shown.add_row(one.name, str(len(one.measured)), *cells)
     return shown
 
 
 def answers(problem: Problem, slow: Damages, seconds: float, held: Held) -> Table:
-    """What the solver decides from damages found either way."""
+    """What the solver decides from damages found in each way."""
     shown = Table("damages", "seconds", "harm of the solver's decision", "accuracy %")
-    for name, by, took in (("one backward pass", problem.damages, problem.seconds[1]), ("one by one", slow, seconds)):
+    times = (problem.seconds[1], problem.seconds[1], seconds)
+    for name, by, took in zip(WAYS, ways(problem, slow), times, strict=True):
         found = measured(problem, held, solve(problem.priced, by))
         shown.add_row(name, f"{took:.1f}", f"{found.harm:.3f}", f"{100 * found.accuracy:.1f}")
     return shown

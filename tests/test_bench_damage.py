@@ -72,14 +72,14 @@ def test_the_slow_way_prices_every_option_and_the_solver_takes_it(problem: damag
     name, option = damage.single_options(problem)[0]
     assert slow[name][option] == measured(problem, held, damage.alone(problem, name, option)).harm
     shown = damage.answers(problem, slow, 1.0, held)
-    assert len(list(shown.columns[2].cells)) == 2
-    assert damage.singles(problem, slow).alone == damage.singles(problem, slow).measured
+    assert len(list(shown.columns[2].cells)) == 3
+    assert damage.singles(problem, slow).estimates[-1] == damage.singles(problem, slow).measured
 
 
 def test_the_table_holds_rank_correlations() -> None:
-    found = Pairs("some", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (1.0, 3.0, 2.0))
+    found = Pairs("some", ((0.1, 0.2, 0.3), (3.0, 2.0, 1.0), (1.0, 3.0, 2.0)), (1.0, 3.0, 2.0))
     shown = damage.ranks([found], "")
-    assert [next(iter(column.cells)) for column in shown.columns] == ["some", "3", "0.500", "0.500"]
+    assert [next(iter(column.cells)) for column in shown.columns] == ["some", "3", "0.500", "-0.500", "1.000"]
 
 
 def test_without_assets_it_says_so_and_ends(monkeypatch, tmp_path, capsys) -> None:
