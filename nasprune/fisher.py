@@ -12,8 +12,7 @@ the harm is half the mean squared change of the output (Gauss-Newton of the squa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.hooks import at_least_single, first_tensor, in_type_of, main_output, removed_after
+from nasprune.hooks import at_least_single, first_tensor, in_type_of, main_output, removed_after, without_gradients
 from nasprune.layers import output_rows, patches
 
 BYTES = 2**30  # of activations that a backward pass may hold
@@ -80,8 +79,8 @@ def priced(
         body.register_forward_hook(harms.watch_block(name, relu[name]), with_kwargs=True)
         for name, body in bodies.items()
     ]
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with removed_after(handles), _without_gradients(frozen), undisturbed(model), torch.enable_grad():
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
         for batch in batches:
             for inputs in torch.split(batch, size):
                 harms.images = len(inputs)
@@ -204,15 +203,3 @@ def _tracked(value: Tensor) -> Tensor:
         return value
     with torch.enable_grad():
         return value.detach().requires_grad_().clone()
-
-
-@contextmanager
-def _without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Parameters need no gradient inside: only activations do."""
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

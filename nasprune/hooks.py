@@ -1,4 +1,4 @@
-"""Forward hooks for as long as a block runs, and the tensor that counts among what a model takes or gives."""
+"""Hooks and gradients for as long as a block runs, and the tensor that counts among what a model takes or gives."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ def removed_after(handles: Sequence[Any]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Leaves that need gradients need none while the block runs."""
+    try:
+        for tensor in tensors:
+            tensor.requires_grad_(False)
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nasprune.cost.flops import operator_counts
 from nasprune.errors import InputError
+from nasprune.hooks import without_gradients
 from nasprune.supernet.alpha_slots import held_in
 from nasprune.supernet.probe import untouched
 
@@ -113,10 +114,5 @@ def _plain_tensors(module: nn.Module) -> Iterator[None]:
             for _, item in held_in(value):
                 if item.requires_grad and item.is_leaf and id(item) not in parameters:
                     found.append(item)
-    try:
-        for tensor in found:
-            tensor.requires_grad_(False)
+    with without_gradients(found):
         yield
-    finally:
-        for tensor in found:
-            tensor.requires_grad_(True)
