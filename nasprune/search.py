@@ -43,7 +43,7 @@ from nasprune.scoring import Scorer
 from nasprune.space import Decision
 from nasprune.verify import Proven, prove
 
-TRIALS_AUTO = 2  # of the controller `auto`: the knapsack's decision and the uniform one
+TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
 TRIALS_WITH_DATA = 100
 TRIALS_WITHOUT_DATA = 1000
 TRIAL_IMAGES = 256  # that a candidate is refitted on
@@ -145,11 +145,11 @@ def search(
         controller, evaluator, space: names of plugins; the evaluator may be your function(model) -> number, higher is
             better, or its name: "file.py:function".
         reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data, see `nasprune.reconstruct`.
-            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of `sensitivity`
-            or `uniform`, then evolution around the better), the evaluator `accuracy`, the space `widths` and `lstsq`;
-            without data `l2`, `evolution`, `importance`, `widths`, `none`.
+            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
+            `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
+            data `l2`, `evolution`, `importance`, `widths`, `none`.
         seed: fixes the result.
-        trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 2 for the controller
+        trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
             `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
         time_limit: seconds after which no new trial starts.
         out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.

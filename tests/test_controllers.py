@@ -150,26 +150,23 @@ def test_evolution_starts_at_the_knapsacks_decision_where_harms_are_known():
     assert knapsack != equal == Evolution(problem, seed=0).ask()
 
 
-def test_auto_proposes_the_knapsacks_decision_and_equal_widths_and_then_searches_near_the_better():
+def test_auto_proposes_the_knapsacks_decision_and_then_searches_near_it():
     graph = trace(TinyResNet(), EXAMPLE)
     problem = PricedSpace(graph, space_of(graph), CostModel(graph), Budget.parse("50%"))
     problem = problem.with_damages(lambda: harms(problem))
     history = run(Auto(problem, seed=0), problem, 80, rate=toward_middle)
     (knapsack,) = run(Sensitivity(problem, seed=5), problem, 3, rate=toward_middle)
     assert history[0].decision == knapsack.decision
-    controller = Auto(problem, seed=0)
-    assert controller.ask() == Sensitivity(problem, seed=5).ask()
-    controller.tell(knapsack)
-    assert controller.ask() == Uniform(problem, seed=5).ask()
-    better = max(history[:2], key=lambda trial: trial.score)
     assert len({trial.decision for trial in history}) > 40
-    assert max(trial.score for trial in history) > max(trial.score for trial in history[:2])
+    assert max(trial.score for trial in history) > history[0].score
 
     def distance(trial):
-        return sum(abs(trial.decision[c.name] - better.decision[c.name]) / c.options[-1] for c in problem.space.widths)
+        return sum(
+            abs(trial.decision[c.name] - knapsack.decision[c.name]) / c.options[-1] for c in problem.space.widths
+        )
 
     plain = run(RandomSearch(problem, seed=0), problem, 80, rate=toward_middle)
-    assert sum(map(distance, history[2:18])) < sum(map(distance, plain[2:18]))
+    assert sum(map(distance, history[1:17])) < sum(map(distance, plain[1:17]))
 
 
 def test_auto_needs_damages(problem):

@@ -1,9 +1,8 @@
-"""The least harm by measured damages and an exact knapsack, then equal widths, then aging evolution around the better.
+"""The least harm by measured damages and an exact knapsack, then aging evolution around it while trials remain.
 
-The first proposal is that of `sensitivity`, the second that of `uniform`: where harms do not add up as they should,
-equal widths may win. What the sum of single damages cannot see, how cuts add up, evolution then looks for by scores of
-networks cut for real. It stays near: widths move by fewer steps than in `evolution`, since a short search has only some
-tens of trials. See `nasprune.damage`, `nasprune.knapsack` and `nasprune.controllers.aging`.
+The first proposal is that of `sensitivity`. What the sum of single damages cannot see, how cuts add up, evolution then
+looks for by scores of networks cut for real. It stays near: widths move by fewer steps than in `evolution`, since a
+short search has only some tens of trials. See `nasprune.damage`, `nasprune.knapsack` and `nasprune.controllers.aging`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from random import Random
 
 from nasprune.base import BudgetedSpace, Controller
 from nasprune.controllers.aging import Aging
-from nasprune.controllers.scaling import uniform
 from nasprune.knapsack import solve
 from nasprune.repair import priced
 from nasprune.report import Trial
@@ -24,32 +22,20 @@ SPREAD = 0.25
 
 
 class Auto(Controller):
-    """The knapsack's decision, the uniform one, then evolution seeded with the better. Needs data."""
+    """The knapsack's decision, then evolution seeded with it. Needs data."""
 
     def __init__(self, problem: BudgetedSpace, *, seed: int) -> None:
         self._problem = priced(problem)
         self._rng = Random(seed)
-        self._opening: list[Trial] = []
         self._aging: Aging | None = None
 
     def ask(self) -> Decision | None:
-        if not self._opening:
-            return solve(self._problem, self._problem.damages())
-        if len(self._opening) == 1:
-            return uniform(self._problem)
         if self._aging is None:
-            self._aging = self._around(max(self._opening, key=lambda trial: trial.score))
+            seeds = [solve(self._problem, self._problem.damages())]
+            sizes = {"population": POPULATION, "sample": SAMPLE}
+            self._aging = Aging(self._problem.space, seeds, self._rng, **sizes, spread=SPREAD)
         return self._aging.ask()
 
     def tell(self, trial: Trial) -> None:
-        if self._aging is None:
-            self._opening.append(trial)
-        else:
+        if self._aging is not None:
             self._aging.tell(trial)
-
-    def _around(self, best: Trial) -> Aging:
-        sizes = {"population": POPULATION, "sample": SAMPLE}
-        aging = Aging(self._problem.space, [best.decision], self._rng, **sizes, spread=SPREAD)
-        aging.ask()  # the seed, which is known
-        aging.tell(best)
-        return aging
