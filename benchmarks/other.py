@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     try:
                         of_case.append(outcome(case, row, model, data, test, seed))
                         console.print(f"{case}, {row.name}, seed {seed}: {of_case[-1]}")
-                    except (nasprune.NaspruneError, ValueError, RuntimeError) as error:  # a peer may give a broken net
+                    except (nasprune.NaspruneError, ValueError, RuntimeError, IndexError) as error:  # of a peer, too
                         failed |= isinstance(row, Setting)
                         console.print(f"{case}, {row.name}, seed {seed}: failed: {type(error).__name__}: {error}")
     outcomes = [one for of_case in found.values() for one in of_case]
