@@ -104,6 +104,18 @@ class Budget:
         return ", ".join(part for part in parts if part)
 
 
+def parse_budget(budget: object) -> Budget:
+    """Raises BudgetError for what is no budget, and for one that the search cannot hold."""
+    if not isinstance(budget, str | Budget):
+        raise BudgetError(f"expected a budget such as {EXAMPLES}, got {budget!r}; write it as text")
+    goal = Budget.parse(budget) if isinstance(budget, str) else budget
+    if goal.seconds is not None:
+        raise BudgetError(
+            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
+        )
+    return goal
+
+
 def _parse_part(part: str, text: str) -> tuple[str, int | float | Fraction]:
     if match := _AMOUNT.fullmatch(part):
         quantity = "params" if match[3].upper().startswith("PARAM") else "flops"

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from torch import Tensor, nn
 
-from nasprune.budget import EXAMPLES, Budget
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
-from nasprune.errors import BudgetError, InputError
-
-
-def parse_budget(budget: object) -> Budget:
-    """Raises BudgetError for what is no budget, and for one that the search cannot hold."""
-    if not isinstance(budget, str | Budget):
-        raise BudgetError(f"expected a budget such as {EXAMPLES}, got {budget!r}; write it as text")
-    goal = Budget.parse(budget) if isinstance(budget, str) else budget
-    if goal.seconds is not None:
-        raise BudgetError(
-            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
-        )
-    return goal
+from nasprune.errors import InputError
 
 
 def check_limits(trials: int | None, time_limit: float | None) -> None:
-    """Raises InputError unless both are above zero where they are given."""
+    """Raises InputError unless both are above zero, and finite, where they are given."""
     if trials is not None and trials < 1:
-        raise InputError(f"`trials` must be at least 1, got {trials}")
-    if time_limit is not None and not time_limit > 0:
-        raise InputError(f"`time_limit` must be above 0 seconds, got {time_limit}")
+        raise InputError(f"`trials` (--trials) must be at least 1, got {trials}")
+    if time_limit is not None and not 0 < time_limit < inf:  # NaN is neither
+        raise InputError(
+            f"`time_limit` (--time-limit) must be a number of seconds above 0, got {time_limit:g}; "
+            "leave it out for none"
+        )
 
 
 def check_weights(model: nn.Module) -> None:

@@ -28,12 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasprune.calls import at_least_single, first_tensor, in_type_of, removed_after
 from nasprune.consumers import Consumer, consumers
 from nasprune.errors import InputError
 from nasprune.fisher import Change, Layers, priced
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.hooks import at_least_single, first_tensor, in_type_of, removed_after
 from nasprune.layers import RowSums, is_layer, patches, row_count, weight_matrix
 from nasprune.selection import best_units
 from nasprune.space import SearchSpace

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from nasprune.calls import main_output
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.load import DataSource, check_fits
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.hooks import main_output
+from nasprune.graph.capture import undisturbed
 from nasprune.loops import Schedule, cross_entropy, quiet, start_fabric
 from nasprune.weights import copy_into
 
@@ -120,14 +121,10 @@ def accuracy(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], *, batch_si
     Of several outputs the first tensor (n, classes) counts.
     """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     right = 0
-    with torch.no_grad():
+    with undisturbed(model):
         for images, labels in batches(dataset, batch_size):
             right += int((_classes(main_output(model(images.to(device)))).argmax(1).cpu() == labels).sum())
-    for module, training in modes:
-        module.training = training
     return right / size_of(dataset)
 
 

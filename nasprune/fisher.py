@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.calls import at_least_single, first_tensor, in_type_of, main_output, removed_after, without_gradients
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.hooks import at_least_single, first_tensor, in_type_of, main_output, removed_after, without_gradients
 from nasprune.layers import output_rows, patches
 
 BYTES = 2**30  # of activations that a backward pass may hold

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nasprune.hooks import at_least_single
+from nasprune.calls import at_least_single
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
 WIDTH = 2_048  # features at a time where these outnumber the samples

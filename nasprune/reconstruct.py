@@ -29,10 +29,10 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from nasprune.calls import first_tensor, in_type_of, removed_after
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import ModelGraph
-from nasprune.hooks import first_tensor, in_type_of, removed_after
 from nasprune.layers import output_rows, patches, row_count, weight_matrix
 from nasprune.leastsquares import mean_only, ridge
 from nasprune.plan import PrunePlan

@@ -17,8 +17,8 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune import identity, registry
 from nasprune.base import Controller, EvaluationTask, Evaluator
-from nasprune.budget import Budget
-from nasprune.checks import check_images, check_limits, check_weights, parse_budget
+from nasprune.budget import Budget, parse_budget
+from nasprune.checks import check_images, check_limits, check_weights
 from nasprune.controllers.auto import Auto
 from nasprune.cost.flops import CostModel
 from nasprune.cost.latency import compare_latency

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.base import ConsumerGram
+from nasprune.calls import removed_after
 from nasprune.consumers import Consumer, consumers
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
@@ -25,7 +26,6 @@ from nasprune.errors import InputError
 from nasprune.grams import GramSums, gram_bytes
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.hooks import removed_after
 from nasprune.layers import patches, row_count
 from nasprune.loops import cross_entropy
 

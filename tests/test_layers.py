@@ -53,7 +53,7 @@ LAYERS = (
     ("graph.trace", "graph.probe"),
     ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
     ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal", "hooks"),
+    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal", "calls"),
 )
 BUILT_IN = ("criteria", "controllers", "evaluators")
 

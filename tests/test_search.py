@@ -324,7 +324,7 @@ def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path):
 
 def test_a_time_limit_is_a_number_above_zero():
     for limit in (0.0, float("nan")):
-        with pytest.raises(InputError, match="above 0 seconds"):
+        with pytest.raises(InputError, match="seconds above 0"):
             search(TinyResNet(), EXAMPLE, "50%", time_limit=limit)
 
 

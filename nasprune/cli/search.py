@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from nasprune.budget import EXAMPLES, Budget
+from nasprune.budget import EXAMPLES, parse_budget
 from nasprune.cli.screen import SearchScreen, say, stdout, table
 from nasprune.errors import BudgetError, InputError
 from nasprune.report import SearchReport
@@ -61,17 +60,15 @@ def run(options: SearchOptions) -> None:
     """Searches, saves and prints. Cheap mistakes are found before anything is loaded."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
-    Budget.parse(options.budget)
+    budget = parse_budget(options.budget)
     out = options.out or default_folder(options.model, options.budget)
     _check_names(options)
-    _check_time_limit(options.time_limit)
 
     from nasprune.checkpoint import check_folder, save
-    from nasprune.checks import check_limits, parse_budget
+    from nasprune.checks import check_limits
     from nasprune.reconstruct import check_method
     from nasprune.search import search
 
-    budget = parse_budget(options.budget)
     check_limits(options.trials, options.time_limit)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
@@ -148,9 +145,9 @@ def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
 
 def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
     """The result with the test accuracy of both nets."""
+    from nasprune.calls import main_output
     from nasprune.data.batches import batches, has_labels
     from nasprune.finetune import accuracy
-    from nasprune.hooks import main_output
 
     images, _ = next(batches(data.calibration, 1))
     output = main_output(result.model(images))
@@ -187,11 +184,6 @@ def _check_names(options: SearchOptions) -> None:
     for kind, name in names.items():
         if name != "auto":
             load(kind, name, options.plugins or None)
-
-
-def _check_time_limit(seconds: float | None) -> None:
-    if seconds is not None and not 0 < seconds < math.inf:  # nan is neither
-        raise InputError(f"--time-limit must be a number of seconds above 0, got {seconds:g}; leave it out for none")
 
 
 def show(report: SearchReport, out: Path) -> None:

@@ -17,6 +17,7 @@ from nasprune.data.items import UNKNOWN, ArrayDataset, checked, size_of
 from nasprune.data.splits import DataSplits, split
 from nasprune.errors import InputError, UnknownNameError
 from nasprune.factories import call_factory, one_line
+from nasprune.graph.capture import undisturbed
 
 DataSource = str | DataSplits | Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, int]] | tuple[Tensor, Tensor]
 EXAMPLES = "digits, cifar10:DIR, imagefolder:DIR, file.py:factory, package.module:factory"
@@ -70,19 +71,14 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
 def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:
     """Raises InputError unless `model` takes one validation image and has an output for every class."""
     image, _ = checked(data.validation, data.name)[0]
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with undisturbed(model):
             output = model(image.unsqueeze(0))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"data {data.name!r} gives images of shape {data.input_shape}, which model {name!r} does not take: "
             f"{one_line(error)}; choose other data, another model or --input-size"
         ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     outputs = output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
     if outputs is not None and data.num_classes is not None and outputs < data.num_classes:
         raise InputError(

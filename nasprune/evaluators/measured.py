@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.calls import main_output
 from nasprune.errors import InputError
-from nasprune.hooks import main_output
 from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from nasprune.calls import removed_after
 from nasprune.graph.capture import submodule, undisturbed
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.hooks import removed_after
 from nasprune.plan import PrunePlan
 from nasprune.surgery import build
 from nasprune.verify import bisect, distinct, first_line, trial

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nasprune.calls import without_gradients
 from nasprune.cost.flops import operator_counts
 from nasprune.errors import InputError
-from nasprune.hooks import without_gradients
 from nasprune.supernet.alpha_slots import held_in
 from nasprune.supernet.probe import untouched
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nasprune.hooks import first_tensor, removed_after
+from nasprune.calls import first_tensor, removed_after
 from nasprune.space import OpChoice
 from nasprune.supernet.choices import Kept
 from nasprune.supernet.mixed import MixedOp

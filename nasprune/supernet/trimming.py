@@ -91,31 +91,19 @@ def trim(
         BudgetError: the cheapest candidates are above the limit. VerificationError: the result does not cost what was
         predicted.
     """
-    with seeded(seed, structure.inputs[0].device):
-        return _trimmed(structure, scorer, stages, limit, data, seed, tune)
-
-
-def _trimmed(
-    structure: Structure,
-    scorer: OpScorer,
-    stages: Sequence[Stage],
-    limit: Limit | None,
-    data: Data,
-    seed: int,
-    tune: Tune | None,
-) -> Trimmed:
     known: dict[str, dict[str, float]] = {}
     start = structure.counts
-    for number, stage in enumerate(stages, 1):
-        scores = scores_of(structure, scorer, data, seed)
-        for choice in structure.choices:
-            known.setdefault(choice.name, {}).update(zip(choice.ops, scores[choice.name].tolist(), strict=True))
-        share = number / len(stages)
-        structure = _cut(structure, scores, stage, _part(limit, start, share))
-        if stage.epochs and tune is not None:
-            structure = tune(structure, stage.epochs)
-    predicted = structure.counts
-    counted = count_module(structure.net, tuple(structure.inputs[0].shape))
+    with seeded(seed, structure.inputs[0].device):
+        for number, stage in enumerate(stages, 1):
+            scores = scores_of(structure, scorer, data, seed)
+            for choice in structure.choices:
+                known.setdefault(choice.name, {}).update(zip(choice.ops, scores[choice.name].tolist(), strict=True))
+            share = number / len(stages)
+            structure = _cut(structure, scores, stage, _part(limit, start, share))
+            if stage.epochs and tune is not None:
+                structure = tune(structure, stage.epochs)
+        predicted = structure.counts
+        counted = count_module(structure.net, tuple(structure.inputs[0].shape))
     check_count(predicted, counted, limit)
     return Trimmed(structure, known, predicted, counted)
 

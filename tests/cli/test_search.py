@@ -141,7 +141,7 @@ def test_one_proposal(command, tmp_path, options):
         ),
         (["--model", "tests.toys:tiny_net", "--budget", "1%"], ["least"]),
         (["--model", "tests.toys:tiny_net", "--budget", "10FLOPs"], ["least"]),
-        ([*TOY, "--time-limit", "nan"], ["--time-limit must be a number of seconds above 0, got nan"]),
+        ([*TOY, "--time-limit", "nan"], ["--time-limit", "a number of seconds above 0, got nan"]),
         ([*TOY, "--time-limit", "inf"], ["--time-limit", "got inf"]),
         ([*TOY, "--time-limit", "-1"], ["--time-limit", "got -1"]),
         ([*TOY, "--time-limit", "0"], ["--time-limit", "got 0"]),

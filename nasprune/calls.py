@@ -1,4 +1,4 @@
-"""Hooks and gradients for as long as a block runs, and the tensor that counts among what a model takes or gives."""
+"""Around a call of a model: hooks and gradients for its time, and the tensor that counts in what it takes or gives."""
 
 from __future__ import annotations
 
