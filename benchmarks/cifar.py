@@ -40,8 +40,8 @@ from nasprune import models
 from nasprune.cost.flops import measure
 from nasprune.data import ArrayDataset, DataSplits, load_data
 from nasprune.errors import NaspruneError
-from nasprune.recalibrate import batches_of
-from nasprune.weights import load_weights
+from nasprune.models.weights import load_weights
+from nasprune.refit.recalibrate import batches_of
 
 ASSETS = Path(os.environ.get("NASPRUNE_ASSETS", Path(__file__).parents[2] / "shared" / "data"))
 SEEN = {"calibration": 1024, "validation": 512, "train": 512}

@@ -27,20 +27,20 @@ def measure(name: str, images: int, net: str) -> dict[str, float]:
     import torch
     import torchvision
 
-    from nasprune import registry
     from nasprune.data import ArrayDataset
-    from nasprune.graph.trace import trace
+    from nasprune.run.names import scorer
+    from nasprune.run.trace import trace
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = torchvision.models.get_model(net, weights=None).eval()
     graph = trace(model, torch.zeros(1, 3, 224, 224))
-    scorer = registry.scorer(name)
-    data = ArrayDataset(torch.randn(images, 3, 224, 224), torch.arange(images) % 1000) if scorer.needs_data else None
+    criterion = scorer(name)
+    data = ArrayDataset(torch.randn(images, 3, 224, 224), torch.arange(images) % 1000) if criterion.needs_data else None
     before = peak()
     start = time.perf_counter()
-    scorer.scores(model, graph, data=data)
-    return {"seconds": time.perf_counter() - start, "before": before, "peak": peak(), "data": scorer.needs_data}
+    criterion.scores(model, graph, data=data)
+    return {"seconds": time.perf_counter() - start, "before": before, "peak": peak(), "data": criterion.needs_data}
 
 
 def peak() -> float:

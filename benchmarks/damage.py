@@ -32,18 +32,18 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.cifar import ASSETS, EXAMPLE, Images, trained
-from nasprune import registry
-from nasprune.budget import Budget
+from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
-from nasprune.damage import TEMPERATURE, Damages, damages
+from nasprune.cut.selection import select
+from nasprune.cut.surgery import build
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.trace import trace
-from nasprune.knapsack import solve
-from nasprune.reconstruct import reconstruct
-from nasprune.repair import PricedSpace
-from nasprune.selection import select
-from nasprune.space import Decision
-from nasprune.surgery import build
+from nasprune.harm.damage import TEMPERATURE, Damages, damages
+from nasprune.refit.reconstruct import reconstruct
+from nasprune.run.names import scorer, search_space
+from nasprune.run.trace import trace
+from nasprune.space.choices import Decision
+from nasprune.space.knapsack import solve
+from nasprune.space.priced import PricedSpace
 
 REFIT_IMAGES = 256
 REDRAWN = 6
@@ -95,10 +95,10 @@ class Pairs:
 def prepared(model: nn.Module, example: Tensor, images: Tensor, labelled: object, percent: int, seed: int) -> Problem:
     """Scores by `obs` and damages, as a search with data takes them. images: (n, ...), for the damages."""
     graph = trace(model, example)
-    space = registry.search_space(graph, "widths")
+    space = search_space(graph, "widths")
     priced = PricedSpace(graph, space, CostModel(graph), Budget.parse(f"{percent}%"))
     start = time.perf_counter()
-    scores = registry.scorer("obs").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
+    scores = scorer("obs").scores(model, graph, seed=seed, data=labelled)  # type: ignore[arg-type]
     scored = time.perf_counter()
     found = damages(model, graph, space, scores, torch.split(images, 128), refit=True, seed=seed)
     seconds = scored - start, time.perf_counter() - scored

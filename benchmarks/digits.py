@@ -16,10 +16,10 @@ from nasprune import Size, Supernet, SupernetSpace
 from nasprune.data import ArrayDataset, DataSplits
 from nasprune.data.batches import batches
 from nasprune.data.splits import split_indices
-from nasprune.registry import op_scorer
-from nasprune.supernet.structure import Structure
-from nasprune.supernet.training import architecture_of, train
-from nasprune.supernet.trimming import Data, scores_of
+from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.structure.structure import Structure
+from nasprune.supernet.train.training import architecture_of, train
+from nasprune.supernet.trim.trimming import Data, scores_of
 
 CHANNELS_IN, RESOLUTION, CLASSES = 1, 8, 10
 PARTS = {"train": 1000, "calibration": 90, "validation": 210, "test": 497}

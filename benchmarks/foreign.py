@@ -18,9 +18,9 @@ from benchmarks.digits import BATCH, Effort, digits, log
 from nasprune import Supernet
 from nasprune.data import ArrayDataset, DataSplits
 from nasprune.data.batches import batches
-from nasprune.supernet.accuracy import accuracy
-from nasprune.supernet.counting import count_module
-from nasprune.supernet.training import architecture_of, train, tuned
+from nasprune.supernet.price.counting import count_module
+from nasprune.supernet.report.accuracy import accuracy
+from nasprune.supernet.train.training import architecture_of, train, tuned
 from tests.supernet.foreign import PRIMITIVES, DartsNet
 
 CHANNELS, CELLS, RESOLUTION = 4, 3, 16

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nasprune import OpChoice
-from nasprune.supernet.knapsacks import best_subsets
-from nasprune.supernet.ranks import spearman
+from nasprune.supernet.report.ranks import spearman
+from nasprune.supernet.trim.knapsacks import best_subsets
 
 FOLDER = Path(os.environ.get("NASPRUNE_ASSETS", Path(__file__).parents[2] / "shared" / "data"))
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")

@@ -10,8 +10,8 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.digits import Effort, all_scores, digits, size, trained_supernet
-from nasprune.supernet.discrete import discretised
-from nasprune.supernet.structure import Structure
+from nasprune.supernet.structure.structure import Structure
+from nasprune.supernet.trim.discrete import discretised
 from search_spaces.darts import Darts
 
 SIZE = size(4, 3)

@@ -30,7 +30,7 @@ from benchmarks.cifar import Case, Hidden, Outcome, Row, Setting, accuracy, tabl
 from benchmarks.peers import TorchPruning
 from nasprune.cost.flops import measure
 from nasprune.data import ArrayDataset, DataSplits, load_data
-from nasprune.models import ResidualNet
+from nasprune.models.nets import ResidualNet
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 PERCENTS = (50, 25)

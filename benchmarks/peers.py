@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from nasprune.cost.flops import measure
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
-from nasprune.finetune import accuracy
-from nasprune.models import BasicBlock
-from nasprune.recalibrate import calibration_batches, recalibrate
+from nasprune.models.nets import BasicBlock
+from nasprune.refit.recalibrate import calibration_batches, recalibrate
+from nasprune.train.finetune import accuracy
 
 STEPS = 100
 TWENTIETHS = tuple(0.05 * i for i in range(1, 21))

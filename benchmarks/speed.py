@@ -19,8 +19,8 @@ from rich.table import Table
 
 import nasprune
 from nasprune.cost.flops import CostModel, measure
-from nasprune.graph.probe import half_plan
-from nasprune.surgery import build
+from nasprune.cut.surgery import build
+from nasprune.cut.trial_cuts import half_plan
 
 MODELS = ("resnet50", "mobilenet_v3_large", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 DECISIONS = 200_000

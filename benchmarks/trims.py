@@ -20,10 +20,10 @@ from benchmarks.digits import Effort, all_scores, digits, negative_log_likelihoo
 from nasprune import Gene, Genotype
 from nasprune.data import DataSplits
 from nasprune.data.splits import split_indices
-from nasprune.supernet.limits import Limit
-from nasprune.supernet.schedules import Stage
-from nasprune.supernet.structure import Structure
-from nasprune.supernet.trimming import choose
+from nasprune.supernet.price.limits import Limit
+from nasprune.supernet.structure.structure import Structure
+from nasprune.supernet.trim.schedules import Stage
+from nasprune.supernet.trim.trimming import choose
 from search_spaces.nasbench201 import EDGES, NasBench201
 
 SIZE = size(8, 1)

@@ -129,9 +129,9 @@ def run(name: str) -> dict[str, object]:
 
     import nasprune
     from nasprune.cost.flops import CostModel, measure
+    from nasprune.cut.trial_cuts import half_plan
+    from nasprune.cut.verify import distinct, verify
     from nasprune.graph.capture import submodule
-    from nasprune.graph.probe import half_plan
-    from nasprune.verify import distinct, verify
 
     torch.manual_seed(0)
     model, inputs, scope = make(name)
@@ -178,11 +178,11 @@ def _round_trip(model, small, graph, plan) -> bool:
     from safetensors.torch import save_model
 
     import nasprune
+    from nasprune.cut.plan import PrunePlan
+    from nasprune.cut.verify import random_inputs
+    from nasprune.cut.verify import run as run_model
     from nasprune.graph.capture import submodule
-    from nasprune.plan import PrunePlan
-    from nasprune.verify import random_inputs
-    from nasprune.verify import run as run_model
-    from nasprune.weights import load_weights
+    from nasprune.models.weights import load_weights
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)

@@ -15,7 +15,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,34 +22,29 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nasprune.base import OpScorer
+from nasprune.common.factories import find_factory
+from nasprune.common.options import parse_named
 from nasprune.errors import InputError, PluginError, UnknownNameError
-from nasprune.evaluators.function import evaluator_of
-from nasprune.factories import find_factory
-from nasprune.graph.model import ModelGraph
-from nasprune.graph.rules import OpRule
-from nasprune.options import parse_named
-from nasprune.scoring import Scorer
-from nasprune.space import SearchSpace
 
-if TYPE_CHECKING:
-    from nasprune.supernet.spaces import SupernetSpace
-
-SHARED_OPTIONS = ("reduce", "normalise")
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 Plugins = str | Path | Sequence[str | Path] | None
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One extension point. base: the class to implement, "module:attribute", or `None` for a function `build`."""
+    """One extension point.
+
+    base: the class to implement, "module:attribute", or `None` for a function `build`. adapter: what makes an
+    implementation of a plain function, as "module:attribute", where functions are taken.
+    """
 
     name: str
     singular: str
     base: str | None
     folder: str
+    adapter: str | None = None
 
     @property
     def contract(self) -> str:
@@ -65,11 +59,17 @@ KINDS = {
     for kind in (
         Kind("criteria", "criterion", "nasprune.base:Criterion", "plugins/criteria"),
         Kind("controllers", "controller", "nasprune.base:Controller", "plugins/controllers"),
-        Kind("evaluators", "evaluator", "nasprune.base:Evaluator", "plugins/evaluators"),
+        Kind(
+            "evaluators",
+            "evaluator",
+            "nasprune.base:Evaluator",
+            "plugins/evaluators",
+            "nasprune.evaluators.function:evaluator_of",
+        ),
         Kind("op_scorers", "scorer of operations", "nasprune.base:OpScorer", "plugins/op_scorers"),
         Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
         Kind("search_spaces", "search space", None, "search_spaces"),
-        Kind("supernet_spaces", "supernet space", "nasprune.supernet.spaces:SupernetSpace", "search_spaces"),
+        Kind("supernet_spaces", "supernet space", "nasprune.supernet.genotype.spaces:SupernetSpace", "search_spaces"),
     )
 }
 
@@ -99,10 +99,10 @@ BUILT_IN = {
         "loss": "nasprune.evaluators.loss:Loss",
     },
     "op_scorers": {
-        "flops_order": "nasprune.supernet.scorers.flops_order:FlopsOrder",
-        "random": "nasprune.supernet.scorers.random:RandomOps",
-        "alpha": "nasprune.supernet.scorers.alpha:Alpha",
-        "perturbation": "nasprune.supernet.scorers.perturbation:Perturbation",
+        "flops_order": "nasprune.supernet.score.scorers.flops_order:FlopsOrder",
+        "random": "nasprune.supernet.score.scorers.random:RandomOps",
+        "alpha": "nasprune.supernet.score.scorers.alpha:Alpha",
+        "perturbation": "nasprune.supernet.score.scorers.perturbation:Perturbation",
     },
 }
 
@@ -131,8 +131,9 @@ class Entry:
                 f"the {KINDS[self.kind].singular} {self.name!r} from {self.origin} cannot be loaded: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if self.kind == "evaluators" and callable(found) and not inspect.isclass(found):
-            return evaluator_of(found, self.name)
+        adapter = KINDS[self.kind].adapter
+        if adapter is not None and callable(found) and not inspect.isclass(found):
+            return _attribute(adapter)(found, self.name)
         if not _implements(found, KINDS[self.kind]):
             raise PluginError(f"{self.origin} gives {found!r} for {self.name!r}; expected {KINDS[self.kind].contract}")
         return found
@@ -179,41 +180,7 @@ def load(kind: str, name: str, plugins: Plugins = None) -> Any:
     return find(kind, name, plugins).load()
 
 
-def scorer(spec: str, plugins: Plugins = None) -> Scorer:
-    """The criterion that `NAME` or `NAME(option=value, ...)` stands for, ready to score a model.
-
-    Options are keyword arguments of the criterion's constructor, and those of every criterion: `reduce`, `normalise`.
-
-    Raises:
-        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
-    """
-    kind, make, shared = _with_options("criteria", spec, plugins, SHARED_OPTIONS)
-    return Scorer(spec, make, kind.needs_data, **shared)
-
-
-def op_scorer(spec: str, plugins: Plugins = None) -> OpScorer:
-    """The scorer of operations that `NAME` or `NAME(option=value, ...)` stands for.
-
-    Raises:
-        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
-    """
-    _, make, _ = _with_options("op_scorers", spec, plugins)
-    found: OpScorer = make()
-    return found
-
-
-def supernet_space(spec: str, plugins: Plugins = None) -> SupernetSpace:
-    """The space of supernets that `NAME` or `NAME(option=value, ...)` stands for, such as "darts".
-
-    Raises:
-        UnknownNameError: nothing is called so. InputError: an option is unknown, or its value is refused.
-    """
-    _, make, _ = _with_options("supernet_spaces", spec, plugins)
-    found: SupernetSpace = make()
-    return found
-
-
-def _with_options(
+def with_options(
     kind: str, spec: str, plugins: Plugins, shared: Sequence[str] = ()
 ) -> tuple[Any, Callable[[], Any], dict[str, Any]]:
     """The class that `spec` names, a constructor with the options given to it, and those given among `shared`."""
@@ -231,38 +198,6 @@ def _with_options(
     except (TypeError, ValueError) as error:
         raise InputError(f"the {KINDS[kind].singular} {spec!r} refuses its options: {error}") from error
     return found, make, common
-
-
-def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = None, **options: object) -> SearchSpace:
-    """Builds the search space called `name` over a traced model; `options` go to its `build`.
-
-    Raises:
-        InputError: `build` does not take one of the options, or refuses its value. PluginError: it gives no space.
-    """
-    build = load("search_spaces", name, plugins)
-    try:
-        inspect.signature(build).bind(graph, **options)
-    except TypeError as error:
-        raise InputError(f"the search space {name!r} does not take these options: {error}") from error
-    space = build(graph, **options)
-    if not isinstance(space, SearchSpace):
-        raise PluginError(f"the search space {name!r} gave a {type(space).__name__}, expected a `nasprune.SearchSpace`")
-    return space
-
-
-def op_rules(plugins: Plugins = None) -> list[OpRule]:
-    """The op rules of installed packages, bundled files and `plugins`, for `nasprune.trace`.
-
-    Rules are not asked for by name, so one that cannot be loaded is left out with a warning: what it would have
-    explained stays frozen.
-    """
-    rules: list[OpRule] = []
-    for entry in entries("op_rules", plugins):
-        try:
-            rules.append(entry.load()())
-        except PluginError as error:
-            logging.getLogger(__name__).warning("%s; its operators stay frozen", error)
-    return rules
 
 
 def _built_in(kind: str) -> Iterator[Entry]:

@@ -32,26 +32,26 @@ from nasprune.base import (
     OpScorer,
     SpaceBuilder,
 )
-from nasprune.budget import Budget
+from nasprune.calibration.scoring import WeightContext, score_all
+from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.criteria.l2 import L2
+from nasprune.cut.selection import select
+from nasprune.cut.surgery import build as build_model
+from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.verify import distinct, trial
 from nasprune.errors import PlanError, PluginError
-from nasprune.exploration import CutCandidate
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.graph.probe import half_plan
 from nasprune.graph.program import operator
 from nasprune.graph.rules import OpRule
-from nasprune.graph.trace import trace
-from nasprune.registry import search_space
-from nasprune.repair import PricedSpace
-from nasprune.report import Trial
-from nasprune.scoring import WeightContext, score_all
-from nasprune.selection import select
-from nasprune.space import Decision, SearchSpace
-from nasprune.supernet.sample import SampleSupernet, attachments, sample_structure
-from nasprune.supernet.task import ScoringTask
-from nasprune.surgery import build as build_model
-from nasprune.verify import distinct, trial
+from nasprune.run.exploration import CutCandidate
+from nasprune.run.names import search_space
+from nasprune.run.trace import trace
+from nasprune.space.choices import Decision, SearchSpace
+from nasprune.space.priced import PricedSpace
+from nasprune.space.trials import Trial
+from nasprune.supernet.score.task import ScoringTask
+from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
 
 INPUT = (3, 8, 8)
 CLASSES = 4

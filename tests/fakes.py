@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from nasprune.budget import Budget, Cost
+from nasprune.cost.budget import Budget, Cost
 from nasprune.graph.model import AxisSlice, AxisUnits, Block, CoupledGroup, ModelGraph
-from nasprune.repair import PricedSpace
-from nasprune.space import BlockChoice, SearchSpace, WidthChoice
+from nasprune.space.choices import BlockChoice, SearchSpace, WidthChoice
+from nasprune.space.priced import PricedSpace
 
 
 def group(name: str, width: int, *, cells: int = 1, frozen: str | None = None) -> CoupledGroup:

@@ -43,7 +43,7 @@ def test_criterion_guide(tmp_path, monkeypatch, capsys):
 
 def test_scorer_guide(tmp_path, monkeypatch):
     from nasprune import Supernet
-    from nasprune.supernet.sample import SampleSupernet
+    from nasprune.supernet.structure.sample import SampleSupernet
 
     monkeypatch.chdir(tmp_path)
     scorer, check = blocks("docs/scorers.md", "python")

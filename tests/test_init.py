@@ -6,7 +6,6 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -27,25 +26,14 @@ def test_every_public_name_resolves():
     assert _python("import nasprune; print(all(hasattr(nasprune, name) for name in nasprune.__all__))") == "True"
 
 
-@pytest.mark.parametrize("name", ["search", "verify", "finetune"])
-def test_function_is_not_shadowed_by_its_module(name):
-    code = (
-        f"import nasprune.{name}, nasprune, sys; from nasprune import {name};"
-        f"print(callable(nasprune.{name}), nasprune.{name} is sys.modules['nasprune.{name}'].{name} is {name})"
-    )
-    assert _python(code) == "True True"
+def test_no_room_has_the_name_of_a_public_function():
+    rooms = {path.stem for path in Path(nasprune.__file__).parent.iterdir()}
+    assert not rooms & set(nasprune.__all__)
 
 
 def test_unknown_name_is_refused_with_the_public_ones():
     with pytest.raises(AttributeError, match=r"no attribute 'serach'; public names: .*search"):
         nasprune.serach  # noqa: B018
-
-
-def test_submodules_without_a_public_namesake_stay_modules():
-    import nasprune.budget
-
-    assert isinstance(nasprune.budget, ModuleType)
-    assert nasprune.Budget is nasprune.budget.Budget
 
 
 def test_version_is_a_string():

@@ -1,8 +1,12 @@
-"""Imports point down only, nothing but definitions runs at import time, and no file grows past 400 lines."""
+"""Rooms import only what they say, without circles; nothing but definitions runs at import time; files are short.
+
+A room is a folder whose `__init__.py` says what it is for and "May import: ..."; a new file needs no entry anywhere.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -15,46 +19,6 @@ import nasprune
 PACKAGE = Path(nasprune.__file__).parent
 ROOT = PACKAGE.parent
 
-# From top to bottom. A module belongs to the row with the longest entry that it is or lies in; it may import from its
-# own row and from those below.
-LAYERS = (
-    ("cli",),
-    ("testing", "checkpoint", "supernet.naming", "supernet.storage"),
-    (
-        "search",
-        "supernet.supernet",
-        "supernet.health",
-        "supernet.checks",
-        "supernet.comparison",
-        "supernet.pages",
-    ),
-    ("exploration", "journal", "registry", "finetune", "supernet.training"),
-    ("criteria", "controllers", "evaluators", "supernet"),
-    (
-        "scoring",
-        "statistics",
-        "selection",
-        "shares",
-        "repair",
-        "recalibrate",
-        "knapsack",
-        "interplay",
-        "damage",
-        "fisher",
-        "reconstruct",
-        "sites",
-        "leastsquares",
-        "identity",
-        "checks",
-        "loading",
-        "models",
-        "data",
-    ),
-    ("graph.trace", "graph.probe"),
-    ("verify", "reference", "surgery", "cost", "weights", "reporting", "consumers", "grams"),
-    ("base", "budget", "space", "plan", "report", "graph"),
-    ("errors", "pareto", "units", "files", "factories", "layers", "loops", "options", "removal", "calls"),
-)
 BUILT_IN = ("criteria", "controllers", "evaluators")
 
 
@@ -80,29 +44,59 @@ def imports(path: Path) -> Iterator[str]:
                 assert not alias.name.startswith("nasprune."), f"{path}: write `from nasprune... import ...`"
 
 
-def row_of(module: str) -> int:
-    rows = {entry: number for number, row in enumerate(LAYERS) for entry in row}
-    found = [entry for entry in rows if module == entry or module.startswith(f"{entry}.")]
-    assert found, f"`{module}` has no row in LAYERS; add it where its imports allow"
-    return rows[max(found, key=len)]
+def imported_by(module: str) -> set[str]:
+    return {name for name in imports(FILES[module]) if name}
 
 
-def test_the_table_has_ten_rows_and_no_stale_entry():
-    assert len(LAYERS) == 10
-    for row in LAYERS:
-        for entry in row:
-            assert any(module == entry or module.startswith(f"{entry}.") for module in MODULES), entry
+ROOMS = {
+    name for name, path in FILES.items() if name and path.name == "__init__.py" and "May import:" in path.read_text()
+}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module):
-    for imported in imports(FILES[module]):
-        if imported:
-            assert row_of(module) <= row_of(imported), f"`{module}` must not import `{imported}`, which lies above it"
+def room_of(module: str) -> str:
+    """The innermost room that a file lies in; a file at the top is a room of its own."""
+    parts = module.split(".")
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in ROOMS), module)
+
+
+def promised(room: str) -> set[str]:
+    """The rooms that a room says it may import."""
+    text = ast.get_docstring(ast.parse(FILES[room].read_text())) or ""
+    return set(re.findall(r"`([\w.]+)`", text.partition("May import:")[2]))
+
+
+def arrows() -> dict[str, set[str]]:
+    """Room -> the other rooms that its files import."""
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        room = room_of(module)
+        found.setdefault(room, set()).update({room_of(name) for name in imported_by(module)} - {room})
+    return found
+
+
+def test_every_folder_is_a_room_or_lies_in_one():
+    top = {module.split(".")[0] for module in MODULES}
+    assert top - ROOMS == {"base", "errors", "registry", "testing"}
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS - {"cli"}))
+def test_a_room_imports_what_it_says(room):
+    says, does = promised(room), arrows()[room]
+    assert does <= says, f"`{room}` imports {sorted(does - says)}; say so in its __init__.py, or better do without"
+    assert says <= does, f"`{room}` says that it may import {sorted(says - does)}, and does not; take it out"
+
+
+def test_rooms_have_no_circles():
+    TopologicalSorter(arrows()).prepare()
 
 
 def test_no_cycles():
-    TopologicalSorter({module: {name for name in imports(FILES[module]) if name} for module in MODULES}).prepare()
+    TopologicalSorter({module: imported_by(module) for module in MODULES}).prepare()
+
+
+def test_few_files_stand_outside_of_rooms():
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in BUILT_IN])

@@ -11,6 +11,8 @@ import pytest
 
 from nasprune import registry
 from nasprune.errors import InputError, PluginError, UnknownNameError
+from nasprune.run.names import search_space
+from nasprune.supernet.genotype.naming import supernet_space
 
 CRITERION = """
 import torch
@@ -54,7 +56,7 @@ def test_a_search_space_file_gives_its_build_function(tmp_path):
     (tmp_path / "empty.py").write_text(
         "from nasprune import SearchSpace\ndef build(graph):\n    return SearchSpace(())\n"
     )
-    assert registry.search_space(None, "empty", plugins=tmp_path).size == 1
+    assert search_space(None, "empty", plugins=tmp_path).size == 1
 
 
 @pytest.mark.parametrize(
@@ -173,11 +175,11 @@ def test_spaces_of_both_kinds_share_a_folder(tmp_path):
 
 
 def test_a_supernet_space_takes_options():
-    assert registry.supernet_space("darts(ops=['none', 'skip_connect'])").cells["normal"].ops == (
+    assert supernet_space("darts(ops=['none', 'skip_connect'])").cells["normal"].ops == (
         "none",
         "skip_connect",
     )
     with pytest.raises(UnknownNameError, match="nasbench201"):
-        registry.supernet_space("nasbench")
+        supernet_space("nasbench")
     with pytest.raises(InputError, match="refuses its options"):
-        registry.supernet_space("darts(ops=['none', 'none'])")
+        supernet_space("darts(ops=['none', 'none'])")

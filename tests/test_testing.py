@@ -8,7 +8,7 @@ import torch
 from nasprune import registry
 from nasprune.base import Controller, Criterion, Evaluator
 from nasprune.errors import PluginError
-from nasprune.space import Decision, SearchSpace, WidthChoice
+from nasprune.space.choices import Decision, SearchSpace, WidthChoice
 from nasprune.testing import check_controller, check_criterion, check_evaluator, check_space
 
 CHECKS = {

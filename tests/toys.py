@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from nasprune.budget import Cost
+from nasprune.cost.budget import Cost
+from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.cut.proof import Proof
+from nasprune.cut.surgery import build
 from nasprune.graph.program import signature
-from nasprune.models import ResidualNet
-from nasprune.plan import PrunePlan, TensorSpec
-from nasprune.report import FrontPoint, GroupOutcome, Proof, SearchReport
-from nasprune.surgery import build
+from nasprune.models.nets import ResidualNet
+from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
 
 
 @dataclass(frozen=True)

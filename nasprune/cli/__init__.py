@@ -1,4 +1,8 @@
-"""The command line: the only place that prints or exits. Results go to stdout, progress and errors to stderr."""
+"""The command line: the only place that prints or exits. Results go to stdout, progress and errors to stderr.
+
+Import from here: `main`.
+May import: everything.
+"""
 
 from __future__ import annotations
 

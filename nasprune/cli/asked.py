@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from nasprune.cli.nets import Origin, check_free, check_scorer
 from nasprune.cli.supernet import check_epochs, plain_name
 from nasprune.errors import BudgetError, InputError, UnknownNameError
-from nasprune.supernet.limits import EXAMPLES, Limit, parse_limit
+from nasprune.supernet.price.limits import EXAMPLES, Limit, parse_limit
 
 if TYPE_CHECKING:
-    from nasprune.search import SearchResult
-    from nasprune.supernet.discrete import Architecture
+    from nasprune.run.result import SearchResult
     from nasprune.supernet.storage import SupernetFile
     from nasprune.supernet.supernet import Supernet, TrimResult
+    from nasprune.supernet.trim.discrete import Architecture
 
 UNITS = {"fvcore": "FLOPs", "macs": "MACs", "params": "Params"}
 
@@ -79,10 +79,10 @@ class Outcome:
 
 def checked(options: TrimOptions) -> Asked:
     """Raises BudgetError, InputError or UnknownNameError for what can be told from names, numbers and folders."""
-    from nasprune.registry import op_scorer
-    from nasprune.supernet.counting import Counts
-    from nasprune.supernet.schedules import stages_of
+    from nasprune.supernet.price.counting import Counts
+    from nasprune.supernet.score.naming import op_scorer
     from nasprune.supernet.storage import SupernetFile
+    from nasprune.supernet.trim.schedules import stages_of
 
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")

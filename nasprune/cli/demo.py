@@ -11,16 +11,16 @@ import torch
 from rich.text import Text
 from torch import nn
 
-from nasprune.checkpoint import save
 from nasprune.cli.screen import SearchScreen, say, stdout, table
 from nasprune.cost.flops import measure
 from nasprune.cost.latency import compare_latency
+from nasprune.cost.units import short
 from nasprune.data import DataSplits, load_data
 from nasprune.data.splits import size_of
-from nasprune.finetune import Epoch, accuracy, finetune
-from nasprune.loading import load_model
-from nasprune.search import search
-from nasprune.units import short
+from nasprune.models.loading import load_model
+from nasprune.run.checkpoint import save
+from nasprune.run.search import search
+from nasprune.train.finetune import Epoch, accuracy, finetune
 
 FOLDER = Path("runs/demo")
 FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl")

@@ -9,19 +9,20 @@ from pathlib import Path
 from torch import nn
 
 from nasprune.base import Criterion
-from nasprune.budget import Cost
+from nasprune.calibration.scoring import WeightContext, score_all
 from nasprune.cli.screen import say, stdout, table
+from nasprune.cost.budget import Cost
 from nasprune.cost.flops import CostModel
+from nasprune.cost.units import percent
+from nasprune.cut.proof import Proof
+from nasprune.cut.selection import select
+from nasprune.cut.verify import prove
 from nasprune.graph.model import Block, CoupledGroup, ModelGraph
-from nasprune.graph.trace import trace
-from nasprune.loading import load_model
-from nasprune.registry import load, op_rules, search_space
-from nasprune.report import Proof
-from nasprune.scoring import WeightContext, score_all
-from nasprune.selection import select
-from nasprune.space import Decision
-from nasprune.units import percent
-from nasprune.verify import prove
+from nasprune.models.loading import load_model
+from nasprune.registry import load
+from nasprune.run.names import op_rules, search_space
+from nasprune.run.trace import trace
+from nasprune.space.choices import Decision
 
 
 def run(

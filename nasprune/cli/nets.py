@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasprune.data import DataSplits
-    from nasprune.finetune import Epoch
-    from nasprune.supernet.spaces import Size, SupernetSpace
+    from nasprune.supernet.genotype.spaces import Size, SupernetSpace
     from nasprune.supernet.supernet import Supernet
+    from nasprune.train.finetune import Epoch
 
 EXAMPLES = "darts, nasbench201, file.py:factory or package.module:factory"
 LARGE = 96
@@ -41,9 +41,9 @@ class Origin:
     @classmethod
     def find(cls, spec: str, plugins: tuple[Path, ...]) -> Origin:
         """Raises InputError or UnknownNameError where nothing is called so; nothing is built."""
-        from nasprune.factories import call_factory, find_factory
-        from nasprune.registry import supernet_space
-        from nasprune.supernet.spaces import SupernetSpace
+        from nasprune.common.factories import call_factory, find_factory
+        from nasprune.supernet.genotype.naming import supernet_space
+        from nasprune.supernet.genotype.spaces import SupernetSpace
 
         if ":" not in spec.partition("(")[0]:
             return cls(spec, supernet_space(spec, plugins), None)
@@ -91,7 +91,7 @@ class Origin:
         """What the factory gives. Raises InputError where it fails, or gives neither."""
         from torch import nn
 
-        from nasprune.factories import call_factory
+        from nasprune.common.factories import call_factory
         from nasprune.supernet.supernet import Supernet
 
         found = call_factory(self.spec, what="supernet")
@@ -147,7 +147,7 @@ def words(size: Size) -> str:
 
 def check_scorer(spec: str, data: object | None, plugins: tuple[Path, ...]) -> None:
     """Raises InputError unless there is such a scorer of operations, and data where it needs some."""
-    from nasprune.registry import op_scorer
+    from nasprune.supernet.score.naming import op_scorer
 
     if spec != "auto" and op_scorer(spec, plugins).needs_data and data is None:
         raise InputError(f"the scorer {spec!r} needs data; give some with --data")
@@ -233,9 +233,9 @@ def trained(
     device: str = "auto",
 ) -> tuple[Supernet, float]:
     """The supernet trained with progress on the screen, and its last validation accuracy."""
-    from nasprune.supernet.refresh import refreshed
+    from nasprune.supernet.structure.refresh import refreshed
     from nasprune.supernet.supernet import Supernet
-    from nasprune.supernet.training import architecture_of, train
+    from nasprune.supernet.train.training import architecture_of, train
 
     structure = supernet.structure
     last: list[float] = []

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nasprune.units import short
+from nasprune.cost.units import short
 
 if TYPE_CHECKING:
-    from nasprune.exploration import Progress
+    from nasprune.run.exploration import Progress
 
 _PLAIN_WIDTH = 160
 _PLAIN_SECONDS = 5.0

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from nasprune.budget import EXAMPLES, parse_budget
 from nasprune.cli.screen import SearchScreen, say, stdout, table
+from nasprune.cost.budget import EXAMPLES, parse_budget
+from nasprune.cost.units import number_of
 from nasprune.errors import BudgetError, InputError
-from nasprune.report import SearchReport
-from nasprune.reporting import cost_rows, loading_lines
-from nasprune.units import number_of
+from nasprune.run.report import SearchReport
+from nasprune.run.reporting import cost_rows, loading_lines
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasprune.data import DataSplits
-    from nasprune.loading import LoadedModel
-    from nasprune.search import SearchResult
+    from nasprune.models.loading import LoadedModel
+    from nasprune.run.result import SearchResult
 
 NO_WEIGHTS = (
     "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
@@ -64,10 +64,10 @@ def run(options: SearchOptions) -> None:
     out = options.out or default_folder(options.model, options.budget)
     _check_names(options)
 
-    from nasprune.checkpoint import check_folder, save
-    from nasprune.checks import check_limits
-    from nasprune.reconstruct import check_method
-    from nasprune.search import search
+    from nasprune.refit.reconstruct import check_method
+    from nasprune.run.checkpoint import check_folder, save
+    from nasprune.run.checks import check_limits
+    from nasprune.run.search import search
 
     check_limits(options.trials, options.time_limit)
     if options.reconstruct != "auto":
@@ -115,7 +115,7 @@ def run(options: SearchOptions) -> None:
 def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     """The model and the data, which fit each other. The data says the shape of images where the model does not."""
     from nasprune.data import check_fits, load_data
-    from nasprune.loading import load_model
+    from nasprune.models.loading import load_model
 
     data: DataSplits | None = None
 
@@ -145,9 +145,9 @@ def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
 
 def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
     """The result with the test accuracy of both nets."""
-    from nasprune.calls import main_output
+    from nasprune.common.calls import main_output
     from nasprune.data.batches import batches, has_labels
-    from nasprune.finetune import accuracy
+    from nasprune.train.finetune import accuracy
 
     images, _ = next(batches(data.calibration, 1))
     output = main_output(result.model(images))
@@ -172,7 +172,8 @@ def default_folder(model: str, budget: str) -> Path:
 
 
 def _check_names(options: SearchOptions) -> None:
-    from nasprune.registry import load, scorer
+    from nasprune.registry import load
+    from nasprune.run.names import scorer
 
     if options.criterion != "auto":
         scorer(options.criterion, options.plugins or None).check_data(options.data is not None)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from nasprune.cli.nets import Origin, check_free, check_net, load_images, trained, words
 from nasprune.cli.screen import say, stdout, table
+from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
-from nasprune.units import percent, short
 
 NO_ARCHITECTURE = (
     "It does not tell where its architecture weights are, so all of it is trained as weights. Let the factory return a "
@@ -39,7 +39,7 @@ class TrainOptions:
 def run(options: TrainOptions) -> None:
     """Trains, saves and prints. Cheap mistakes are found before anything is built."""
     from nasprune.supernet.storage import save_supernet
-    from nasprune.supernet.training import architecture_of
+    from nasprune.supernet.train.training import architecture_of
 
     check_epochs(options.epochs, options.warmup_epochs)
     origin = Origin.find(options.space, options.plugins)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from nasprune.cli.asked import UNITS, Asked, Outcome, TrimOptions, checked, schedule_of
 from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
 from nasprune.cli.screen import say
-from nasprune.supernet.limits import Limit, parse_limit
-from nasprune.units import short
+from nasprune.cost.units import short
+from nasprune.supernet.price.limits import Limit, parse_limit
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasprune.data import DataSplits
-    from nasprune.search import SearchResult
-    from nasprune.supernet.spaces import Size
+    from nasprune.run.result import SearchResult
+    from nasprune.supernet.genotype.spaces import Size
     from nasprune.supernet.supernet import Supernet
 
 UNTRAINED = (
@@ -131,9 +131,9 @@ def _typed(limit: Limit) -> str:
 def _inherited(net: nn.Module, data: DataSplits) -> float:
     import copy
 
-    from nasprune.finetune import accuracy
-    from nasprune.recalibrate import calibration_batches, recalibrate
-    from nasprune.supernet.training import Logits
+    from nasprune.refit.recalibrate import calibration_batches, recalibrate
+    from nasprune.supernet.train.training import Logits
+    from nasprune.train.finetune import accuracy
 
     judged = copy.deepcopy(net)
     recalibrate(judged, calibration_batches(data.calibration))
@@ -147,8 +147,8 @@ def _cut(
     import torch
 
     from nasprune.cli.screen import SearchScreen
-    from nasprune.search import search
-    from nasprune.supernet.counting import count_module
+    from nasprune.run.search import search
+    from nasprune.supernet.price.counting import count_module
 
     counted = count_module(net, tuple(shape))
     if counted[limit.counter] <= limit.number:

@@ -10,15 +10,15 @@ from rich.text import Text
 from nasprune.cli.asked import UNITS, Asked, Outcome
 from nasprune.cli.screen import stdout, table
 from nasprune.cli.supernet import typed
-from nasprune.supernet import pages
-from nasprune.supernet.counting import Counter, Counts, count_module
+from nasprune.cost.units import percent, short
+from nasprune.supernet.price.counting import Counter, Counts, count_module
+from nasprune.supernet.report import pages
 from nasprune.supernet.storage import genotype_text, save_architecture, save_supernet
-from nasprune.units import percent, short
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nasprune.supernet.spaces import Size
+    from nasprune.supernet.genotype.spaces import Size
 
 CUT = "channels"
 """The folder of the network with fewer channels, inside that of the run."""
@@ -28,7 +28,7 @@ TRIMMED = "supernet"
 
 def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
     """The supernet, or the network with the supernet in a folder beside it; and the network with fewer channels."""
-    from nasprune.checkpoint import save as save_cut
+    from nasprune.run.checkpoint import save as save_cut
 
     plugins, report = asked.options.plugins or None, outcome.trimmed.report
     folder = asked.out if outcome.architecture is None else asked.out / TRIMMED

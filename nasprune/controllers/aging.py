@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from random import Random
 
-from nasprune.report import Trial
-from nasprune.space import Choice, Decision, SearchSpace, WidthChoice
+from nasprune.space.choices import Choice, Decision, SearchSpace, WidthChoice
+from nasprune.space.trials import Trial
 
 MUTATIONS = 2.0
 """Choices changed in a child, on average."""

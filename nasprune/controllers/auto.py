@@ -2,19 +2,21 @@
 
 The first proposal is that of `sensitivity`. What the sum of single damages cannot see, how cuts add up, evolution then
 looks for by scores of networks cut for real. It stays near: widths move by fewer steps than in `evolution`, since a
-short search has only some tens of trials. See `nasprune.damage`, `nasprune.knapsack` and `nasprune.controllers.aging`.
+short search has only some tens of trials. See `nasprune.harm.damage`, `nasprune.space.knapsack` and
+`nasprune.controllers.aging`.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from nasprune.base import BudgetedSpace, Controller
+from nasprune.base import Controller
 from nasprune.controllers.aging import Aging
-from nasprune.knapsack import solve
-from nasprune.repair import priced
-from nasprune.report import Trial
-from nasprune.space import Decision
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.knapsack import solve
+from nasprune.space.priced import priced
+from nasprune.space.trials import Trial
 
 POPULATION = 16
 SAMPLE = 8

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from nasprune.base import BudgetedSpace, Controller
+from nasprune.base import Controller
 from nasprune.controllers.aging import Aging
 from nasprune.controllers.scaling import uniform
-from nasprune.knapsack import solve
-from nasprune.repair import PricedSpace
-from nasprune.report import Trial
-from nasprune.space import Decision
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.knapsack import solve
+from nasprune.space.priced import PricedSpace
+from nasprune.space.trials import Trial
 
 
 class Evolution(Controller):

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from nasprune.base import BudgetedSpace, Controller
-from nasprune.report import Trial
-from nasprune.space import Choice, Decision
+from nasprune.base import Controller
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Choice, Decision
+from nasprune.space.trials import Trial
 
 
 class NniTuner(Controller):

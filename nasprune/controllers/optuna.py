@@ -13,11 +13,12 @@ import sys
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from nasprune.base import BudgetedSpace, Controller
+from nasprune.base import Controller
 from nasprune.controllers.scaling import uniform
 from nasprune.errors import InputError
-from nasprune.report import Trial
-from nasprune.space import Decision
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.trials import Trial
 
 POPULATION = 32
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from nasprune.base import BudgetedSpace, Controller
-from nasprune.report import Trial
-from nasprune.space import Decision
+from nasprune.base import Controller
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.trials import Trial
 
 
 class RandomSearch(Controller):

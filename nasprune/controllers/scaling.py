@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nasprune.base import BudgetedSpace
-from nasprune.space import Decision
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
 
 HALVINGS = 16
 

@@ -1,16 +1,16 @@
 """The decision with the least estimated harm within the budget: measured damages and an exact knapsack.
 
 Damages of single options are added up and the sum is minimised under the exact cost, blocks and widths together. See
-`nasprune.damage` for how they are measured and `nasprune.knapsack` for what is exact.
+`nasprune.harm.damage` for how they are measured and `nasprune.space.knapsack` for what is exact.
 """
 
 from __future__ import annotations
 
-from nasprune.base import BudgetedSpace
 from nasprune.controllers.single import SingleDecision
-from nasprune.knapsack import solve
-from nasprune.repair import priced
-from nasprune.space import Decision
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.knapsack import solve
+from nasprune.space.priced import priced
 
 
 class Sensitivity(SingleDecision):

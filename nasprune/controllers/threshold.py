@@ -5,7 +5,7 @@ The value of unit u of group g is its share of the group's score over its share 
     value(u) = (s_u / sum of s over g) / (c_g / width_g) = (s_u / mean of s over g) / c_g
 
 with s the criterion's scores, shifted up to zero where some are below it (all ones where all are zero), and c_g the
-share of the dense cost that would go with the whole group (`nasprune.shares.cost_shares`). A group that lets an option
+share of the dense cost that would go with the whole group (`cost_shares`). A group that lets an option
 go in steps of several units is valued by the mean of each step, so that values never rise along a group. Units stay
 where their value is at or above the threshold, every group keeping its least option and blocks staying; of equal values
 the earlier group's go last. The threshold is the lowest whose decision is within budget, found by bisection over the
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasprune.controllers.single import SingleDecision
-from nasprune.shares import SMALLEST, cost_shares
-from nasprune.space import Decision, WidthChoice
+from nasprune.space.choices import Decision, WidthChoice
+from nasprune.space.shares import SMALLEST, cost_shares
 
 
 class GlobalThreshold(SingleDecision):

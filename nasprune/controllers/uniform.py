@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasprune.controllers.scaling import uniform
 from nasprune.controllers.single import SingleDecision
-from nasprune.space import Decision
+from nasprune.space.choices import Decision
 
 
 class Uniform(SingleDecision):

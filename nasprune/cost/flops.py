@@ -18,13 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nasprune.budget import Cost
+from nasprune.common.calls import undisturbed
+from nasprune.cost.budget import Cost
 from nasprune.cost.formulas import count
 from nasprune.cost.sizes import Extent, Product, Sizes
 from nasprune.errors import PlanError
-from nasprune.graph.capture import undisturbed
 from nasprune.graph.model import Ints, ModelGraph, as_tuple
-from nasprune.plan import PrunePlan
 
 CHUNK = 1024
 Monomials = Mapping[tuple[int, ...], float]
@@ -174,10 +173,6 @@ class CostModel:
         """`table` as a list of costs."""
         table = self.table(decisions)
         return [table[i] for i in range(len(decisions))]
-
-    def of_plan(self, plan: PrunePlan) -> Cost:
-        """The cost of the model that `plan` builds."""
-        return self.costs([{name: len(kept) for name, kept in plan.keep.items()} | dict.fromkeys(plan.drop, 0)])[0]
 
     def column(self, name: str) -> int:
         if name not in self._column:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nasprune.common.factories import one_line
 from nasprune.errors import InputError, NaspruneError
-from nasprune.factories import one_line
 
 UNKNOWN = -1
 """The label of an image that has none."""

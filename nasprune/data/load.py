@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
 
+from nasprune.common.calls import undisturbed
+from nasprune.common.factories import call_factory, one_line
 from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
 from nasprune.data.folder import imagefolder
 from nasprune.data.items import UNKNOWN, ArrayDataset, checked, size_of
 from nasprune.data.splits import DataSplits, split
 from nasprune.errors import InputError, UnknownNameError
-from nasprune.factories import call_factory, one_line
-from nasprune.graph.capture import undisturbed
 
 DataSource = str | DataSplits | Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, int]] | tuple[Tensor, Tensor]
 EXAMPLES = "digits, cifar10:DIR, imagefolder:DIR, file.py:factory, package.module:factory"

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.common.factories import one_line
 from nasprune.errors import PluginError
 from nasprune.evaluators.measured import Ready
-from nasprune.factories import one_line
 
 
 class OwnFunction(Evaluator):

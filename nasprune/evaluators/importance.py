@@ -28,10 +28,10 @@ import numpy as np
 from torch import Tensor
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.cut.selection import best_first
 from nasprune.graph.model import CoupledGroup
-from nasprune.selection import best_first
-from nasprune.shares import SMALLEST, cost_shares
-from nasprune.space import Decision
+from nasprune.space.choices import Decision
+from nasprune.space.shares import SMALLEST, cost_shares
 
 
 class Importance(Evaluator):

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nasprune.base import EvaluationTask
+from nasprune.common.calls import undisturbed
 from nasprune.evaluators.measured import Measured
-from nasprune.graph.capture import undisturbed
 
 REMEMBERED = 2**27
 """Numbers of the dense network's outputs that are kept between candidates; further batches are run again."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
-from nasprune.calls import main_output
+from nasprune.common.calls import main_output
 from nasprune.errors import InputError
-from nasprune.recalibrate import batches_of, calibration_batches, recalibrate
+from nasprune.refit.recalibrate import batches_of, calibration_batches, recalibrate
 
 
 class Ready:

@@ -1,1 +1,5 @@
-"""The graph of a model: what moves together when a channel is cut, and which blocks can go."""
+"""What can be cut: the captured program, channel groups, removable blocks. Knows nothing of cutting.
+
+Import from here: `ModelGraph` and its parts from `model`, `analyse`, `capture`, `OpRule` from `rules`.
+May import: `errors`, `common`.
+"""

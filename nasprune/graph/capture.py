@@ -15,23 +15,11 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
+from nasprune.common.calls import undisturbed
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
-
-
-@contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode without gradients; modes and torch's random state are as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield model
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def submodule(model: nn.Module, scope: str | None) -> nn.Module:

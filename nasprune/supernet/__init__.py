@@ -1,1 +1,10 @@
-"""Supernets: find the choices, score the operations, trim and discretise within a budget."""
+"""Supernets from the outside: what is found, scored, trimmed, made discrete, saved and loaded.
+
+Import from here: `Supernet`, `storage`.
+May import: `errors`, `common`, `registry`, `space`, `base`, `data`, `models`, `supernet.find`, `supernet.price`,
+`supernet.genotype`, `supernet.structure`, `supernet.score`, `supernet.trim`, `supernet.train`, `supernet.report`.
+"""
+
+from nasprune.supernet.genotype import codecs
+
+__all__ = ["codecs"]

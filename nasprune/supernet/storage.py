@@ -15,22 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.files import write_all
 from nasprune.errors import InputError
-from nasprune.files import write_all
-from nasprune.registry import Plugins, supernet_space
-from nasprune.space import OpChoice
-from nasprune.supernet import codecs, pages
-from nasprune.supernet.alpha_slots import plain_tensors
-from nasprune.supernet.choices import EdgeWeights, Group, Weights
-from nasprune.supernet.discrete import Architecture
-from nasprune.supernet.genotype import Genotype
-from nasprune.supernet.health import TrimReport
-from nasprune.supernet.naming import spec_of
-from nasprune.supernet.recognise import Names
-from nasprune.supernet.refresh import refreshed
-from nasprune.supernet.spaces import Size, SupernetSpace
+from nasprune.models.weights import fit, read_tensors, to_bytes
+from nasprune.registry import Plugins
+from nasprune.space.choices import OpChoice
+from nasprune.supernet.find.alpha_slots import plain_tensors
+from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
+from nasprune.supernet.genotype import codecs
+from nasprune.supernet.genotype.genotype import Genotype
+from nasprune.supernet.genotype.naming import spec_of, supernet_space
+from nasprune.supernet.genotype.spaces import Size, SupernetSpace
+from nasprune.supernet.report import pages
+from nasprune.supernet.report.health import TrimReport
+from nasprune.supernet.structure.recognise import Names
+from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.supernet import Supernet
-from nasprune.weights import fit, read_tensors, to_bytes
+from nasprune.supernet.trim.discrete import Architecture
 
 SUPERNET, ARCHITECTURE, WEIGHTS = "supernet.json", "architecture.json", "model.safetensors"
 GENOTYPE, REPORT, PAGE = "genotype.txt", "report.json", "report.md"

@@ -17,19 +17,20 @@ from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.registry import Plugins, op_scorer
-from nasprune.space import OpChoice
-from nasprune.supernet.choices import EdgeWeights, Group, Weights
-from nasprune.supernet.counting import Counter, Counts
-from nasprune.supernet.discrete import Architecture, discretised
-from nasprune.supernet.health import TrimReport, examined
-from nasprune.supernet.limits import parse_limit
-from nasprune.supernet.recognise import Names, recognise
-from nasprune.supernet.schedules import stages_of
-from nasprune.supernet.spaces import Size, SupernetSpace
-from nasprune.supernet.structure import Structure
-from nasprune.supernet.training import tuned
-from nasprune.supernet.trimming import Data, scores_of, trim
+from nasprune.registry import Plugins
+from nasprune.space.choices import OpChoice
+from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
+from nasprune.supernet.genotype.spaces import Size, SupernetSpace
+from nasprune.supernet.price.counting import Counter, Counts
+from nasprune.supernet.price.limits import parse_limit
+from nasprune.supernet.report.health import TrimReport, examined
+from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.structure.recognise import Names, recognise
+from nasprune.supernet.structure.structure import Structure
+from nasprune.supernet.train.training import tuned
+from nasprune.supernet.trim.discrete import Architecture, discretised
+from nasprune.supernet.trim.schedules import stages_of
+from nasprune.supernet.trim.trimming import Data, scores_of, trim
 
 BATCHES = 8
 BATCH = 64

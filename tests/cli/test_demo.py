@@ -7,7 +7,7 @@ import torch
 
 import nasprune
 from nasprune.cli import demo, main
-from nasprune.models import digits_net
+from nasprune.models.nets import digits_net
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nasprune.budget import Cost
 from nasprune.cli.screen import SearchScreen, _left
-from nasprune.exploration import Progress
+from nasprune.cost.budget import Cost
+from nasprune.run.exploration import Progress
 
 
 def progress(index, total, elapsed):

@@ -16,8 +16,8 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.search import default_folder
 from nasprune.data import load_data
-from nasprune.finetune import accuracy
-from nasprune.models import digits_net
+from nasprune.models.nets import digits_net
+from nasprune.train.finetune import accuracy
 from tests.toys import tiny_net
 
 TOY = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "5"]

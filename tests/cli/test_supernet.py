@@ -12,8 +12,8 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.nets import LARGE, fitted
 from nasprune.data import load_data
-from nasprune.registry import supernet_space
-from nasprune.supernet.counting import count_module
+from nasprune.supernet.genotype.naming import supernet_space
+from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import load_architecture, load_supernet
 from tests.cli.test_search import refused
 
@@ -21,7 +21,7 @@ TINY = ["--supernet-channels", 4, "--supernet-layers", 1]
 NB201 = ["--space", "nasbench201", *TINY]
 OWN = """
 import torch
-from tests.supernet.test_training import Toy
+from tests.supernet.train.test_training import Toy
 
 
 def toy():

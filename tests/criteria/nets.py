@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.data import ArrayDataset
-from nasprune.graph.trace import trace
+from nasprune.run.trace import trace
 
 
 class Mixed(nn.Module):

@@ -11,17 +11,17 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from nasprune import registry
+from nasprune.calibration.removal import removal_scores
+from nasprune.calibration.scoring import WeightContext
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup
-from nasprune.removal import removal_scores
-from nasprune.scoring import WeightContext
+from nasprune.run.names import scorer
 from tests.criteria.nets import chain, mixed
 from tests.fakes import graph_of
 
 
 def score(spec: str, group: CoupledGroup, model: nn.Module, graph) -> torch.Tensor:
-    scorer = registry.scorer(spec)
-    return scorer.make().score(group, WeightContext(model, graph, reduce=scorer.reduce))
+    criterion = scorer(spec)
+    return criterion.make().score(group, WeightContext(model, graph, reduce=criterion.reduce))
 
 
 def one_layer(spec: str, weight: torch.Tensor) -> torch.Tensor:

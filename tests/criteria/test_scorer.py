@@ -8,9 +8,10 @@ import torch
 import nasprune
 from nasprune import registry
 from nasprune.base import Criterion
+from nasprune.calibration.scoring import Scorer, WeightContext
+from nasprune.common.options import parse_named
 from nasprune.errors import InputError, UnknownNameError
-from nasprune.options import parse_named
-from nasprune.scoring import WeightContext
+from nasprune.run.names import scorer
 from tests.criteria.nets import mixed, pictures
 from tests.nets import EXAMPLE, TinyResNet, images
 
@@ -59,7 +60,7 @@ def test_other_forms_are_refused(text):
 )
 def test_options_are_checked(spec, error, message):
     with pytest.raises(error, match=message):
-        registry.scorer(spec)
+        scorer(spec)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -67,7 +68,7 @@ def test_options_of_every_criterion(name):
     model, graph = mixed()
     data = pictures(8, 5)
     plain, layer, whole = (
-        registry.scorer(f"{name}(normalise={how})").scores(model, graph, seed=1, data=data)
+        scorer(f"{name}(normalise={how})").scores(model, graph, seed=1, data=data)
         for how in ("none", "layer", "global")
     )
     everything = float(torch.cat(list(plain.values())).double().mean())
@@ -75,12 +76,12 @@ def test_options_of_every_criterion(name):
         assert float(layer[group.name].double().mean()) == pytest.approx(1, rel=1e-4)
         torch.testing.assert_close(whole[group.name] * everything, plain[group.name])
         assert float(plain[group.name].min()) >= 0
-    mean = registry.scorer(f"{name}(reduce=mean)").scores(model, graph, seed=1, data=data)
+    mean = scorer(f"{name}(reduce=mean)").scores(model, graph, seed=1, data=data)
     assert all(torch.isfinite(value).all() for value in mean.values())
 
 
 def test_a_criterion_that_needs_data_says_so():
-    assert [name for name in ALL if registry.scorer(name).needs_data] == [
+    assert [name for name in ALL if scorer(name).needs_data] == [
         "apoz", "lasso", "obd", "obs", "taylor", "thinet",
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"the criterion 'apoz' needs data; give some with `data=` \(`--data`\)"):
@@ -102,7 +103,7 @@ class Hungry(Criterion):
 
 def test_data_is_for_those_who_ask():
     model, graph = mixed()
-    scorer = registry.Scorer("hungry", Hungry)
+    scorer = Scorer("hungry", Hungry)
     with pytest.raises(InputError, match="needs_data = True"):
         scorer.scores(model, graph, data=pictures(8, 5))
 

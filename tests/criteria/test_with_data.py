@@ -14,15 +14,16 @@ from sklearn.linear_model import Lasso
 from torch.nn import functional
 
 from nasprune import ConsumerGram, registry
-from nasprune.layers import patches
-from nasprune.scoring import WeightContext
+from nasprune.calibration.layers import patches
+from nasprune.calibration.scoring import WeightContext
+from nasprune.run.names import scorer
 from tests.criteria.nets import chain, mixed, pictures
 
 
 def scores(spec: str, name: str, net=chain, data=None) -> torch.Tensor:
     model, graph = net()
     data = data or (pictures(6, 4) if net is chain else pictures(8, 5))
-    return registry.scorer(spec).scores(model, graph, seed=2, data=data)[name]
+    return scorer(spec).scores(model, graph, seed=2, data=data)[name]
 
 
 def read_by_second() -> torch.Tensor:
@@ -238,7 +239,7 @@ def test_a_channel_that_nobody_uses_goes_first(name, reduce):
     try:
         with torch.no_grad():
             reader.weight[:, [4, 22]] = 0  # channel 4 of the grouped layer, where it is read once and again
-        found = registry.scorer(f"{name}(reduce={reduce})").scores(model, graph, data=pictures(8, 5))["split"]
+        found = scorer(f"{name}(reduce={reduce})").scores(model, graph, data=pictures(8, 5))["split"]
         assert int(found.argmin()) == 4
     finally:
         with torch.no_grad():

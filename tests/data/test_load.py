@@ -12,7 +12,7 @@ from nasprune.data import check_fits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError, UnknownNameError
-from nasprune.models import digits_net, resnet20
+from nasprune.models.nets import digits_net, resnet20
 from tests.assets import ASSETS, needs_assets
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from nasprune.base import EvaluationTask
 from nasprune.errors import InputError
 from nasprune.evaluators.accuracy import Accuracy
-from nasprune.recalibrate import recalibrate
+from nasprune.refit.recalibrate import recalibrate
 from tests.fakes import priced, resnet_like
 from tests.nets import TinyResNet, images
 

@@ -8,7 +8,7 @@ import torch
 from nasprune import registry
 from nasprune.base import Evaluator
 from nasprune.errors import InputError, PluginError, UnknownNameError
-from nasprune.search import search
+from nasprune.run.search import search
 from nasprune.testing import check_evaluator
 from tests.evaluators.test_accuracy import Given, task
 from tests.nets import EXAMPLE, TinyResNet, images

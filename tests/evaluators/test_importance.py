@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasprune.base import EvaluationTask
+from nasprune.cut.selection import best_units
 from nasprune.evaluators.importance import Importance, kept_shares
-from nasprune.selection import best_units
-from nasprune.shares import cost_shares
-from nasprune.space import Decision
+from nasprune.space.choices import Decision
+from nasprune.space.shares import cost_shares
 from tests.fakes import graph_of, group, priced, resnet_like
 
 

@@ -13,7 +13,7 @@ from nasprune.errors import InputError
 from nasprune.evaluators.accuracy import Accuracy
 from nasprune.evaluators.kl import KL
 from nasprune.evaluators.loss import Loss
-from nasprune.recalibrate import recalibrate
+from nasprune.refit.recalibrate import recalibrate
 from tests.evaluators.test_accuracy import Given, task
 from tests.nets import TinyResNet, images
 

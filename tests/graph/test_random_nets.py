@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nasprune.cost.flops import CostModel, measure
-from nasprune.graph.probe import half_plan
-from nasprune.graph.trace import trace
-from nasprune.surgery import build
-from nasprune.verify import distinct, verify
+from nasprune.cut.surgery import build
+from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.verify import distinct, verify
+from nasprune.run.trace import trace
 
 PIECES = (
     "conv", "depthwise", "grouped", "residual", "concat", "concat_twice", "chunk", "shuffle", "squeeze_excite", "pad",

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from nasprune.cost.flops import CostModel, measure
-from nasprune.graph.probe import half_plan
-from nasprune.graph.trace import trace
-from nasprune.surgery import build
-from nasprune.verify import distinct, trial, verify
+from nasprune.cut.surgery import build
+from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.verify import distinct, trial, verify
+from nasprune.run.trace import trace
 from tests.graph.structures import STRUCTURES, Structure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasprune.supernet.genotype import Gene, Genotype
+from nasprune.supernet.genotype.genotype import Gene, Genotype
 
 OPS = {
     "s3": "sep_conv_3x3",

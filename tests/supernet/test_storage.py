@@ -10,11 +10,9 @@ from torch import nn
 
 from nasprune import Size, Supernet
 from nasprune.errors import InputError
-from nasprune.registry import supernet_space
-from nasprune.supernet.codecs import from_json, parse
-from nasprune.supernet.counting import count_module
-from nasprune.supernet.naming import spec_of
-from nasprune.supernet.refresh import refreshed
+from nasprune.supernet.genotype.codecs import from_json, parse
+from nasprune.supernet.genotype.naming import spec_of, supernet_space
+from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import (
     load_architecture,
     load_supernet,
@@ -22,9 +20,10 @@ from nasprune.supernet.storage import (
     save_architecture,
     save_supernet,
 )
-from nasprune.supernet.training import architecture_of
+from nasprune.supernet.structure.refresh import refreshed
+from nasprune.supernet.train.training import architecture_of
 from tests.supernet import foreign
-from tests.supernet.test_training import Toy
+from tests.supernet.train.test_training import Toy
 
 SMALL = {"darts": Size(4, 3, channels_in=1, resolution=8), "nasbench201": Size(4, 1, channels_in=1, resolution=8)}
 

@@ -9,7 +9,7 @@ import torch
 
 import nasprune
 from nasprune.errors import BudgetError, InputError
-from nasprune.supernet.counting import Counts, count_module
+from nasprune.supernet.price.counting import Counts, count_module
 from tests.supernet import foreign
 from tests.supernet.toys import Toy, images
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nasprune.supernet import checks
-from nasprune.supernet.scorers.alpha import RULES
+from nasprune.supernet.report import checks
+from nasprune.supernet.score.scorers.alpha import RULES
 from tests.test_docs import ROOT, blocks
 
 DOC = "docs/supernets.md"

@@ -1,0 +1,68 @@
+"""Around a call of a model: hooks and gradients for its time, and the tensor that counts in what it takes or gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode without gradients; modes and torch's random state are as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def removed_after(handles: Sequence[Any]) -> Iterator[None]:
+    """Removes the hooks when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Leaves that need gradients need none while the block runs."""
+    try:
+        for tensor in tensors:
+            tensor.requires_grad_(False)
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The first tensor that a module is called with, by position or by name."""
+    return next(leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor))
+
+
+def main_output(outputs: Any) -> Tensor | None:
+    """The first tensor (n, classes, ...) of what a model gives, in tuples, lists and dicts too; `None` without one."""
+    return next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.ndim >= 2), None)
+
+
+def in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Inputs in the type of the model's floating-point parameters; integers stay."""
+    if not inputs.is_floating_point():
+        return inputs
+    return inputs.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype))
+
+
+def at_least_single(value: Tensor) -> Tensor:
+    """In float32, or in the wider type that the tensor has."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -1,0 +1,37 @@
+"""The global random generators: seeded for a while, and as they were afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def own_randomness(model: nn.Module) -> Iterator[None]:
+    """The global generators of Python, numpy and torch are as before afterwards."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is guarded
+    with torch.random.fork_rng(devices=_devices(model)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+
+
+def seed_all(seed: int, model: nn.Module) -> None:
+    """Seeds the global generators of Python, numpy and torch, those of the model's devices too."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for evaluators that draw from it
+    torch.default_generator.manual_seed(seed % 2**63)
+    for device in _devices(model):
+        torch.cuda.default_generators[device].manual_seed(seed % 2**63)
+
+
+def _devices(model: nn.Module) -> list[int]:
+    found = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    return sorted(device.index for device in found)

@@ -1,0 +1,128 @@
+"""What a network costs, and what the user asks for: "2GFLOPs", "60%", "5MParams", "8ms", or several with commas."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from nasprune.cost.units import scaled, short
+from nasprune.errors import BudgetError
+
+EXAMPLES = "2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams"
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([KMGT]?)(FLOPS?|MACS?|PARAMS?)\s*", re.IGNORECASE)
+_SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*(?:of\s+)?(FLOPS?|MACS?|PARAMS?)?\s*", re.IGNORECASE)
+_TIME = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", re.IGNORECASE)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs to run and to store: exact integers at batch 1.
+
+    flops: multiply-adds, as `fvcore.nn.FlopCountAnalysis` counts them.
+    params: elements of all parameters.
+    activations: output elements of convolutions and dot products, as `fvcore.nn.ActivationCountAnalysis` counts them.
+    """
+
+    flops: int
+    params: int
+    activations: int
+
+    def __str__(self) -> str:
+        return f"{short(self.flops, 'FLOPs')}, {short(self.params, 'params')}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper limits, inclusive; `None` is no limit.
+
+    `flops` and `params` are absolute counts. `flops_share` and `params_share` are exact shares of the dense model in
+    (0, 1]; `resolve` turns them into counts. `seconds` is a latency at batch 1.
+    """
+
+    flops: int | None = None
+    params: int | None = None
+    flops_share: Fraction | None = None
+    params_share: Fraction | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("flops", self.flops), ("params", self.params), ("seconds", self.seconds)):
+            if value is not None and value <= 0:
+                raise BudgetError(f"a budget must be above zero, got {name}={value}; examples: {EXAMPLES}")
+        for name, share in (("flops", self.flops_share), ("params", self.params_share)):
+            if share is not None and not 0 < share <= 1:
+                raise BudgetError(f"a share must be in (0%, 100%], got {float(100 * share):g}% of {name}")
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Reads "2GFLOPs", "60%", "5MParams", "8ms" or several joined by commas.
+
+        Raises:
+            BudgetError: a part does not parse, or two parts limit the same quantity.
+        """
+        limits: dict[str, int | float | Fraction] = {}
+        for part in text.split(","):
+            name, value = _parse_part(part, text)
+            quantity = name.removesuffix("_share")
+            if any(known.removesuffix("_share") == quantity for known in limits):
+                raise BudgetError(f"the budget {text!r} limits {quantity} twice; give one limit for each quantity")
+            limits[name] = value
+        return cls(**limits)  # type: ignore[arg-type]
+
+    def resolve(self, dense: Cost) -> Budget:
+        """The same budget with shares turned into counts of the `dense` model, rounded down."""
+        flops, params = self.flops, self.params
+        if self.flops_share is not None:
+            flops = int(self.flops_share * dense.flops)
+        if self.params_share is not None:
+            params = int(self.params_share * dense.params)
+        return Budget(flops=flops, params=params, seconds=self.seconds)
+
+    def allows(self, cost: Cost) -> bool:
+        """Whether counted `cost` keeps the resolved FLOPs and parameter limits (latency is measured, not counted)."""
+        return (self.flops is None or cost.flops <= self.flops) and (self.params is None or cost.params <= self.params)
+
+    def fill(self, cost: Cost) -> float:
+        """The share of the tightest resolved limit that `cost` uses: above 1 is over budget."""
+        shares = [0.0]
+        if self.flops is not None:
+            shares.append(cost.flops / self.flops)
+        if self.params is not None:
+            shares.append(cost.params / self.params)
+        return max(shares)
+
+    def __str__(self) -> str:
+        parts = [
+            short(self.flops, "FLOPs") if self.flops is not None else "",
+            f"{float(100 * self.flops_share):g}% of FLOPs" if self.flops_share is not None else "",
+            short(self.params, "params") if self.params is not None else "",
+            f"{float(100 * self.params_share):g}% of params" if self.params_share is not None else "",
+            f"{1e3 * self.seconds:g} ms" if self.seconds is not None else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+def parse_budget(budget: object) -> Budget:
+    """Raises BudgetError for what is no budget, and for one that the search cannot hold."""
+    if not isinstance(budget, str | Budget):
+        raise BudgetError(f"expected a budget such as {EXAMPLES}, got {budget!r}; write it as text")
+    goal = Budget.parse(budget) if isinstance(budget, str) else budget
+    if goal.seconds is not None:
+        raise BudgetError(
+            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
+        )
+    return goal
+
+
+def _parse_part(part: str, text: str) -> tuple[str, int | float | Fraction]:
+    if match := _AMOUNT.fullmatch(part):
+        quantity = "params" if match[3].upper().startswith("PARAM") else "flops"
+        return quantity, scaled(match[1], match[2])
+    if match := _SHARE.fullmatch(part):
+        quantity = "params" if (match[2] or "").upper().startswith("PARAM") else "flops"
+        return f"{quantity}_share", Fraction(match[1]) / 100
+    if match := _TIME.fullmatch(part):
+        return "seconds", float(match[1]) * _SECONDS[match[2].lower()]
+    raise BudgetError(f"the budget {text!r} does not parse at {part.strip()!r}; write for example {EXAMPLES}")

@@ -1,0 +1,214 @@
+"""`nasprune.verify`: zero versus remove. The masked dense program and the cut model must give the same outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasprune.common.calls import undisturbed
+from nasprune.cost.flops import CostModel, measure
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.proof import Proof
+from nasprune.cut.reference import MaskedProgram, Precision, cast_float, default_dtype
+from nasprune.cut.surgery import build
+from nasprune.errors import NaspruneError, VerificationError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well two runs agree. error: largest difference relative to the largest reference output. reason: "" if ok."""
+
+    error: float
+    dtype: torch.dtype
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A cut model that passed. frozen: groups and blocks that had to be left whole, with reasons."""
+
+    model: nn.Module
+    plan: PrunePlan
+    proof: Proof
+
+
+def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proof:
+    """Compares `small` with the dense `model` whose dropped channels and blocks are masked, in float64.
+
+    Norms that mix channels are taken over the kept channels in the masked model. Where the code insists on float32, the
+    comparison runs in float32 and says so. The FLOPs of `small` are counted by fvcore and predicted by formula.
+
+    Returns:
+        The proof; `ok` means error within tolerance, and counted = predicted FLOPs.
+    """
+    match = compare(model, small, graph, plan)
+    predicted = CostModel(graph).costs([plan.counts])[0]
+    counted = measure(submodule(small, graph.scope), graph.example_inputs)
+    return Proof(
+        ok=match.ok and counted == predicted,
+        max_error=match.error,
+        tolerance=TOLERANCES[match.dtype],
+        dtype=str(match.dtype).removeprefix("torch."),
+        flops=counted.flops,
+        predicted_flops=predicted.flops,
+    )
+
+
+def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
+    """Builds and verifies; what fails is found by bisection, left whole, and named in `proof.frozen`.
+
+    The structure is proved on a copy of the model whose constant tensors (fresh norms, zero biases, tiny layer scales)
+    are made random, so that a wrong slice of equal numbers cannot hide; then the model itself is verified.
+
+    Raises:
+        VerificationError: the rest of the plan still fails, or counted and predicted FLOPs differ.
+    """
+    stirred = distinct(model)
+
+    def reason(names: Sequence[str]) -> str:
+        part = restricted(plan, names)
+        return trial(stirred, graph, part).reason
+
+    failed = bisect([*plan.keep, *plan.drop], reason)
+    plan = restricted(plan, [name for name in [*plan.keep, *plan.drop] if name not in failed])
+    small = build(model, graph, plan)
+    proof = replace(verify(model, small, graph, plan), frozen=failed)
+    if not proof.ok:
+        raise VerificationError(
+            f"the cut model differs from the masked dense one by {proof.max_error:.2e} "
+            f"(allowed {proof.tolerance:.0e}), or its {proof.flops} FLOPs from the predicted "
+            f"{proof.predicted_flops}; please report this model"
+        )
+    return Proven(small, plan, proof)
+
+
+def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
+    """Builds `plan` and compares; a cut model that does not run is a failed match, not an error.
+
+    It is run as it is before it is compared in float64, which may be much slower.
+    """
+    try:
+        small = build(model, graph, plan)
+        part = submodule(small, graph.scope)
+        with undisturbed(part):
+            part(*(value.clone() for value in graph.example_inputs))
+        return compare(model, small, graph, plan)
+    except NaspruneError:
+        raise
+    except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried
+        return Match(float("inf"), torch.float64, f"{type(error).__name__}: {first_line(error)}")
+
+
+def compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
+    """Zero versus remove on random inputs, in float64, or in float32 where the code cannot run in float64."""
+    match = _compare(model, small, graph, plan, torch.float64)
+    if match.error == float("inf") and "dtype" in match.reason:
+        match = _compare(model, small, graph, plan, torch.float32)
+    return match
+
+
+def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, dtype: torch.dtype) -> Match:
+    part = submodule(model, graph.scope)
+    inputs = [cast_float(value, dtype) for value in random_inputs(graph.example_inputs)]
+    state = {name: value.detach() for name, value in _tensors(part).items()}
+    masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
+    try:
+        got = run(submodule(small, graph.scope), inputs, dtype)  # first: a cut that does not run is found soon
+        expected = masked.run(state, inputs)
+    except Exception as error:  # the user's code may fail in any way once its sizes change
+        return Match(float("inf"), dtype, f"{type(error).__name__}: {first_line(error)}")
+    if [value.shape for value in expected] != [value.shape for value in got]:
+        return Match(float("inf"), dtype, "the cut model returns other shapes")
+    difference = max((_relative(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
+    reason = "" if difference <= TOLERANCES[dtype] else f"outputs differ by {difference:.1e} of the largest"
+    return Match(difference, dtype, reason)
+
+
+def run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
+    twin = copy.deepcopy(model)
+    with default_dtype(dtype), undisturbed(twin), Precision(dtype):
+        leaves = tree_leaves(twin.to(dtype)(*(cast_float(value.clone(), dtype) for value in inputs)))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _relative(expected: Tensor, got: Tensor) -> float:
+    if not expected.numel():
+        return 0.0
+    if not expected.dtype.is_floating_point:
+        return 0.0 if bool((expected == got).all()) else 1.0
+    scale = float(expected.abs().max())
+    error = float((expected - got).abs().max()) / max(scale, 1e-300)
+    return error if error == error else float("inf")
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        **dict(model.named_buffers(remove_duplicate=False)),
+        **dict(model.named_parameters(remove_duplicate=False)),
+    }
+
+
+def random_inputs(example_inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+    """Normal noise of the same shapes; integer inputs as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(value.shape, generator=generator).to(value) if value.is_floating_point() else value
+        for value in example_inputs
+    ]
+
+
+def distinct(model: nn.Module) -> nn.Module:
+    """A copy in which every constant floating-point tensor has random values in [0.5, 1.5), the same on every call."""
+    generator = torch.Generator().manual_seed(0)
+    twin = copy.deepcopy(model)
+    for value in _tensors(twin).values():
+        if value.is_floating_point() and value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
+            value.data.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return twin
+
+
+def restricted(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:
+    """The part of `plan` that concerns the named groups and blocks."""
+    chosen = set(names)
+    return replace(
+        plan,
+        keep={name: kept for name, kept in plan.keep.items() if name in chosen},
+        drop=tuple(name for name in plan.drop if name in chosen),
+    )
+
+
+def bisect(names: Sequence[str], reason: Any) -> dict[str, str]:
+    """Names that must go so that the rest passes. reason(names) is "" where a set passes.
+
+    Halves are searched on their own; names that fail only together all go.
+    """
+    why = reason(names) if names else ""
+    if not why:
+        return {}
+    if len(names) == 1:
+        return {names[0]: f"a trial cut fails: {why}"}
+    middle = len(names) // 2
+    failed = {**bisect(names[:middle], reason), **bisect(names[middle:], reason)}
+    rest = [name for name in names if name not in failed]
+    if not failed or reason(rest):
+        failed |= dict.fromkeys(rest, f"a trial cut fails together with others: {why}")
+    return failed
+
+
+def first_line(error: Exception) -> str:
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), "no message")

@@ -1,0 +1,169 @@
+"""From a model to its graph of operations, channel groups and removable blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.fx import Node
+
+from nasprune.errors import InputError, PluginError
+from nasprune.graph.blocks import find_blocks
+from nasprune.graph.capture import capture, scoped_inputs, submodule
+from nasprune.graph.coupling import Coupled, ParamAxis, couple
+from nasprune.graph.labels import Channels, Labels, along
+from nasprune.graph.model import ModelGraph, OpNode, Role, ValueUnits, as_tuple
+from nasprune.graph.ops import builtin_rules
+from nasprune.graph.program import Program, module_stack, operator, shape_of, signature
+from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the captured program says. doubts: group -> lines of code that may insist on its size."""
+
+    graph: ModelGraph
+    doubts: Mapping[str, frozenset[str]]
+
+
+def analyse(
+    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], scope: str | None, rules: Sequence[OpRule]
+) -> Analysis:
+    """Captures the model, or the part that `scope` names, and finds its groups and blocks; arguments as `trace`."""
+    inputs = as_tuple(example_inputs)
+    if not all(isinstance(value, Tensor | list | tuple) for value in inputs):
+        raise InputError("expected example_inputs to be a tensor or a tuple of tensors; pass tensors only")
+    part = submodule(model, scope)
+    if scope is not None:
+        inputs = scoped_inputs(model, inputs, scope)
+    program = capture(part, inputs)
+    walk = _Walk(program, part, builtin_rules().extended(rules))
+    coupled = couple(walk.channels, walk.param_axes())
+    graph = ModelGraph(
+        signature=signature(part),
+        groups=coupled.groups,
+        blocks=find_blocks(program, part, coupled.groups),
+        skipped=walk.skipped,
+        ops=_op_nodes(program),
+        params=coupled.params,
+        values=_values(program, walk.labels, coupled),
+        unit_group=coupled.unit_group,
+        unit_index=coupled.unit_index,
+        program=program,
+        example_inputs=inputs,
+        scope=scope,
+    )
+    return Analysis(graph, coupled.doubts)
+
+
+class _Walk:
+    """One pass over the program in execution order."""
+
+    def __init__(self, program: Program, model: nn.Module, rules: RuleTable) -> None:
+        self.channels = Channels()
+        self.labels: dict[str, Result] = {}
+        self.skipped: dict[str, str] = {}
+        self._program = program
+        self._modules = dict(model.named_modules())
+        by_param = {name: ParamUse({}, {}) for name in program.params.values()}
+        self._uses = {place: by_param[name] for place, name in program.params.items()}
+        self._param_labels: dict[str, Labels] = {}
+        self._order: dict[str, int] = {}
+        self._fixed: set[str] = set()
+        for index, node in enumerate(program.nodes):
+            if node.op == "placeholder":
+                self.labels[node.name] = self._leaf(node)
+            elif node.op == "output":
+                for result in program.outputs:
+                    self.channels.freeze_all(self._flat(result.name), "the model returns these channels")
+            elif node.op == "call_function":
+                self._call(node, index, rules)
+
+    def _leaf(self, node: Node) -> Labels:
+        """Parameters and constants get ids along every axis, tied parameters the same; the model's inputs none."""
+        if node.name in self._program.inputs:
+            return ()
+        self._fixed.add(node.name)
+        shape, name = shape_of(node) or (), self._program.params.get(node.name, node.name)
+        if name not in self._param_labels:
+            self._param_labels[name] = tuple(
+                along(self.channels.new(n), axis, len(shape)) for axis, n in enumerate(shape) if n > 1
+            )
+        return self._param_labels[name]
+
+    def _call(self, node: Node, index: int, rules: RuleTable) -> None:
+        for source in node.all_input_nodes:
+            self._order.setdefault(self._program.params.get(source.name, source.name), index)
+        if all(source.name in self._fixed for source in node.all_input_nodes):
+            self._fixed.add(node.name)
+        if operator(node) == "getitem":
+            found = self.labels[cast(Node, node.args[0]).name]
+            self.labels[node.name] = found[cast(int, node.args[1])] if isinstance(found, list) and found else ()
+            return
+        owner = self._program.owner(node).partition("@")[0]
+        call = OpCall(
+            node, self.labels, self.channels, self._uses, lambda n: n.name not in self._fixed, self._modules.get(owner)
+        )
+        rule = rules.find(call.name)
+        if rule is None:
+            self.labels[node.name] = call.give_up()
+            if any(call.labels_of(source) for source in call.tensors()):
+                self.skipped.setdefault(call.name, f"no rule for operator {node.target}, first met at {call.site}")
+            return
+        self.labels[node.name] = _checked(rule.apply(call), rule, node)
+
+    def _flat(self, name: str) -> Labels:
+        found = self.labels.get(name, ())
+        return tuple(factor for part in found for factor in part) if isinstance(found, list) else found
+
+    def param_axes(self) -> list[ParamAxis]:
+        """All labelled parameter axes, grouped convolutions' input axes by part."""
+        axes = []
+        for name, use in {name: self._uses[place] for place, name in self._program.params.items()}.items():
+            for factor in self._param_labels[name]:
+                ids = use.overrides.get(factor.cut, factor.ids.reshape(1, -1))
+                role = cast(Role, use.roles.get(factor.cut, "scale"))
+                axes.append(ParamAxis(name, factor.cut, role, ids, self._order.get(name, len(self._order))))
+        return axes
+
+
+def _checked(result: Result, rule: OpRule, node: Node) -> Result:
+    """The labels a rule gave, if they fit the tensor."""
+    shape = shape_of(node)
+    if isinstance(result, list) or shape is None:
+        return result
+    for factor in result:
+        sizes = factor.ids.shape
+        fits = len(sizes) == len(shape) and all(size in (1, n) for size, n in zip(sizes, shape, strict=True))
+        if not fits or sizes[factor.cut] != shape[factor.cut]:
+            raise PluginError(
+                f"op rule `{type(rule).__name__}` gave ids of shape {list(sizes)}, cut at axis {factor.cut}, for the "
+                f"result {list(shape)} of {operator(node)}; ids must broadcast to it and span the axis they cut"
+            )
+    return result
+
+
+def _values(program: Program, labels: Mapping[str, Result], coupled: Coupled) -> dict[str, tuple[ValueUnits, ...]]:
+    values = {}
+    for name, found in labels.items():
+        if isinstance(found, list):
+            continue
+        units = tuple(ValueUnits(coupled.unit_of[factor.ids], factor.cut) for factor in found)
+        values[name] = tuple(factor for factor in units if (factor.units >= 0).any())
+    return values
+
+
+def _op_nodes(program: Program) -> tuple[OpNode, ...]:
+    return tuple(
+        OpNode(
+            node.name,
+            str(node.target),
+            (module_stack(node) or [""])[-1].partition("@")[0],
+            tuple(source.name for source in node.all_input_nodes),
+            shape_of(node),
+        )
+        for node in program.nodes
+        if node.op != "output"
+    )

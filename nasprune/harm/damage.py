@@ -1,0 +1,199 @@
+"""How much each option of each choice hurts, from one backward pass: the input of the `sensitivity` controller.
+
+Harms are second-order divergences between the dense and the changed outputs (`nasprune.harm.fisher`; Theis et al. 2018,
+arXiv:1801.05787, and Molchanov et al. 2019, arXiv:1906.10771, for whole options and not for single filters).
+
+What an option changes: the weights of the layers that read a group lose the group's dropped units, and, where the
+network will be refitted, their weights on the units that stay take over what they can (least squares on the layer's
+dense inputs). A dropped block is priced at its output. Options between the measured ones are interpolated.
+
+The refit of the layers behind also makes good what is lost before them, which one backward pass cannot see. Measured
+one by one (`benchmarks/damage.py`), what is left of the estimate falls from the last layer to the first, about
+exponentially. So, where the network will be refitted on its own pruned inputs (`lstsq`; not `obs`, which knows nothing
+of what was lost before), harms are multiplied by exp(-MENDED * s), with s the share of the network's layers that run
+after the first one that reads the group, or after the block's first.
+
+Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
+where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
+so that it is done last. So is dropping a block that the first output of the network does not depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import exp
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nasprune.calibration.consumers import Consumer, consumers
+from nasprune.calibration.layers import RowSums, is_layer, patches, row_count, weight_matrix
+from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after, undisturbed
+from nasprune.cut.selection import best_units
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.harm.fisher import Change, Layers, priced
+from nasprune.space.choices import SearchSpace
+
+TEMPERATURE = 4.0
+ROWS = 20_000
+LARGEST = 6_144  # features up to which a layer's refit is taken into account
+MEASURED = 8  # options of a group that are measured; the others are interpolated
+MENDED = 1.4
+
+Damages = Mapping[str, Mapping[int, float]]
+
+
+def damages(
+    model: nn.Module,
+    graph: ModelGraph,
+    space: SearchSpace,
+    scores: Mapping[str, Tensor],
+    batches: Sequence[Tensor],
+    *,
+    refit: bool,
+    mends: bool = True,
+    seed: int = 0,
+    temperature: float = TEMPERATURE,
+) -> Damages:
+    """For every choice of the space: option -> harm, 0 for keeping everything.
+
+    Args:
+        model: the dense network; left as found.
+        scores: criterion scores by group; an option keeps the best units.
+        batches: calibration inputs (n, ...), at least one batch.
+        refit: whether the network is refitted after the cut.
+        mends: whether that also makes good what is lost in layers before.
+
+    Raises:
+        InputError: no inputs, or outputs that are no logits.
+    """
+    if not batches:
+        raise InputError("damages are measured on calibration inputs, got none; give data= (--data)")
+    part = submodule(model, graph.scope)
+    readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
+    layers = {one.param: one.modules for found in readers.values() for one in found}
+    covariances = _covariances(model, layers, batches) if refit else {}
+    changes = {param: Change() for param in layers}
+    measured: dict[str, list[int]] = {}
+    for choice in space.widths:
+        measured[choice.name] = _measured(choice.options)
+        group = graph.group(choice.name)
+        for option in measured[choice.name]:
+            for one in readers[choice.name]:
+                delta = _delta(one, group, scores[choice.name], option, covariances.get(one.param))
+                changes[one.param].keys.append((choice.name, option))
+                changes[one.param].columns.append(delta.reshape(-1))
+    totals = priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
+    found: dict[str, dict[int, float]] = {}
+    for choice in space.widths:
+        known = {option: totals[key] for option in measured[choice.name] if (key := (choice.name, option)) in totals}
+        if known or not measured[choice.name]:
+            found[choice.name] = _interpolated(choice.options, known)
+    for block in space.blocks:
+        if (key := (block.name, 0)) in totals:
+            found[block.name] = {0: totals[key], 1: 0.0}
+    if refit and mends:
+        left = _left_by_refit(part, graph, readers)
+        found = {name: {o: left.get(name, 1.0) * harm for o, harm in harms.items()} for name, harms in found.items()}
+    ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)
+    for unknown in space.choices:
+        if unknown.name not in found:
+            full = unknown.options[-1]
+            found[unknown.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in unknown.options}
+    return found
+
+
+def _left_by_refit(part: nn.Module, graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
+    """Group or block -> the share of its harm that the layers behind cannot make good, 1 for the last layer."""
+    modules = dict(part.named_modules())
+    ran = dict.fromkeys(graph.program.owner(node).partition("@")[0] for node in graph.program.live)
+    order = {path: n for n, path in enumerate(path for path in ran if path in modules and is_layer(modules[path]))}
+    starts = {
+        name: [order[path] for one in found if (path := one.param.rpartition(".")[0]) in order]
+        for name, found in readers.items()
+    }
+    for block in graph.blocks:
+        starts[block.name] = [number for path, number in order.items() if path.startswith(f"{block.name}.")]
+    last = max(len(order) - 1, 1)
+    return {name: exp(-MENDED * (1 - min(numbers) / last)) for name, numbers in starts.items() if numbers}
+
+
+def _measured(options: Sequence[int]) -> list[int]:
+    """At most MEASURED of the options below full width, the ends among them, evenly spread."""
+    below = list(options[:-1])
+    if len(below) <= MEASURED:
+        return below
+    return [below[i] for i in sorted({round(i) for i in np.linspace(0, len(below) - 1, MEASURED)})]
+
+
+def _interpolated(options: Sequence[int], known: Mapping[int, float]) -> dict[int, float]:
+    """Harms of all options: never rising with the width, linear between measured ones on a square-root scale."""
+    points = sorted({**known, options[-1]: 0.0}.items())
+    widths = np.array([width for width, _ in points], dtype=np.float64)
+    roots = np.sqrt(np.array([harm for _, harm in points]))
+    falling = np.maximum.accumulate(roots[::-1])[::-1]
+    return {option: float(np.interp(option, widths, falling) ** 2) for option in options}
+
+
+def _delta(one: Consumer, group: CoupledGroup, scores: Tensor, option: int, covariance: Tensor | None) -> Tensor:
+    """Change of the layer's weight matrix (groups, F, O) when the group keeps its best `option` units."""
+    layer = one.modules[0]
+    matrix = weight_matrix(layer).detach().to(torch.float64)
+    flat = matrix.flatten(0, 1)
+    kept = torch.zeros(group.width, dtype=torch.bool)
+    kept[list(best_units(group, scores, option))] = True
+    columns = torch.from_numpy(one.columns)
+    gone = columns[~kept].reshape(-1)
+    gone = gone[gone >= 0]
+    delta = torch.zeros_like(flat)
+    delta[gone] = -flat[gone]
+    if covariance is not None:
+        features = matrix.shape[1]
+        for number in range(matrix.shape[0]):
+            own = gone[gone // features == number] - number * features
+            stay = torch.ones(features, dtype=torch.bool)
+            stay[own] = False
+            if own.numel() and stay.any():
+                gram = covariance[number]
+                take_over = torch.linalg.solve(gram[stay][:, stay], gram[stay][:, own] @ matrix[number][own])
+                delta[number * features + stay.nonzero()[:, 0]] = take_over
+    return delta.reshape(matrix.shape).to(torch.promote_types(weight_matrix(layer).dtype, torch.float32))
+
+
+def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Damped covariances (groups, F, F), float64, of what each layer reads; very wide layers are left out."""
+    chosen = {param: held for param, held in layers.items() if weight_matrix(held[0]).shape[1] <= LARGEST}
+    sums = {param: RowSums() for param in chosen}
+    share = max(1, ROWS // len(batches))
+    generator = torch.Generator().manual_seed(0)
+
+    def watch(param: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = first_tensor(args, kwargs)
+            count = row_count(layer, x)
+            rows = torch.randint(count, (min(share, count),), generator=generator)
+            with torch.autocast(x.device.type, enabled=False):
+                sums[param].add(at_least_single(patches(layer, x, rows)).transpose(0, 1))
+
+        return hook
+
+    handles = [
+        layer.register_forward_pre_hook(watch(param), with_kwargs=True)
+        for param, held in chosen.items()
+        for layer in held
+    ]
+    with removed_after(handles), undisturbed(model):
+        for batch in batches:
+            model(in_type_of(model, batch))
+    found = {}
+    for param, known in sums.items():
+        if not known.count:
+            continue
+        gram = known.covariance()
+        damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+        found[param] = gram + torch.diag_embed(damp[:, None].expand(gram.shape[:2]))
+    return found

@@ -1,0 +1,213 @@
+"""What changes of a network's weights and blocks do to its outputs, all of them from one backward pass.
+
+The harm of a change is 1/2 E[(v . dz)^2], where v is drawn with the Fisher information of the softmax at temperature T
+as its covariance and dz is the change of the logits, to first order in the change of a layer's output. That is the
+Kullback-Leibler divergence to second order, in the Gauss-Newton or Fisher approximation. With G the gradient of v . z
+with respect to a layer's weights, of one image, a change D of these weights gives v . dz = <G, D>; changes of several
+layers by one option are added before they are squared.
+
+A network with one output has no softmax, whose Fisher information would be zero there: v is drawn from N(0, 1), so that
+the harm is half the mean squared change of the output (Gauss-Newton of the squared error).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.calibration.layers import output_rows, patches
+from nasprune.common.calls import (
+    at_least_single,
+    first_tensor,
+    in_type_of,
+    main_output,
+    removed_after,
+    undisturbed,
+    without_gradients,
+)
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
+
+BYTES = 2**30  # of activations that a backward pass may hold
+
+Layers = Mapping[str, Sequence[nn.Module]]  # by the name of the weight that they hold
+
+
+@dataclass
+class Change:
+    """What options do to one layer: keys (choice, option), one column of `matrix` (groups * F * O, options) each."""
+
+    keys: list[tuple[str, int]] = field(default_factory=list)
+    columns: list[Tensor] = field(default_factory=list)
+
+
+def priced(
+    model: nn.Module,
+    graph: ModelGraph,
+    layers: Layers,
+    changes: Mapping[str, Change],
+    blocks: Sequence[str],
+    batches: Sequence[Tensor],
+    seed: int,
+    temperature: float,
+) -> dict[tuple[str, int], float]:
+    """The mean over images of half the squared change of v . z, by (choice, option).
+
+    Args:
+        layers: held by the names of their weights, which `changes` uses too.
+        blocks: names of those whose absence is option 0.
+        seed: of the draws of v.
+        temperature: of the softmax.
+
+    Raises:
+        InputError: outputs that are no logits.
+    """
+    part = submodule(model, graph.scope)
+    relu = {block.name: block.relu for block in graph.blocks}
+    generator = torch.Generator().manual_seed(seed)
+    harms = _Harms()
+    bodies = {name: part.get_submodule(name) for name in blocks}
+    watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
+    size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
+    handles = [
+        layer.register_forward_hook(hook, with_kwargs=True)
+        for param, held in layers.items()
+        if changes[param].keys
+        for hook in [harms.watch_layer(changes[param])]
+        for layer in held
+    ]
+    handles += [
+        body.register_forward_hook(harms.watch_block(name, relu[name]), with_kwargs=True)
+        for name, body in bodies.items()
+    ]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
+        for batch in batches:
+            for inputs in torch.split(batch, size):
+                harms.images = len(inputs)
+                logits = at_least_single(_logits(model(_tracked(in_type_of(model, inputs)))))
+                scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
+                if scalar.requires_grad:
+                    torch.autograd.backward(scalar)
+                harms.next_images()
+    count = sum(len(batch) for batch in batches)
+    return {key: total / count for key, total in harms.totals.items()}
+
+
+@dataclass
+class _Harms:
+    """By (choice, option): the change of v . z of each image at hand, and half its square summed over images before."""
+
+    images: int = 0
+    current: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    totals: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def add(self, key: tuple[str, int], change: Tensor) -> None:
+        self.current[key] = self.current[key] + change if key in self.current else change
+
+    def next_images(self) -> None:
+        for key, change in self.current.items():
+            self.totals[key] = self.totals.get(key, 0.0) + 0.5 * float(change.double().square().sum())
+        self.current.clear()
+
+    def watch_layer(self, change: Change) -> Callable[..., Tensor]:
+        matrix = torch.stack(change.columns, 1)  # (groups * F * O, options)
+
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+            source, result = first_tensor(args, kwargs).detach(), _tracked(result)
+
+            def back(gradient: Tensor) -> None:
+                x, g = (at_least_single(rows) for rows in (patches(layer, source), output_rows(layer, gradient)))
+                x, g = (rows.reshape(self.images, -1, *rows.shape[1:]) for rows in (x, g))
+                products = torch.einsum("npgf,npgo->ngfo", x, g)
+                for key, column in zip(change.keys, (products.flatten(1) @ matrix).T, strict=True):
+                    self.add(key, column)
+
+            result.register_hook(back)  # type: ignore[no-untyped-call]
+            return result
+
+        return hook
+
+    def watch_block(self, name: str, relu: bool) -> Callable[..., Tensor]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+            without, result = first_tensor(args, kwargs).detach(), _tracked(result)
+            change = (without.relu() if relu else without) - result.detach()
+
+            def back(gradient: Tensor) -> None:
+                self.add((name, 0), (at_least_single(gradient) * change).reshape(self.images, -1).sum(1))
+
+            result.register_hook(back)  # type: ignore[no-untyped-call]
+            return result
+
+        return hook
+
+
+def _images_come_first(model: nn.Module, modules: Sequence[nn.Module], inputs: Tensor) -> bool:
+    """Whether the first image's part of what each module reads is its first part.
+
+    Not so where a module reads the same for all images, or another axis comes first: then the shares of the images
+    cannot be told apart, and each is priced on its own.
+    """
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(first_tensor(args, kwargs))
+
+    handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
+    with removed_after(handles), undisturbed(model):
+        model(in_type_of(model, inputs[:1]))
+        alone = seen.copy()
+        seen.clear()
+        model(in_type_of(model, inputs[:2]))
+    return len(alone) == len(seen) and all(map(partial(_leads, len(inputs[:2])), alone, seen))
+
+
+def _leads(images: int, alone: Tensor, both: Tensor) -> bool:
+    """Whether what one image gives is the first part of what several give, up to rounding."""
+    if len(both) != images * len(alone):
+        return False
+    alone, first = at_least_single(alone), at_least_single(both[: len(alone)])
+    return alone.shape == first.shape and float((alone - first).norm()) <= 0.05 * float(alone.norm())
+
+
+def batch_size(graph: ModelGraph) -> int:
+    """How many images' activations fit into BYTES, from 1 to 64."""
+    numel = sum(prod(op.shape) for op in graph.ops if op.shape)
+    return max(1, min(64, BYTES // (4 * max(numel, 1))))
+
+
+def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Drawn with the Fisher information of the softmax at `temperature` along axis 1 as its covariance.
+
+    A single output has no softmax: there the covariance is one.
+    """
+    noise = torch.randn(logits.shape, generator=generator).to(logits)
+    if logits.shape[1] == 1:
+        return noise
+    p = (logits / temperature).softmax(1)
+    return p.sqrt() * noise - p * (p.sqrt() * noise).sum(1, keepdim=True)
+
+
+def _logits(value: Any) -> Tensor:
+    found = main_output(value)
+    if found is None:
+        raise InputError("damages need a model that returns a tensor (n, classes, ...); use another controller")
+    return found
+
+
+def _tracked(value: Tensor) -> Tensor:
+    """The value, as a start of the autograd graph where it has none; integers stay.
+
+    A copy, since the code behind may write into it, which a leaf does not allow.
+    """
+    if value.requires_grad or not value.is_floating_point():
+        return value
+    with torch.enable_grad():
+        return value.detach().requires_grad_().clone()

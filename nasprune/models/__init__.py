@@ -1,0 +1,10 @@
+"""Where models come from: the user's factories and files, libraries, weights from files, and bundled networks.
+
+Import from here: `call_factory`, the bundled nets, `load_model`, `weights`.
+May import: `errors`, `common`.
+"""
+
+from nasprune.common.factories import call_factory
+from nasprune.models.nets import digits_net, resnet20, resnet32, resnet44, resnet56
+
+__all__ = ["call_factory", "digits_net", "resnet20", "resnet32", "resnet44", "resnet56"]

@@ -1,0 +1,133 @@
+"""`nasprune.save` and `nasprune.load`: a run folder with a plan, weights and a report. Nothing is pickled.
+
+A saved plan is replayed on the user's own dense model, so that the small network is made of the user's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.common.files import write_all
+from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.cut.surgery import build
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import as_tuple
+from nasprune.graph.program import signature
+from nasprune.models.weights import load_weights, to_bytes
+from nasprune.registry import Plugins
+from nasprune.run.names import op_rules
+from nasprune.run.report import SearchReport
+from nasprune.run.reporting import markdown
+from nasprune.run.trace import trace
+
+PLAN, WEIGHTS, REPORT, PAGE = "plan.json", "model.safetensors", "report.json", "report.md"
+
+
+class Saveable(Protocol):
+    """What a search returns."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def plan(self) -> PrunePlan: ...
+
+    @property
+    def report(self) -> SearchReport: ...
+
+
+def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None) -> None:
+    """Writes `plan.json`, `model.safetensors`, `report.json` and `report.md` into `folder`, all or none.
+
+    Args:
+        result: what `nasprune.search` returned.
+        folder: made where it does not exist; may hold an earlier save of the same search.
+        model: the small network with other weights, such as a fine-tuned one; else `result.model`.
+
+    Raises:
+        InputError: the folder holds another run, cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    check_folder(folder, result.report.settings)
+    weights = to_bytes((model if model is not None else result.model).state_dict())
+    write_all(
+        folder,
+        {
+            WEIGHTS: weights,
+            PLAN: result.plan.to_json().encode(),
+            REPORT: result.report.to_json().encode(),
+            PAGE: markdown(result.report, folder=str(folder)).encode(),
+        },
+    )
+
+
+def load(
+    folder: str | Path,
+    model: nn.Module,
+    *,
+    example_inputs: Tensor | tuple[Tensor, ...] | None = None,
+    plugins: Plugins = None,
+) -> nn.Module:
+    """The small network saved in `folder`: the plan replayed on a copy of the dense `model`, then the saved weights.
+
+    Args:
+        folder: what `nasprune.save` or `nasprune search` wrote.
+        model: the dense network that the search started from, with any weights; left as it is.
+        example_inputs: to trace it with; else noise of the shapes that the plan recorded.
+        plugins: folders with op rules that the search was given.
+
+    Returns:
+        A new network in eval mode.
+
+    Raises:
+        InputError: a file is missing or damaged.
+        PlanError: `model` is not the one the plan was made for; the first difference is named.
+    """
+    folder = Path(folder)
+    plan = PrunePlan.from_json(_text(folder / PLAN))
+    part = submodule(model, plan.scope)
+    plan.check_signature(signature(part))
+    inputs = as_tuple(example_inputs) if example_inputs is not None else tuple(_noise(spec) for spec in plan.inputs)
+    if not inputs:
+        raise InputError(f"the plan in {str(folder)!r} records no input shapes; pass example_inputs=")
+    graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
+    small = build(model, graph, plan)
+    load_weights(small, folder / WEIGHTS)
+    return small.eval()
+
+
+def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
+    """Raises InputError where `folder` is no folder or holds a run whose settings contradict the given ones."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; choose a folder")
+    if not (folder / REPORT).exists():
+        return
+    there = SearchReport.from_json(_text(folder / REPORT)).settings
+    for name in settings:
+        if name in there and there[name] != settings[name]:
+            raise InputError(
+                f"{str(folder)!r} holds another run ({name} was {there[name]!r}, now {settings[name]!r}); "
+                "choose another folder, or delete that one"
+            )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise InputError(f"cannot read {str(path)!r}: {reason}; give a folder that nasprune.save wrote") from error
+
+
+def _noise(spec: TensorSpec) -> Tensor:
+    dtype = getattr(torch, spec.dtype)
+    if not dtype.is_floating_point:
+        return torch.zeros(spec.shape, dtype=dtype)
+    return torch.randn(spec.shape, generator=torch.Generator().manual_seed(0)).to(dtype)

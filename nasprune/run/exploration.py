@@ -1,0 +1,161 @@
+"""The search loop: ask, fit to the budget, evaluate, tell. Everything that is new is written to the journal first."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from nasprune.base import Controller, Evaluator
+from nasprune.common.randomness import seed_all
+from nasprune.cost.budget import Cost
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.selection import select
+from nasprune.cut.surgery import build
+from nasprune.errors import InputError, NaspruneError, PluginError
+from nasprune.graph.model import ModelGraph
+from nasprune.run.journal import Journal
+from nasprune.space.budgeted import BudgetedSpace
+from nasprune.space.choices import Decision
+from nasprune.space.trials import Trial
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is. total: `None` where only the time is limited. elapsed: seconds; cost, best_score: so far."""
+
+    index: int
+    total: int | None
+    best_score: float
+    cost: Cost
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop. trials: at most so many. seconds: no new trial after so much time, replayed trials included."""
+
+    trials: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class CutCandidate:
+    """A `Candidate`: a decision on one model; the plan and the cut model are made when asked for."""
+
+    decision: Decision
+    cost: Cost
+    graph: ModelGraph = field(repr=False)
+    scores: Mapping[str, Tensor] = field(repr=False)
+    dense: nn.Module = field(repr=False)
+    refit: Callable[[nn.Module, PrunePlan], object] | None = field(default=None, repr=False)
+
+    @cached_property
+    def plan(self) -> PrunePlan:
+        return select(self.graph, self.scores, self.decision)
+
+    @property
+    def keep(self) -> Mapping[str, Sequence[int]]:
+        return self.plan.keep
+
+    @property
+    def drop(self) -> Sequence[str]:
+        return self.plan.drop
+
+    @property
+    def refitted(self) -> bool:
+        return self.refit is not None
+
+    def model(self) -> nn.Module:
+        small = build(self.dense, self.graph, self.plan).eval()
+        if self.refit is not None:
+            self.refit(small, self.plan)
+        return small
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """One round of search over one space. seed: of the repairs; proposals are seeded in the controller."""
+
+    problem: BudgetedSpace
+    controller: Controller
+    evaluator: Evaluator
+    candidate: Callable[[Decision], CutCandidate]
+    seed: int
+
+    def run(
+        self,
+        limits: Limits,
+        journal: Journal,
+        recorded: Sequence[Trial],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> list[Trial]:
+        """All trials, the recorded ones first; they are replayed, not evaluated.
+
+        A decision that was evaluated before is told from memory.
+
+        Raises:
+            InputError: a recorded trial is not what the controller proposes. PluginError: a plugin breaks its contract.
+        """
+        trials: list[Trial] = []
+        known: dict[str, float] = {}
+        best: Trial | None = None
+        start = time.monotonic() - sum(trial.seconds for trial in recorded)
+        while limits.trials is None or len(trials) < limits.trials:
+            index = len(trials)
+            fresh = index >= len(recorded)
+            late = limits.seconds is not None and time.monotonic() - start > limits.seconds
+            if fresh and late and trials:
+                break
+            proposal = self.controller.ask()
+            if proposal is None:
+                break
+            rng = random.Random(f"{self.seed}/{index}")
+            decision = self.problem.fit(proposal, rng, grow=self.controller.fills)
+            trial = self._trial(index, decision, known) if fresh else recorded[index]
+            if trial.decision.digest != decision.digest:
+                raise InputError(
+                    f"trial {index} of the record is not what these settings propose; the record comes from another "
+                    "version or machine, choose another output folder"
+                )
+            known[decision.digest] = trial.score
+            if fresh:
+                journal.add(trial)
+            self.controller.tell(trial)
+            trials.append(trial)
+            best = trial if best is None or trial.score > best.score else best
+            if on_progress is not None:
+                on_progress(Progress(index, limits.trials, best.score, best.cost, time.monotonic() - start))
+        return trials
+
+    def _trial(self, index: int, decision: Decision, known: Mapping[str, float]) -> Trial:
+        candidate = self.candidate(decision)
+        begin = time.perf_counter()
+        score = known.get(decision.digest)
+        if score is None:
+            score = evaluate(self.evaluator, candidate)
+        return Trial(index, decision, candidate.cost, score, time.perf_counter() - begin)
+
+
+def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
+    """The evaluator's score, checked. The global generators are seeded by the decision.
+
+    Raises:
+        PluginError: the evaluator fails, or gives no finite number.
+    """
+    name = f"evaluator `{type(evaluator).__name__}` on decision {candidate.decision.digest}"
+    seed_all(int(candidate.decision.digest, 16), candidate.dense)
+    try:
+        score = float(evaluator.evaluate(candidate))
+    except NaspruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
+    if not math.isfinite(score):
+        raise PluginError(f"{name}: expected a finite score, got {score}")
+    return score

@@ -1,0 +1,169 @@
+"""A search report as markdown, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nasprune.cost.units import number_of, percent, short
+from nasprune.cut.proof import Proof
+from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
+
+_BAR = 20
+
+
+def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
+    """The report as one markdown page. folder: where it is saved, for the lines that load it."""
+    parts = [
+        f"# {report.settings.get('model', 'model')} within {report.budget}",
+        _summary(report),
+        *(["## Notes", _list(report.notes)] if report.notes else []),
+        "## Cost",
+        _cost(report),
+        "## Proof",
+        _proof(report.proof),
+        *_front(report.front),
+        "## Channel groups",
+        _groups(report.groups),
+        "## Blocks removed",
+        _list(f"`{name}`" for name in report.dropped_blocks) or "None.",
+        *_frozen(report),
+        "## Load it",
+        _loading(report, folder),
+        "## How it was made",
+        _table(("setting", "value"), [(name, f"`{value}`") for name, value in sorted(report.settings.items())]),
+        _table(("package", "version"), sorted(report.versions.items())) if report.versions else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def bar(kept: int, width: int) -> str:
+    """`kept` of `width` as a bar of twenty cells."""
+    filled = round(_BAR * kept / width)
+    return "█" * filled + "░" * (_BAR - filled)
+
+
+def cost_rows(report: SearchReport) -> list[tuple[str, str, str, str]]:
+    """Quantity, dense, cut, share kept: FLOPs, parameters, activations, and what was measured for both nets."""
+    rows = [
+        (label, short(dense, unit), short(cut, unit), percent(cut / dense) if dense else "")
+        for label, unit, dense, cut in (
+            ("FLOPs (multiply-adds)", "FLOPs", report.dense.flops, report.cut.flops),
+            ("parameters", "params", report.dense.params, report.cut.params),
+            ("activations", "elements", report.dense.activations, report.cut.activations),
+        )
+    ]
+    for name, dense_value in report.measured.items():
+        quantity, _, which = name.rpartition(" ")
+        cut_value = report.measured.get(f"{quantity} cut")
+        if which == "dense" and cut_value is not None:
+            label, unit = ("latency at batch 1", " ms") if quantity == "latency_ms" else (quantity, "")
+            share = percent(cut_value / dense_value) if dense_value else ""
+            rows.append((label, f"{dense_value:.4g}{unit}", f"{cut_value:.4g}{unit}", share))
+    return rows
+
+
+def _summary(report: SearchReport) -> str:
+    scores = f"best score {report.score:.4f}"
+    if report.dense_score is not None:
+        scores += f" (dense model {report.dense_score:.4f})"
+    flops, params = percent(report.cut.flops / report.dense.flops), percent(report.cut.params / report.dense.params)
+    return (
+        f"{flops} of the FLOPs and {params} of the parameters are left. "
+        f"{number_of(report.trials, 'trial')} in {report.seconds:.1f} s, {scores}."
+    )
+
+
+def _cost(report: SearchReport) -> str:
+    return _table(("", "dense", "cut", "kept"), cost_rows(report)) + "\n\nAt batch 1; one FLOP is one multiply-add."
+
+
+def _proof(proof: Proof) -> str:
+    verdict = "The cut is proved" if proof.ok else "**The cut is not proved**"
+    counted = "equal to" if proof.flops == proof.predicted_flops else "**not equal to**"
+    return (
+        f"{verdict}: with the removed channels and blocks masked, the dense model and the cut one differ by at most "
+        f"{proof.max_error:.1e} of the largest output in {proof.dtype} (allowed {proof.tolerance:.0e}). "
+        f"The cut model has {proof.flops:,} FLOPs as counted by fvcore, {counted} the {proof.predicted_flops:,} "
+        "predicted."
+    )
+
+
+def _front(front: Sequence[FrontPoint]) -> list[str]:
+    if not front:
+        return []
+    rows = [
+        (str(point.trial), short(point.cost.flops, "FLOPs"), short(point.cost.params, "params"), f"{point.score:.6g}")
+        for point in front
+    ]
+    text = "The trials that no other beats in both FLOPs and score; their decisions are in `trials.jsonl`."
+    return ["## Cost against score", text, _table(("trial", "FLOPs", "parameters", "score"), rows)]
+
+
+def _groups(groups: Sequence[GroupOutcome]) -> str:
+    free = [group for group in groups if group.frozen_because is None]
+    rows = [
+        (
+            f"`{group.name}`",
+            f"{group.width} → {group.kept}",
+            f"`{bar(group.kept, group.width)}`",
+            percent(group.kept / group.width) if group.kept else "went with its block",
+        )
+        for group in free
+    ]
+    return _table(("group", "channels", "", "kept"), rows) if rows else "None is free."
+
+
+def _frozen(report: SearchReport) -> list[str]:
+    reasons = {group.name: group.frozen_because for group in report.groups if group.frozen_because is not None}
+    reasons |= report.proof.frozen
+    if not reasons:
+        return []
+    return ["## Left whole", _table(("group or block", "why"), [(f"`{name}`", why) for name, why in reasons.items()])]
+
+
+def _loading(report: SearchReport, folder: str) -> str:
+    spec = report.settings.get("model", "")
+    return "\n".join(
+        [
+            "```python",
+            "import nasprune",
+            *loading_lines(spec, folder),
+            "```",
+        ]
+    )
+
+
+def loading_lines(spec: str, folder: str) -> list[str]:
+    """The Python lines that load the small network saved in `folder`, for the model named by `spec`."""
+    source, _, name = spec.partition(":")
+    if source == "torchvision":
+        options = ", weights_backbone=None" if _takes_backbone(name) else ""
+        return [
+            "import torchvision",
+            f'dense = torchvision.models.get_model("{name}", weights=None{options})',
+            f'small = nasprune.load("{folder}", model=dense)',
+        ]
+    if source == "timm":
+        return ["import timm", f'small = nasprune.load("{folder}", model=timm.create_model("{name}"))']
+    if name and not source.endswith(".py"):
+        return [f"from {source} import {name}", f'small = nasprune.load("{folder}", model={name}())']
+    if name:
+        call = f'call_factory("{spec}", what="model")'
+        return [
+            "from nasprune.models import call_factory",
+            f'small = nasprune.load("{folder}", model={call})',
+        ]
+    return [f'small = nasprune.load("{folder}", model=YOUR_DENSE_MODEL)']
+
+
+def _takes_backbone(name: str) -> bool:
+    return any(part in name for part in ("rcnn", "retinanet", "ssd", "fcos", "fcn_", "deeplab", "lraspp"))
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,138 @@
+"""What a search was asked for, resolved and checked once, before anything is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, Dataset
+
+from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.controllers.auto import Auto
+from nasprune.cost.budget import Budget, parse_budget
+from nasprune.data import DataSplits, load_data
+from nasprune.data.load import DataSource
+from nasprune.data.splits import size_of
+from nasprune.evaluators.function import OwnFunction
+from nasprune.graph.model import as_tuple
+from nasprune.registry import Plugins
+from nasprune.run import identity
+from nasprune.run.checks import check_images, check_limits, check_weights
+from nasprune.run.exploration import Limits, Progress
+from nasprune.run.methods import Methods, Names, looked_up
+
+TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
+TRIALS_WITH_DATA = 100
+TRIALS_WITHOUT_DATA = 1000
+FEW_IMAGES = 1024  # below which the training images calibrate, too
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `nasprune.search` besides the model, its inputs, the budget and the methods."""
+
+    seed: int
+    trials: int | None
+    time_limit: float | None
+    plugins: Plugins
+    scope: str | None
+    space: Mapping[str, object]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What belongs to one run. inputs: one item of each. settings: everything that decides the result, in words."""
+
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    budget: Budget
+    methods: Methods
+    data: DataSplits | None
+    options: Options
+    limits: Limits
+    settings: Mapping[str, str]
+    on_progress: Callable[[Progress], None] | None
+
+    @property
+    def device(self) -> torch.device:
+        return next((value.device for value in self.model.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def calibration(self) -> Dataset[tuple[Tensor, int]] | None:
+        """The calibration images, and the training images where these are few; never validation or test images."""
+        if self.data is None:
+            return None
+        few = size_of(self.data.calibration) < FEW_IMAGES
+        return ConcatDataset([self.data.calibration, self.data.train]) if few else self.data.calibration
+
+
+def resolved(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    budget: str | Budget,
+    data: DataSource | None,
+    names: Names,
+    options: Options,
+    on_progress: Callable[[Progress], None] | None,
+) -> Request:
+    """The request of a search; arguments and errors are those of `nasprune.search`."""
+    goal = parse_budget(budget)
+    check_limits(options.trials, options.time_limit)
+    methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
+    splits = load_data(data, seed=options.seed) if data is not None else None
+    inputs = tuple(value[:1] for value in as_tuple(example_inputs))
+    check_weights(model)
+    if splits is not None:
+        check_images(splits, inputs)
+    return Request(
+        model=model,
+        inputs=inputs,
+        budget=goal,
+        methods=methods,
+        data=splits,
+        options=options,
+        limits=_limits(options, methods),
+        settings=_settings(model, inputs, goal, methods, splits, options),
+        on_progress=on_progress,
+    )
+
+
+def _limits(options: Options, methods: Methods) -> Limits:
+    if options.trials is not None or options.time_limit is not None:
+        return Limits(options.trials, options.time_limit)
+    if issubclass(methods.controller, Auto):
+        return Limits(TRIALS_AUTO, None)
+    return Limits(TRIALS_WITH_DATA if methods.evaluator.needs_data else TRIALS_WITHOUT_DATA, None)
+
+
+def _settings(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    goal: Budget,
+    methods: Methods,
+    data: DataSplits | None,
+    options: Options,
+) -> dict[str, str]:
+    chosen = {
+        "model": type(model).__name__,
+        "weights": identity.of_model(model),
+        "inputs": ", ".join(str(list(value.shape)) for value in inputs),
+        "budget": str(goal),
+        "data": data.name if data is not None else "none",
+        **methods.names,
+        **{f"space {name}": str(value) for name, value in options.space.items()},
+        "scope": options.scope or "all",
+        "seed": str(options.seed),
+        **options.settings,
+    }
+    if data is not None:
+        with own_randomness(model):  # the same for the same data, with random transforms too
+            seed_all(options.seed, model)
+            chosen["images"] = identity.of_data(data)
+    if issubclass(methods.evaluator, OwnFunction):
+        chosen["evaluator's code"] = identity.of_code(methods.evaluator.function)
+    return chosen

@@ -1,0 +1,92 @@
+"""What a search returns: the cut network, how it came about, and the report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+from torch import nn
+
+from nasprune.cut.plan import PrunePlan
+from nasprune.graph.model import ModelGraph
+from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
+from nasprune.run.request import Request
+from nasprune.run.rounds import Found
+from nasprune.space.choices import Decision
+from nasprune.space.trials import Trial, pareto_front
+
+PACKAGES = ("nasprune", "torch", "fvcore", "nni", "optuna", "numpy", "networkx")
+NOT_CUT = "Nothing was cut: the model keeps the budget as it is, or nothing smaller scored better."
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The cut network in eval mode, the plan that made it, and the report. decision, graph, trials: how it came about.
+
+    The model is new; the one that was searched is untouched. Where data was given, it is
+    refitted on calibration images after the proof, or with reconstruct="none" its batch-norm statistics re-estimated.
+    """
+
+    model: nn.Module = field(repr=False)
+    plan: PrunePlan = field(repr=False)
+    report: SearchReport
+    decision: Decision
+    graph: ModelGraph = field(repr=False)
+    trials: tuple[Trial, ...] = field(repr=False)
+
+
+def result_of(
+    request: Request, found: Found, latency: Sequence[float], refit_notes: Sequence[str], seconds: float
+) -> SearchResult:
+    """The result of a search. latency: milliseconds of the dense and the cut network. seconds: of the whole search."""
+    plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
+    report = SearchReport(
+        settings=dict(request.settings),
+        budget=str(request.budget),
+        dense=found.problem.dense,
+        cut=found.best.cost,
+        score=found.best.score,
+        dense_score=found.dense_score,
+        trials=len(found.trials),
+        seconds=seconds,
+        groups=_outcomes(graph, plan),
+        dropped_blocks=plan.drop,
+        proof=proof,
+        measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
+        versions=_versions(),
+        front=tuple(
+            FrontPoint(trial.index, trial.decision.digest, trial.cost, trial.score)
+            for trial in pareto_front(found.trials)
+        ),
+        notes=(
+            *(() if plan.keep or plan.drop else (NOT_CUT,)),
+            *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
+            *refit_notes,
+        ),
+    )
+    return SearchResult(found.proven.model, plan, report, found.best.decision, graph, tuple(found.trials))
+
+
+def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:
+    gone = {name for block in graph.blocks if block.name in plan.drop for name in block.groups}
+    return tuple(
+        GroupOutcome(
+            group.name,
+            group.width,
+            0 if group.name in gone else len(plan.keep.get(group.name, range(group.width))),
+            group.frozen_because,
+        )
+        for group in graph.groups
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that was not installed
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,123 @@
+"""`nasprune.search`: a budget in, a smaller proven network out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nasprune.common.randomness import own_randomness
+from nasprune.cost.budget import Budget
+from nasprune.cost.latency import compare_latency
+from nasprune.data.load import DataSource
+from nasprune.graph.capture import submodule
+from nasprune.refit.recalibrate import calibration_batches, calibration_inputs, image_limit, recalibrate
+from nasprune.refit.reconstruct import reconstruct as reconstruct_in_place
+from nasprune.registry import Plugins
+from nasprune.run.exploration import Progress
+from nasprune.run.journal import Journal
+from nasprune.run.methods import Names
+from nasprune.run.names import op_rules
+from nasprune.run.request import Options, Request, resolved
+from nasprune.run.result import SearchResult, result_of
+from nasprune.run.rounds import Found, best_proved
+from nasprune.run.trace import trace
+
+REFIT_IMAGES = 1024  # that the result is refitted on
+
+
+def search(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    budget: str | Budget = "2GFLOPs",
+    *,
+    data: DataSource | None = None,
+    criterion: str = "auto",
+    controller: str = "auto",
+    evaluator: str | Callable[[nn.Module], float] = "auto",
+    space: str = "auto",
+    reconstruct: str = "auto",
+    seed: int = 0,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    out: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    plugins: Plugins = None,
+    scope: str | None = None,
+    space_options: Mapping[str, object] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> SearchResult:
+    """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
+
+    Args:
+        model: any module that `nasprune.trace` takes; left as it is, with its mode and all random generators.
+        example_inputs: a tensor or a tuple of positional arguments, batch first; only the first item is used.
+        budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
+        data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
+        criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
+        controller, evaluator, space: names of plugins; the evaluator may be your function(model) -> number, higher is
+            better, or its name: "file.py:function".
+        reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data; see the room `refit`.
+            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
+            `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
+            data `l2`, `evolution`, `importance`, `widths`, `none`.
+        seed: fixes the result.
+        trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
+            `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
+        time_limit: seconds after which no new trial starts.
+        out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.
+        include, exclude: globs on group and block names: only these, and not these.
+        plugins: folders of plugin files.
+        scope: the submodule to cut, for models that cannot be captured whole.
+        space_options: further options of the search space, such as `{"divisor": 16}`.
+        on_progress: called after every trial.
+        settings: further names and values that belong to this run, kept in the report and the record of trials.
+
+    Raises:
+        BudgetError: the budget does not parse or cannot be met. InputError: another argument cannot be used, or `out`
+        holds another run. TraceError: the model cannot be captured. PluginError: a plugin fails.
+        VerificationError: the cut network is not what it should be.
+    """
+    started = time.monotonic()
+    request = resolved(
+        model,
+        example_inputs,
+        budget,
+        data,
+        Names(criterion, controller, evaluator, space, reconstruct),
+        Options(
+            seed=seed,
+            trials=trials,
+            time_limit=time_limit,
+            plugins=plugins,
+            scope=scope,
+            space={**(space_options or {}), "include": tuple(include), "exclude": tuple(exclude)},
+            settings=settings or {},
+        ),
+        on_progress,
+    )
+    with own_randomness(model):
+        graph = trace(model, request.inputs, scope, rules=op_rules(plugins))
+        found = best_proved(request, graph, lambda: Journal(Path(out) if out is not None else None, request.settings))
+        both = [submodule(net, scope) for net in (model, found.proven.model)]
+        latency = compare_latency(both, graph.example_inputs)
+        notes = _refitted(request, found)
+    return result_of(request, found, latency, notes, time.monotonic() - started)
+
+
+def _refitted(request: Request, found: Found) -> list[str]:
+    """Fits the cut network to calibration images, in place; what should be said of it."""
+    small, calibration = found.proven.model.eval(), request.calibration
+    if calibration is None:
+        return []
+    if not request.methods.refits:
+        recalibrate(small, calibration_batches(calibration, request.device))
+        return []
+    images = calibration_inputs(calibration, min(REFIT_IMAGES, image_limit(found.graph)), request.device)
+    return reconstruct_in_place(
+        request.model, small, found.graph, found.proven.plan, images, request.methods.reconstruct
+    )

@@ -1,0 +1,35 @@
+"""`nasprune.trace`: what the program says can be cut, and trial cuts where it does not say enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from nasprune.cut.trial_cuts import settle
+from nasprune.graph.analysis import analyse
+from nasprune.graph.model import ModelGraph
+from nasprune.graph.rules import OpRule
+
+
+def trace(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    scope: str | None = None,
+    *,
+    rules: Sequence[OpRule] = (),
+) -> ModelGraph:
+    """Finds what can be cut in `model`.
+
+    Args:
+        model: any module that torch.export can capture in eval mode; left as found.
+        example_inputs: positional arguments, batch first; a single tensor stands for a tuple of one.
+        scope: path of the submodule to look at, for models that cannot be captured whole; its outputs are frozen.
+        rules: further op rules; they come before the built-in ones.
+
+    Raises:
+        TraceError: the model, or the part that `scope` names, cannot be captured.
+        InputError: the model does not run on the inputs, or `scope` names nothing.
+    """
+    found = analyse(model, example_inputs, scope, rules)
+    return settle(model, found.graph, found.doubts)

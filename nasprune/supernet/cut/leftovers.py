@@ -1,0 +1,143 @@
+"""The shares that removed candidates still hold: taken from them where that is possible, and told where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasprune.errors import InputError
+from nasprune.supernet.cut.removal import OFF
+from nasprune.supernet.find.alpha_slots import Slot
+from nasprune.supernet.find.mixed_ops import SCALES
+from nasprune.supernet.find.mixture import NoGradientError, NotMixedError, shares
+from nasprune.supernet.find.probe import Measure, backward, untouched
+
+LEAST = 1e-3
+"""A share that is worth telling."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a choice lost. ops: the paths of all of its candidates; gone: numbers of those that went.
+
+    slots: where their architecture weights are, if that is known; columns: which of them belong to those that went.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    gone: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    columns: tuple[int, ...]
+
+
+Shares = Mapping[str, float]
+"""Choice -> the share of the mixture that its removed candidates have, where it can be measured."""
+
+
+def switch_off(net: nn.Module, inputs: tuple[Tensor, ...], losses: Sequence[Loss]) -> tuple[str, ...]:
+    """Sets the architecture weights of removed candidates so low that a softmax gives them nothing, in place.
+
+    Where that does not take their share away, because the mixture is no softmax, the weights stay as they are.
+
+    Returns:
+        Sentences on the shares that removed candidates keep.
+    """
+    if not losses:
+        return ()
+    before = [[slot.read(net).detach().clone() for slot in loss.slots] for loss in losses]
+    for loss in losses:
+        _set_off(net, loss)
+    left = _left(net, inputs, losses)
+    again = [number for number, one in enumerate(losses) if left is None or left.get(one.name, 0.0) > LEAST]
+    if not any(losses[number].slots for number in again):
+        return _notes(losses, left or {})
+    for number in again:
+        _restore(net, losses[number], before[number])
+    restored = _left(net, inputs, losses)
+    if restored is None:  # the net does not run in either case
+        for loss in losses:
+            _set_off(net, loss)
+    return _notes(losses, restored or {})
+
+
+def _set_off(net: nn.Module, loss: Loss) -> None:
+    with torch.no_grad():
+        for slot in loss.slots:
+            slot.read(net)[list(loss.columns)] = OFF
+
+
+def _restore(net: nn.Module, loss: Loss, values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for slot, value in zip(loss.slots, values, strict=True):
+            slot.read(net).copy_(value)
+
+
+def _left(net: nn.Module, inputs: tuple[Tensor, ...], losses: Sequence[Loss]) -> Shares | None:
+    """What removed candidates hold, measured; `None` where the net fails or gives numbers that are not finite."""
+    if not _is_sound(net, inputs):
+        return None
+    found: dict[str, float] = {}
+    for normalise in (False, True):
+        open_ = [loss for loss in losses if loss.name not in found]
+        if not open_:
+            break
+        try:
+            with backward(net, inputs, [path for loss in open_ for path in loss.ops], normalise=normalise) as measure:
+                for loss in open_:
+                    share = _measured(loss, measure)
+                    if share is not None:
+                        found[loss.name] = share
+        except InputError:  # it runs in eval mode only
+            break
+    return found
+
+
+def _measured(loss: Loss, measure: Measure) -> float | None:
+    for scale in SCALES:
+        try:
+            gradients = measure(scale)
+            mixed = shares({path: gradients[path] for path in loss.ops if path in gradients})
+        except NoGradientError:
+            continue
+        except (NotMixedError, ValueError):  # or none of them ran
+            return None
+        return sum(mixed.get(loss.ops[k], 0.0) for k in loss.gone) if mixed is not None else None
+    return None
+
+
+def _is_sound(net: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    try:
+        with untouched(net), torch.no_grad():
+            outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor)]
+    except Exception:  # a module's own code may raise anything
+        return False
+    return all(bool(output.isfinite().all()) for output in outputs)
+
+
+def _notes(losses: Sequence[Loss], left: Shares) -> tuple[str, ...]:
+    unknown = {one.name: left[one.name] for one in losses if not one.slots and left.get(one.name, 0.0) > LEAST}
+    other = {one.name: left[one.name] for one in losses if one.slots and left.get(one.name, 0.0) > LEAST}
+    notes = []
+    if unknown:
+        notes.append(
+            f"{_told(unknown)}, because where the net holds their architecture weights is unknown; give `weights=`, "
+            "which must return a tensor that the net holds, or a row or column of one, and nothing computed from it "
+            "(to `Supernet.from_model`, whose result a factory for the command line may return)."
+        )
+    if other:
+        notes.append(
+            f"{_told(other)}, because the mixture is no softmax of the architecture weights, which therefore stay as "
+            "they are; scale what stays yourself, or train on."
+        )
+    return tuple(notes)
+
+
+def _told(left: Shares) -> str:
+    name, share = next(iter(left.items()))
+    others = f", and {len(left) - 1} more choices" if len(left) > 1 else ""
+    return f"The candidates removed from {name!r} keep {share:.0%} of the mixture{others}, as zeros"

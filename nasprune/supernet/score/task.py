@@ -1,0 +1,78 @@
+"""What a scorer of operations is given: a copy of the supernet, gates on its candidates, and data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasprune.base import Batch
+from nasprune.common.losses import cross_entropy
+from nasprune.errors import InputError
+from nasprune.space.choices import OpChoice
+from nasprune.supernet.price.gates import gated
+from nasprune.supernet.structure.structure import Structure
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """An `OpTask`. net: a copy of the structure's."""
+
+    net: nn.Module
+    structure: Structure
+    train: Sequence[Batch]
+    validation: Sequence[Batch]
+    seed: int
+
+    @classmethod
+    def on_copy(
+        cls, structure: Structure, train: Sequence[Batch], validation: Sequence[Batch], seed: int
+    ) -> ScoringTask:
+        """A task on a copy of the structure's net, in eval mode."""
+        net = copy.deepcopy(structure.net).eval()
+        return cls(net, structure, train, validation, seed)
+
+    @property
+    def choices(self) -> tuple[OpChoice, ...]:
+        return self.structure.choices
+
+    @property
+    def example(self) -> Tensor:
+        return self.structure.inputs[0]
+
+    def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        return gated(self.net, self.structure.mixed, self.choices, gates)
+
+    def loss(self, outputs: object, labels: Tensor) -> Tensor:
+        return cross_entropy(first_output(outputs), labels)
+
+    def logits(self, choice: OpChoice) -> Tensor | None:
+        return self.structure.logits_in(self.net, choice)
+
+    def shares(self, choice: OpChoice) -> Tensor | None:
+        return self.structure.shares_in(self.net, choice)
+
+    def edge_weight(self, choice: OpChoice) -> float | None:
+        return self.structure.edge_weight_in(self.net, choice)
+
+    def cost(self, choice: OpChoice) -> Tensor:
+        return torch.tensor(
+            [float(counts.fvcore) for counts in self.structure.prices.of_choice(choice)], dtype=torch.float64
+        )
+
+
+def first_output(outputs: object) -> Tensor:
+    """The first tensor (n, classes) of what a net gives: logits come before auxiliary ones.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.ndim == 2), None)
+    if found is None:
+        raise InputError("expected a net that gives logits (n, classes), alone or first of several outputs")
+    return found

@@ -1,0 +1,62 @@
+"""What training loops share: Lightning Fabric without its announcements, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from nasprune.errors import InputError
+
+
+class Schedule:
+    """The learning rate of each step: linear to `lr` over `warmup` of all steps, then half a cosine to 0.
+
+    Loshchilov, Hutter 2017, arXiv:1608.03983, without restarts.
+    """
+
+    def __init__(self, lr: float, total: int, warmup: float = 0.0) -> None:
+        self.lr = lr
+        self.total = total
+        self.rise = int(warmup * total)
+        self.step = 0
+
+    def next(self) -> float:
+        self.step += 1
+        if self.step <= self.rise:
+            return self.lr * self.step / self.rise
+        done = (self.step - 1 - self.rise) / max(1, self.total - self.rise)
+        return self.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def start_fabric(device: str, precision: str) -> Any:
+    """Fabric on one device. device: "auto", "cpu", "cuda"; precision: as Fabric names it, such as "bf16-mixed".
+
+    Raises:
+        InputError: there is no such device or precision here.
+    """
+    from lightning_fabric import Fabric
+
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot train on device {device!r} in precision {precision!r}: {error}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Fabric says on every start which device it took; the caller did not ask."""
+    loggers = [logging.getLogger(name) for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

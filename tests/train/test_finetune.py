@@ -1,0 +1,135 @@
+"""Training learns, chooses by validation, touches nothing else, and is fixed by its seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from nasprune.data import ArrayDataset, load_data
+from nasprune.data.augment import flip_and_shift
+from nasprune.data.batches import batches
+from nasprune.errors import InputError
+from nasprune.run.names import scorer
+from nasprune.run.trace import trace
+from nasprune.train.finetune import accuracy, finetune
+from nasprune.train.loops import Schedule
+from tests.toys import tiny_net
+
+
+@pytest.fixture(scope="module")
+def data():
+    digits = load_data("digits")
+    return replace(digits, train=digits.train.subset(range(512)))
+
+
+def test_it_learns_and_leaves_the_model_and_the_global_generator(data):
+    model = tiny_net().train()
+    model.conv1.weight.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(11)
+    expected, epochs = torch.get_rng_state(), []
+    trained = finetune(model, data, epochs=3, lr=0.1, on_epoch=epochs.append)
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+    assert not trained.training
+    assert torch.equal(trained.conv1.weight, model.conv1.weight)
+    assert accuracy(trained, data.test) > accuracy(model, data.test) + 0.3
+    assert [(epoch.number, epoch.of) for epoch in epochs] == [(1, 3), (2, 3), (3, 3)]
+    assert accuracy(trained, data.validation) == max(epoch.validation_accuracy for epoch in epochs)
+
+
+def test_the_seed_fixes_the_weights(data):
+    states = [finetune(tiny_net(), data, epochs=1, seed=seed).state_dict() for seed in (1, 1, 2)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert not torch.equal(states[0]["conv1.weight"], states[2]["conv1.weight"])
+
+
+def test_it_is_never_worse_on_validation(data):
+    model = finetune(tiny_net(), data, epochs=3, lr=0.1)
+    worse = finetune(model, data, epochs=1, lr=1e-9, weight_decay=0.0)
+    assert accuracy(worse, data.validation) >= accuracy(model, data.validation)
+
+
+def test_a_teacher_alone_can_teach(data):
+    teacher = finetune(tiny_net(), data, epochs=12, lr=0.1)
+    noise = torch.randint(0, 10, (len(data.train),), generator=torch.Generator().manual_seed(0))
+    wrong = ArrayDataset(data.train.images, noise)
+    taught, misled = (
+        finetune(tiny_net(seed=1), replace(data, train=wrong), epochs=12, teacher=teacher, soft_share=share)
+        for share in (1.0, 0.0)
+    )
+    assert accuracy(taught, data.test) > accuracy(misled, data.test) + 0.2
+
+
+def test_schedule_rises_then_falls_to_nearly_nothing():
+    schedule = Schedule(1.0, 100, 0.1)
+    rates = [schedule.next() for _ in range(100)]
+    assert rates[:2] == [0.1, 0.2]
+    assert rates[9] == rates[10] == 1.0
+    assert rates[-1] == pytest.approx((1 + math.cos(math.pi * 89 / 90)) / 2)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+
+
+def test_augmentation_is_seeded_and_keeps_the_shape():
+    images = torch.randn(6, 3, 8, 8)
+    first, second = (flip_and_shift(images, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert first.shape == images.shape
+    assert torch.equal(first, second)
+    assert not torch.equal(first, images)
+
+
+def test_batches_of_any_dataset_agree():
+    arrays = ArrayDataset(torch.randn(5, 2), torch.arange(5))
+    listed = [arrays[index] for index in range(5)]
+    order = [4, 0, 3]
+    for (a, b), (c, d) in zip(batches(arrays, 2, order), batches(listed, 2, order), strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+
+
+@pytest.mark.parametrize(
+    "option", [{"epochs": 0}, {"lr": 0.0}, {"batch_size": 1}, {"soft_share": 2.0}, {"warmup": 1.0}]
+)
+def test_options_out_of_range(data, option):
+    with pytest.raises(InputError, match=rf"`{next(iter(option))}` must be"):
+        finetune(tiny_net(), data, **option)
+
+
+def test_a_loss_that_explodes_is_named():
+    images = torch.full((40, 3), float("nan"))
+    with pytest.raises(InputError, match="the loss is nan after an epoch; use a lower `lr`"):
+        finetune(nn.Linear(3, 2), (images, torch.arange(40) % 2), epochs=1)
+
+
+@pytest.mark.parametrize("label", [-1, 50])
+def test_images_without_a_class_are_refused(data, label):
+    parts = replace(data, train=ArrayDataset(data.train.images, torch.full_like(data.train.labels, label)))
+    with pytest.raises(InputError, match=rf"labels from {label} to {label}.*Give labelled data"):
+        finetune(tiny_net(), parts, epochs=1)
+    graph = trace(tiny_net().eval(), data.train.images[:1])
+    with pytest.raises(InputError, match="Give labelled data"):
+        scorer("taylor").scores(tiny_net().eval(), graph, data=parts.train)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny_net()
+
+    def forward(self, x):
+        found = self.net(x)
+        return found, found
+
+
+def test_what_it_cannot_train_is_told(data):
+    with pytest.raises(InputError, match=r"expected a model that gives \(n, classes\), got a tuple"):
+        finetune(Pair(), data, epochs=1)
+    with pytest.raises(InputError, match=r"gives images of shape .* does not take"):
+        finetune(nn.Conv2d(3, 4, 3), data, epochs=1)
+    assert accuracy(Pair(), data.test) == accuracy(tiny_net(), data.test)
