@@ -23,7 +23,7 @@ help: ## what can be made
 
 setup: $(STAMP) ## create .venv from requirements.lock
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	@if [ ! -x $(BIN)/python ]; then \
 	  for candidate in $(PYTHON); do \
 	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
@@ -39,7 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	@uv=$(BIN)/uv; \
 	if [ ! -x "$$uv" ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; then uv=$$(command -v uv); fi; \
-	if [ ! -x "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi; \
+	if [ ! -x "$$uv" ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock; fi; \
 	"$$uv" pip sync --quiet --python $(BIN)/python requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
@@ -95,10 +95,11 @@ bench-nb201: $(STAMP) ## published scores of operations on NAS-Bench-201, replay
 bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in about half an hour (SEEDS=3)
 	$(BIN)/python -m benchmarks.supernet --seeds $(SEEDS)
 
-lock: ## compile both locks from pyproject.toml
+lock: ## compile the locks: of pyproject.toml, of what benchmarks add, of uv itself
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
 	"$$uv" pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements.lock; \
-	"$$uv" pip compile --quiet --group bench -c requirements.lock $(LOCK_OPTIONS) -o requirements-bench.lock
+	"$$uv" pip compile --quiet --group bench -c requirements.lock $(LOCK_OPTIONS) -o requirements-bench.lock; \
+	echo uv | "$$uv" pip compile --quiet $(LOCK_OPTIONS) -o requirements-uv.lock -
 
 clean: ## remove .venv, caches and built files (not runs/)
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from nasprune.cli.screen import SearchScreen, say, stdout, table
-from nasprune.cost.budget import EXAMPLES, parse_budget
+from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
 from nasprune.errors import BudgetError, InputError
 from nasprune.run.report import SearchReport
@@ -57,7 +57,19 @@ class SearchOptions:
 
 
 def run(options: SearchOptions) -> None:
-    """Searches, saves and prints. Cheap mistakes are found before anything is loaded."""
+    """Checks, loads, searches, saves and prints. Cheap mistakes are found before anything is loaded."""
+    from nasprune.run.checkpoint import save
+
+    budget, out = _checked(options)
+    loaded, data = _load(options)
+    _announce(options, budget, loaded, data)
+    result = _noted(_searched(options, out, loaded, data), loaded, data)
+    save(result, out)
+    show(result.report, out)
+
+
+def _checked(options: SearchOptions) -> tuple[Budget, Path]:
+    """The budget and the folder of the run. Raises what can be told from names, numbers and folders."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
     budget = parse_budget(options.budget)
@@ -65,16 +77,17 @@ def run(options: SearchOptions) -> None:
     _check_names(options)
 
     from nasprune.refit.reconstruct import check_method
-    from nasprune.run.checkpoint import check_folder, save
+    from nasprune.run.checkpoint import check_folder
     from nasprune.run.checks import check_limits
-    from nasprune.run.search import search
 
     check_limits(options.trials, options.time_limit)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
-
     check_folder(out, {"model": options.model, "budget": str(budget), "seed": str(options.seed)})
-    loaded, data = _load(options)
+    return budget, out
+
+
+def _announce(options: SearchOptions, budget: Budget, loaded: LoadedModel, data: DataSplits | None) -> None:
     shape = loaded.shape if data is None else data.input_shape
     say(
         f"{options.model} at {'×'.join(map(str, shape))}, budget {budget}, "
@@ -82,11 +95,16 @@ def run(options: SearchOptions) -> None:
     )
     if loaded.weights is None:
         say(NO_WEIGHTS)
+
+
+def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
+    from nasprune.run.search import search
+
     with SearchScreen(options.time_limit).shown() as screen:
-        result = search(
+        return search(
             loaded.model,
-            loaded.example_inputs(shape),
-            options.budget,
+            loaded.example_inputs(loaded.shape if data is None else data.input_shape),
+            str(options.budget),
             data=data,
             criterion=options.criterion,
             controller=options.controller,
@@ -104,12 +122,13 @@ def run(options: SearchOptions) -> None:
             on_progress=screen,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
         )
+
+
+def _noted(result: SearchResult, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
+    """The result with what should be said of its weights and its accuracy."""
     notes = (*((NO_WEIGHTS,) if loaded.weights is None else ()), *result.report.notes)
     result = replace(result, report=replace(result.report, notes=notes))
-    if data is not None:
-        result = _on_data(result, loaded.model, data)
-    save(result, out)
-    show(result.report, out)
+    return result if data is None else _on_data(result, loaded.model, data)
 
 
 def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -13,6 +14,9 @@ from nasprune.cli.nets import Origin, check_free, check_net, load_images, traine
 from nasprune.cli.screen import say, stdout, table
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
+
+if TYPE_CHECKING:
+    from nasprune.supernet.price.counting import Counts
 
 NO_ARCHITECTURE = (
     "It does not tell where its architecture weights are, so all of it is trained as weights. Let the factory return a "
@@ -67,6 +71,10 @@ def run(options: TrainOptions) -> None:
         device=options.device,
     )
     save_supernet(found, out, size=size, settings=settings, plugins=options.plugins or None)
+    _show(options, out, accuracy, counts)
+
+
+def _show(options: TrainOptions, out: Path, accuracy: float, counts: Counts) -> None:
     console = stdout()
     rows = [
         ("validation accuracy", percent(accuracy)),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from nasprune.data import DataSplits
     from nasprune.run.result import SearchResult
     from nasprune.supernet.genotype.spaces import Size
-    from nasprune.supernet.supernet import Supernet
+    from nasprune.supernet.supernet import Supernet, TrimResult
+    from nasprune.supernet.trim.discrete import Architecture
 
 UNTRAINED = (
     "The supernet is untrained: scores of its operations mean little beyond their size. Train it with --epochs N and "
@@ -85,26 +86,30 @@ def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits 
         seed=options.seed,
         plugins=options.plugins,
     )
-    report = replace(trimmed.report, notes=(*notes, *trimmed.report.notes))
-    trimmed = replace(trimmed, report=report)
-    found, inherited = None, None
-    if options.discretise:
-        final = _final(asked, size, data)
-        found = trimmed.supernet.discretise(
-            _typed(room),
-            options.rule,
-            scorer=None if options.rule is not None else report.settings["scorer"],
-            size=final,
-            data=data,
-            seed=options.seed,
-            plugins=options.plugins,
-        )
-        if data is not None and final == size:
-            inherited = _inherited(found.model, data)
+    trimmed = replace(trimmed, report=replace(trimmed.report, notes=(*notes, *trimmed.report.notes)))
+    final = _final(asked, size, data) if options.discretise else None
+    found = _network(asked, trimmed, room, final, data) if options.discretise else None
+    inherited = _inherited(found.model, data) if found is not None and data is not None and final == size else None
     net = found.model if found is not None else trimmed.model
-    shape = final.input_shape if found is not None and final is not None else whole.structure.inputs[0].shape
+    shape = final.input_shape if final is not None else whole.structure.inputs[0].shape
     cut = _cut(asked, net, tuple(shape), limit, data) if asked.channels else None
     return Outcome(whole, trimmed, found, cut, limit, tuple(notes), inherited)
+
+
+def _network(
+    asked: Asked, trimmed: TrimResult, room: Limit, size: Size | None, data: DataSplits | None
+) -> Architecture:
+    """One operation per edge of what is left."""
+    options = asked.options
+    return trimmed.supernet.discretise(
+        _typed(room),
+        options.rule,
+        scorer=None if options.rule is not None else trimmed.report.settings["scorer"],
+        size=size,
+        data=data,
+        seed=options.seed,
+        plugins=options.plugins,
+    )
 
 
 def _final(asked: Asked, size: Size | None, data: DataSplits | None) -> Size | None:

@@ -13,19 +13,16 @@ from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
-from nasprune.refit.recalibrate import calibration_batches, calibration_inputs, image_limit, recalibrate
-from nasprune.refit.reconstruct import reconstruct as reconstruct_in_place
 from nasprune.registry import Plugins
 from nasprune.run.exploration import Progress
+from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
 from nasprune.run.methods import Names
 from nasprune.run.names import op_rules
-from nasprune.run.request import Options, Request, resolved
+from nasprune.run.request import Options, resolved
 from nasprune.run.result import SearchResult, result_of
-from nasprune.run.rounds import Found, best_proved
+from nasprune.run.rounds import best_proved
 from nasprune.run.trace import trace
-
-REFIT_IMAGES = 1024  # that the result is refitted on
 
 
 def search(
@@ -105,19 +102,5 @@ def search(
         found = best_proved(request, graph, lambda: Journal(Path(out) if out is not None else None, request.settings))
         both = [submodule(net, scope) for net in (model, found.proven.model)]
         latency = compare_latency(both, graph.example_inputs)
-        notes = _refitted(request, found)
+        notes = refitted(request, found.graph, found.proven.model.eval(), found.proven.plan)
     return result_of(request, found, latency, notes, time.monotonic() - started)
-
-
-def _refitted(request: Request, found: Found) -> list[str]:
-    """Fits the cut network to calibration images, in place; what should be said of it."""
-    small, calibration = found.proven.model.eval(), request.calibration
-    if calibration is None:
-        return []
-    if not request.methods.refits:
-        recalibrate(small, calibration_batches(calibration, request.device))
-        return []
-    images = calibration_inputs(calibration, min(REFIT_IMAGES, image_limit(found.graph)), request.device)
-    return reconstruct_in_place(
-        request.model, small, found.graph, found.proven.plan, images, request.methods.reconstruct
-    )

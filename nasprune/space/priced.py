@@ -108,14 +108,22 @@ class PricedSpace(BudgetedSpace):
         Raises:
             InputError: nothing was given.
         """
-        if self._scores is None:
-            raise InputError("this controller needs the criterion's scores; give the space some with `with_scores`")
-        scores = self._scores()
+        scores = self.scores()
         found: dict[str, Sequence[float]] = {}
         for choice in self._space.widths:
             order = keep_order(self._graph.group(choice.name), scores[choice.name])
             found[choice.name] = scores[choice.name].double()[list(order)].tolist()
         return found
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """The criterion's scores of each group's units (width,), as `with_scores` was given them.
+
+        Raises:
+            InputError: nothing was given.
+        """
+        if self._scores is None:
+            raise InputError("this controller needs the criterion's scores; give the space some with `with_scores`")
+        return self._scores()
 
     def with_scores(self, score: Callable[[], Mapping[str, Tensor]]) -> PricedSpace:
         """The same problem with a way to score units, group name -> (width,); it is called when they are asked for."""
