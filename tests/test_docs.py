@@ -105,3 +105,15 @@ def test_readme_commands_parse():
     known = get_command(app).commands
     for name, *arguments in [*commands("README.md"), *commands("docs/criteria.md")]:
         known[name].make_context(name, [argument.strip('"') for argument in arguments])
+
+
+def test_the_map_names_rooms_and_files_that_are_there():
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text.partition("## What each room promises")[2].partition("At the top")[0]
+    named = set(re.findall(r"`([\w/]+)/`", table))
+    rooms = {path.parent for path in (ROOT / "nasprune").rglob("__init__.py") if "May import:" in path.read_text()}
+    assert named == {str(room.relative_to(ROOT / "nasprune")) for room in rooms}
+    files = {name for name in re.findall(r"[\w/]+/\w+\.py", text) if "NAME" not in name}
+    missing = [name for name in files if not (ROOT / name).exists() and not (ROOT / "nasprune" / name).exists()]
+    assert not missing
+    assert len(text.splitlines()) < 120
