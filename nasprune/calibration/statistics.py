@@ -21,8 +21,9 @@ from nasprune.base import ConsumerGram
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.grams import GramSums, gram_bytes
 from nasprune.calibration.layers import patches, row_count
-from nasprune.common.calls import removed_after, undisturbed
+from nasprune.common.calls import removed_after
 from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError

@@ -12,19 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode without gradients; modes and torch's random state are as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield model
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
 def removed_after(handles: Sequence[Any]) -> Iterator[None]:
     """Removes the hooks when the block ends, however it ends."""
     try:

@@ -15,7 +15,7 @@ from torch import nn
 def own_randomness(model: nn.Module) -> Iterator[None]:
     """The global generators of Python, numpy and torch are as before afterwards."""
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is guarded
-    with torch.random.fork_rng(devices=_devices(model)):
+    with torch.random.fork_rng(devices=devices_of(model)):
         try:
             yield
         finally:
@@ -28,10 +28,17 @@ def seed_all(seed: int, model: nn.Module) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for evaluators that draw from it
     torch.default_generator.manual_seed(seed % 2**63)
-    for device in _devices(model):
+    for device in devices_of(model):
         torch.cuda.default_generators[device].manual_seed(seed % 2**63)
 
 
-def _devices(model: nn.Module) -> list[int]:
+def states(model: nn.Module) -> list[object]:
+    """Where the generators of torch, Python and numpy are, to be compared."""
+    torchs = [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in devices_of(model))]
+    return [*(state.tolist() for state in torchs), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+
+
+def devices_of(model: nn.Module) -> list[int]:
+    """The indices of the GPUs that hold parameters of the model."""
     found = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     return sorted(device.index for device in found)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nasprune.common.calls import undisturbed
+from nasprune.common.untouched import undisturbed
 from nasprune.cost.budget import Cost
 from nasprune.cost.formulas import count
 from nasprune.cost.sizes import Extent, Product, Sizes

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 
 
@@ -30,7 +31,7 @@ def compare_latency(
     """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
 
     Args:
-        models: run in eval mode; their mode is restored.
+        models: run in eval mode; they are left as they are.
         example_inputs: cut to their first item, batch 1; moved to each model's device.
         repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1; by default as many
             as take about a second, from 5 to 50.
@@ -43,7 +44,7 @@ def compare_latency(
         raise InputError(f"repeats must be at least 1, got {repeats}")
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     times: list[list[float]] = [[] for _ in models]
-    with _threads(threads), torch.inference_mode(), _all_eval(models):
+    with _threads(threads), _all_untouched(models), torch.inference_mode():
         ready = [tuple(value[:1].to(_device(model)) for value in inputs) for model in models]
         for repeat in range(-max(2, repeats // 10), repeats):
             for number, (model, values) in enumerate(zip(models, ready, strict=True)):
@@ -80,12 +81,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _all_eval(models: Sequence[nn.Module]) -> Iterator[None]:
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
+def _all_untouched(models: Sequence[nn.Module]) -> Iterator[None]:
+    with ExitStack() as stack:
         for model in models:
-            model.eval()
+            stack.enter_context(untouched(model))
         yield
-    finally:
-        for module, training in modes:
-            module.training = training

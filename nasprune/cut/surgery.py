@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.untouched import twin
 from nasprune.cut.plan import PrunePlan
 from nasprune.errors import PlanError
 from nasprune.graph.capture import submodule
@@ -16,30 +16,21 @@ from nasprune.graph.model import AxisUnits, Bools, ModelGraph
 from nasprune.graph.program import operator, signature
 
 
-class Removed(nn.Module):
-    """Stands where a block was: returns its first input, after the block's final ReLU where it had one."""
-
-    def __init__(self, *, relu: bool) -> None:
-        super().__init__()
-        self.relu = relu
-
-    def forward(self, value: Tensor, *_: object, **__: object) -> Tensor:
-        return value.relu() if self.relu else value
-
-
 def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
-    """A new, smaller model; `model` is left as it is.
+    """A new, smaller model of the same classes; `model` is left as it is.
+
+    Where a block was stands an `nn.Identity`, or an `nn.ReLU` where the block ended in one.
 
     Raises:
         PlanError: the plan was made for another model, or names groups, units or blocks that `graph` does not have.
     """
     plan.check_signature(signature(submodule(model, graph.scope)))
     check_plan(graph, plan)
-    small = copy.deepcopy(model)
+    small = twin(model)
     part = submodule(small, graph.scope)
     for block in graph.blocks:
         if block.name in plan.drop:
-            _replace(part, block.name, Removed(relu=block.relu))
+            _replace(part, block.name, nn.ReLU() if block.relu else nn.Identity())
     cut(part, graph, graph.unit_mask(plan.keep), plan.drop)
     return small
 

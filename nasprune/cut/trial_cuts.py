@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nasprune.common.calls import removed_after, undisturbed
+from nasprune.common.calls import removed_after
+from nasprune.common.untouched import undisturbed
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
 from nasprune.cut.verify import bisect, distinct, first_line, trial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nasprune.common.calls import undisturbed
+from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import Proof
@@ -140,9 +139,9 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
 
 def run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
-    twin = copy.deepcopy(model)
-    with default_dtype(dtype), undisturbed(twin), Precision(dtype):
-        leaves = tree_leaves(twin.to(dtype)(*(cast_float(value.clone(), dtype) for value in inputs)))
+    copied = twin(model)
+    with default_dtype(dtype), undisturbed(copied), Precision(dtype):
+        leaves = tree_leaves(copied.to(dtype)(*(cast_float(value.clone(), dtype) for value in inputs)))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
@@ -175,11 +174,11 @@ def random_inputs(example_inputs: Sequence[Tensor], seed: int = 0) -> list[Tenso
 def distinct(model: nn.Module) -> nn.Module:
     """A copy in which every constant floating-point tensor has random values in [0.5, 1.5), the same on every call."""
     generator = torch.Generator().manual_seed(0)
-    twin = copy.deepcopy(model)
-    for value in _tensors(twin).values():
+    copied = twin(model)
+    for value in _tensors(copied).values():
         if value.is_floating_point() and value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
             value.data.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-    return twin
+    return copied
 
 
 def restricted(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:

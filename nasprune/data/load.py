@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
 
-from nasprune.common.calls import undisturbed
 from nasprune.common.factories import call_factory, one_line
+from nasprune.common.untouched import undisturbed
 from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
 from nasprune.data.folder import imagefolder

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nasprune.base import EvaluationTask
-from nasprune.common.calls import undisturbed
+from nasprune.common.untouched import undisturbed
 from nasprune.evaluators.measured import Measured
 
 REMEMBERED = 2**27

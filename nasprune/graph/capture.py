@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
-from nasprune.common.calls import undisturbed
+from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
 

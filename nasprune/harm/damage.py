@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.layers import RowSums, is_layer, patches, row_count, weight_matrix
-from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after, undisturbed
+from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.common.untouched import undisturbed
 from nasprune.cut.selection import best_units
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule

@@ -28,9 +28,9 @@ from nasprune.common.calls import (
     in_type_of,
     main_output,
     removed_after,
-    undisturbed,
     without_gradients,
 )
+from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph

@@ -30,7 +30,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from nasprune.calibration.layers import output_rows, patches, row_count, weight_matrix
-from nasprune.common.calls import first_tensor, in_type_of, removed_after, undisturbed
+from nasprune.common.calls import first_tensor, in_type_of, removed_after
+from nasprune.common.untouched import in_eval, undisturbed
 from nasprune.cut.plan import PrunePlan
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -122,7 +123,7 @@ def reconstruct(
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
-        with undisturbed(small), _estimated(norms), removed_after(_refits(parts[1], found, fit, handover)):
+        with in_eval(small), torch.no_grad(), _estimated(norms), removed_after(_refits(parts[1], found, fit, handover)):
             small(inputs)
     finally:
         done.set()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.untouched import twin
 from nasprune.controllers.auto import Auto
 from nasprune.cost.budget import Budget, parse_budget
 from nasprune.data import DataSplits, load_data
@@ -45,7 +46,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """What belongs to one run. inputs: one item of each. settings: everything that decides the result, in words."""
+    """What belongs to one run.
+
+    model: a twin of the user's, to be run as often as needed. inputs: one item of each. settings: everything that
+    decides the result, in words.
+    """
 
     model: nn.Module
     inputs: tuple[Tensor, ...]
@@ -89,7 +94,7 @@ def resolved(
     if splits is not None:
         check_images(splits, inputs)
     return Request(
-        model=model,
+        model=twin(model),
         inputs=inputs,
         budget=goal,
         methods=methods,

@@ -38,9 +38,18 @@ class SearchResult:
 
 
 def result_of(
-    request: Request, found: Found, latency: Sequence[float], refit_notes: Sequence[str], seconds: float
+    request: Request,
+    found: Found,
+    model: nn.Module,
+    latency: Sequence[float],
+    refit_notes: Sequence[str],
+    seconds: float,
 ) -> SearchResult:
-    """The result of a search. latency: milliseconds of the dense and the cut network. seconds: of the whole search."""
+    """The result of a search.
+
+    model: the cut network with its final weights. latency: milliseconds of the dense and the cut network.
+    seconds: of the whole search.
+    """
     plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
     report = SearchReport(
         settings=dict(request.settings),
@@ -66,7 +75,7 @@ def result_of(
             *refit_notes,
         ),
     )
-    return SearchResult(found.proven.model, plan, report, found.best.decision, graph, tuple(found.trials))
+    return SearchResult(model, plan, report, found.best.decision, graph, tuple(found.trials))
 
 
 def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:

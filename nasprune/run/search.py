@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
+from nasprune.cut.rebuild import rebuilt
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
 from nasprune.registry import Plugins
@@ -100,7 +101,9 @@ def search(
     with own_randomness(model):
         graph = trace(model, request.inputs, scope, rules=op_rules(plugins))
         found = best_proved(request, graph, lambda: Journal(Path(out) if out is not None else None, request.settings))
-        both = [submodule(net, scope) for net in (model, found.proven.model)]
+        fitted, plan = found.proven.model.eval(), found.proven.plan
+        both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = compare_latency(both, graph.example_inputs)
-        notes = refitted(request, found.graph, found.proven.model.eval(), found.proven.plan)
-    return result_of(request, found, latency, notes, time.monotonic() - started)
+        notes = refitted(request, found.graph, fitted, plan)
+        small = rebuilt(model, fitted, found.graph, plan)
+    return result_of(request, found, small, latency, notes, time.monotonic() - started)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from nasprune.common.untouched import twin
 from nasprune.cut.trial_cuts import settle
 from nasprune.graph.analysis import analyse
 from nasprune.graph.model import ModelGraph
@@ -31,5 +32,6 @@ def trace(
         TraceError: the model, or the part that `scope` names, cannot be captured.
         InputError: the model does not run on the inputs, or `scope` names nothing.
     """
-    found = analyse(model, example_inputs, scope, rules)
-    return settle(model, found.graph, found.doubts)
+    copied = twin(model)
+    found = analyse(copied, example_inputs, scope, rules)
+    return settle(copied, found.graph, found.doubts)

@@ -8,7 +8,6 @@ then half a cosine (Loshchilov, Hutter 2017, arXiv:1608.03983, without restarts)
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from nasprune.common.calls import main_output, undisturbed
+from nasprune.common.calls import main_output
 from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.load import DataSource, check_fits
@@ -93,7 +93,7 @@ def finetune(
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        student = copy.deepcopy(model)
+        student = twin(model)
         fabric = start_fabric(device, precision)
         optimizer = torch.optim.SGD(_decayed(student, weight_decay), lr=lr, momentum=momentum, nesterov=momentum > 0)
         wrapped, optimizer = fabric.setup(student, optimizer)
@@ -110,13 +110,13 @@ def finetune(
                 best, best_accuracy = _state(student), reached
             if on_epoch is not None:
                 on_epoch(Epoch(number, epochs, mean, reached, time.perf_counter() - start))
-        result = copy.deepcopy(model)
+        result = twin(model)
         copy_into(result, best)
     return result.to(home).eval()
 
 
 def accuracy(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], *, batch_size: int = 256) -> float:
-    """Share of images whose largest output is their label, in [0, 1]. The model's mode is restored.
+    """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
 
     Of several outputs the first tensor (n, classes) counts.
     """
@@ -140,7 +140,7 @@ class _Loss:
     """Cross-entropy with the labels, mixed with the distance to the teacher."""
 
     def __init__(self, teacher: nn.Module | None, temperature: float, soft_share: float, fabric: Any) -> None:
-        self.teacher = copy.deepcopy(teacher).to(fabric.device).eval() if teacher is not None else None
+        self.teacher = twin(teacher).to(fabric.device).eval() if teacher is not None else None
         self.temperature = temperature
         self.soft_share = soft_share
         self.fabric = fabric

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.supernet.cut.removal import OFF
 from nasprune.supernet.find.alpha_slots import Slot
 from nasprune.supernet.find.mixed_ops import SCALES
 from nasprune.supernet.find.mixture import NoGradientError, NotMixedError, shares
-from nasprune.supernet.find.probe import Measure, backward, untouched
+from nasprune.supernet.find.probe import Measure, backward
 
 LEAST = 1e-3
 """A share that is worth telling."""

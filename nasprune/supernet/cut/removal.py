@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.calls import first_tensor, removed_after
+from nasprune.common.untouched import untouched
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import Kept
 from nasprune.supernet.find.mixed import MixedOp
-from nasprune.supernet.find.probe import untouched
 
 OFF = -1e4
 """The architecture weight of a removed candidate. Finite: minus infinity turns to NaN under Adam with weight decay."""

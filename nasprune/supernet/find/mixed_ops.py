@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.supernet.find.adapters import candidate_names, known_containers
 from nasprune.supernet.find.aliases import shared_ops, unshared
 from nasprune.supernet.find.mixed import Findings, MixedOp
 from nasprune.supernet.find.mixture import NoGradientError, NotMixedError, owned_shares, shares
 from nasprune.supernet.find.named import named_siblings
-from nasprune.supernet.find.probe import Call, Inputs, Measure, backward, gives_zeros, observe, run, untouched
+from nasprune.supernet.find.probe import Call, Inputs, Measure, backward, gives_zeros, observe, run
 from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, tried, unlike
 
 SCALES = (1.0, 2.0**90, 2.0**-90)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from nasprune.common.randomness import seed_all, states
+from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.supernet.find.mixture import NotMixedError
 
@@ -26,52 +26,6 @@ class Call:
 
     received: Tensor | None
     output: tuple[int, ...] | None
-
-
-@contextmanager
-def untouched(net: nn.Module) -> Iterator[None]:
-    """Inside, the net is in eval mode; afterwards it and all random states are as they were before.
-
-    Attributes and the lists and dicts among them get back what they held, and buffers and plain tensors their values.
-    """
-    modules = [module for module in net.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    attributes = [(module, dict(vars(module))) for module in modules]
-    held = [value for _, saved in attributes for value in saved.values()]
-    containers = [(value, value.copy() if value else ()) for value in held if isinstance(value, dict | list | set)]
-    tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
-    modes = [(module, module.training) for module in net.modules()]
-    numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        for module in net.modules():
-            module.training = False
-        with torch.random.fork_rng(devices=_devices(net)):
-            yield
-    finally:
-        for module, saved in attributes:
-            vars(module).clear()
-            vars(module).update(saved)
-        for container, content in containers:
-            if container or content:
-                container.clear()
-                container.extend(content) if isinstance(container, list) else container.update(content)
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for tensor, version, values in tensors:
-                if tensor._version != version:
-                    tensor.copy_(values)
-        random.setstate(numbers)
-        np.random.set_state(legacy)  # noqa: NPY002
-
-
-def _tensors_of(modules: Sequence[nn.Module], held: Sequence[Any]) -> list[Tensor]:
-    """Buffers, plain tensors, and those in lists, tuples and dicts: all but the parameters."""
-    found: dict[int, Tensor] = {}
-    for value in held:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
-        found.update((id(each), each) for each in inner if isinstance(each, Tensor))
-    parameters = {id(value) for module in modules for value in module._parameters.values()}
-    return [value for key, value in found.items() if key not in parameters and not value.is_inference()]
 
 
 def run(net: nn.Module, inputs: Inputs) -> Any:
@@ -109,30 +63,10 @@ def observe(net: nn.Module, inputs: Inputs) -> tuple[dict[str, list[Call]], bool
     with untouched(net), torch.no_grad(), ExitStack() as stack:
         for path, module in net.named_modules():
             stack.callback(module.register_forward_hook(watch(path), with_kwargs=True).remove)
-        before = _random_states(net)
+        before = states(net)
         run(net, inputs)
-        drawn = _random_states(net) != before
+        drawn = states(net) != before
     return calls, drawn
-
-
-def _devices(net: nn.Module) -> list[int]:
-    found = {value.device.index for value in net.parameters() if value.device.type == "cuda"}
-    return sorted(index for index in found if index is not None)
-
-
-def _random_states(net: nn.Module) -> list[object]:
-    """Where the generators of torch, Python and NumPy are."""
-    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in _devices(net))]
-    return [*(state.tolist() for state in states), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
-
-
-def _reseed(net: nn.Module, seed: int) -> None:
-    """Sets the generators of torch, Python and NumPy, as far as `untouched` restores them."""
-    torch.default_generator.manual_seed(seed)
-    for index in _devices(net):
-        torch.cuda.default_generators[index].manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
 
 
 def same_outputs(net: nn.Module, inputs: Inputs, pairs: Sequence[tuple[str, str]]) -> list[bool]:
@@ -228,7 +162,7 @@ def backward(
             for path in paths:
                 stack.callback(net.get_submodule(path).register_forward_hook(tap(path)).remove)
             if seed is not None:
-                _reseed(net, seed)
+                seed_all(seed, net)
             loss = _projection(run(net, inputs))
 
         @functools.cache

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.common.calls import without_gradients
+from nasprune.common.untouched import untouched
 from nasprune.cost.flops import operator_counts
 from nasprune.errors import InputError
 from nasprune.supernet.find.alpha_slots import held_in
-from nasprune.supernet.find.probe import untouched
 
 Counter = Literal["macs", "fvcore", "params"]
 PRODUCTS = ("conv", "linear", "addmm", "mm", "bmm", "matmul", "einsum")

@@ -1,0 +1,116 @@
+"""Running a model that belongs to someone else: nothing that the run did stays behind."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasprune.common.randomness import own_randomness
+from nasprune.errors import InputError
+
+REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in eval mode; afterwards it and all random states are as they were before.
+
+    Attributes and the lists and dicts among them get back what they held, and buffers and plain tensors their values.
+    Parameters are not guarded: code that writes to them while it runs has to run on a `twin`.
+    """
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    attributes = [(module, dict(vars(module))) for module in modules]
+    held = [value for _, saved in attributes for value in saved.values()]
+    containers = [(value, value.copy() if value else ()) for value in held if isinstance(value, dict | list | set)]
+    tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
+    try:
+        with in_eval(model):
+            yield
+    finally:
+        for module, saved in attributes:
+            vars(module).clear()
+            vars(module).update(saved)
+        for container, content in containers:
+            if container or content:
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+        with torch.no_grad():
+            for tensor, version, values in tensors:
+                if tensor._version != version:
+                    tensor.copy_(values)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
+    """`untouched`, without gradients."""
+    with untouched(model), torch.no_grad():
+        yield model
+
+
+@contextmanager
+def in_eval(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; modes and random states are as before afterwards, and nothing else is."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module in model.modules():
+            module.training = False
+        with own_randomness(model):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A copy with parameters, buffers and attributes of its own. Kept activations come without their history.
+
+    Raises:
+        InputError: an attribute cannot be copied; it is named.
+    """
+    history = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for name, held in vars(module).items()
+        if name not in REGISTRIES
+        for value in tree_leaves(held)
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
+    try:
+        return copy.deepcopy(model, dict(history))
+    except Exception as error:  # whatever the user's attributes raise
+        culprit = _uncopyable(model, history)
+        where = f"its attribute {culprit} cannot be copied" if culprit else "it cannot be copied"
+        raise InputError(
+            f"nasprune works on a copy of the model, and {where} ({type(error).__name__}: "
+            f"{next(iter(str(error).splitlines()), '')}); take it off the model for the time being, or give its class "
+            "a `__deepcopy__`"
+        ) from error
+
+
+def _uncopyable(model: nn.Module, history: dict[int, Tensor]) -> str:
+    """The path and the type of the first attribute that no copy can be made of."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in REGISTRIES:
+                continue
+            try:
+                copy.deepcopy(value, dict(history))
+            except Exception:
+                return f"`{f'{path}.{name}'.lstrip('.')}`, a {type(value).__name__},"
+    return ""
+
+
+def _tensors_of(modules: Sequence[nn.Module], held: Sequence[Any]) -> list[Tensor]:
+    """Buffers, plain tensors, and those in lists, tuples and dicts: all but the parameters."""
+    found: dict[int, Tensor] = {}
+    for value in held:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+        found.update((id(each), each) for each in inner if isinstance(each, Tensor))
+    parameters = {id(value) for module in modules for value in module._parameters.values()}
+    return [value for key, value in found.items() if key not in parameters and not value.is_inference()]
