@@ -96,7 +96,8 @@ class MaskedProgram:
     def _leaf(self, name: str, state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
         program = self._graph.program
         if name in program.params:
-            return state[program.params[name]]
+            value = state[program.params[name]]
+            return value.clone() if program.params[name] in program.buffers else value  # the program may write to it
         return (given[name] if name in given else program.constants[name]).clone()
 
     def _call(self, node: Node, values: Mapping[Node, Any]) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
@@ -127,7 +128,8 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
     masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
     try:
         got = run(submodule(small, graph.scope), inputs, dtype)  # first: a cut that does not run is found soon
-        expected = masked.run(state, inputs)
+        with own_randomness(part):
+            expected = masked.run(state, inputs)
     except Exception as error:  # the user's code may fail in any way once its sizes change
         return Match(float("inf"), dtype, f"{type(error).__name__}: {first_line(error)}")
     if [value.shape for value in expected] != [value.shape for value in got]:

@@ -60,6 +60,7 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
     """
     with undisturbed(model), _quiet():
         try:
+            model(*inputs)  # what it keeps from its first run, such as a grid, is then made of real tensors
             exported = torch.export.export(model, inputs, strict=False)
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             failure: Exception = error

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from nasprune.common.calls import main_output
 from nasprune.common.losses import cross_entropy
+from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
@@ -91,7 +92,7 @@ def finetune(
     parts = load_data(data, seed=seed)
     check_fits(model, parts, name=type(model).__name__)
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with quiet(), own_randomness(model), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         student = twin(model)
         fabric = start_fabric(device, precision)
