@@ -33,6 +33,17 @@ def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
             tensor.requires_grad_(True)
 
 
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention layers run step by step, not in one fused kernel that shows nothing of what is inside."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """The first tensor that a module is called with, by position or by name."""
     return next(leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor))

@@ -1,27 +1,23 @@
-"""FLOPs: measured with fvcore on a model, and predicted for any number of decisions by compiled formulas.
+"""FLOPs: measured on a model, and predicted for any number of decisions by compiled formulas.
 
-The prediction is exact: for every decision it equals fvcore's count on the model that the decision builds.
+The prediction is exact: for every decision it equals the count on the model that the decision builds.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
-from nasprune.common.untouched import undisturbed
 from nasprune.cost.budget import Cost
 from nasprune.cost.formulas import count
 from nasprune.cost.sizes import Extent, Product, Sizes
+from nasprune.cost.traced import captured_counts, traced_counts
 from nasprune.errors import PlanError
 from nasprune.graph.model import Ints, ModelGraph, as_tuple
 
@@ -29,28 +25,8 @@ CHUNK = 1024
 Monomials = Mapping[tuple[int, ...], float]
 
 
-class _Fvcore(NamedTuple):
-    """fvcore's analysis, and its handles for FLOPs and activations by operator."""
-
-    analysis: Any
-    flops: Mapping[str, Any]
-    activations: Mapping[str, Any]
-
-
-@cache
-def _fvcore() -> _Fvcore:
-    """fvcore, imported when it is first needed, without the warning of its other parts about `torch.jit.script`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from fvcore.nn import FlopCountAnalysis
-        from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATIONS
-        from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOPS
-    return _Fvcore(FlopCountAnalysis, FLOPS, ACTIVATIONS)
-
-
 def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
-    """The cost of one run on `example_inputs`, counted by fvcore; parameters are counted on the model."""
+    """The cost of one run on `example_inputs`, counted as `operator_counts` says; parameters on the model."""
     counts = operator_counts(model, example_inputs)
     totals = {kind: sum(n for name, n in counts.items() if name.startswith(kind)) for kind in ("flops:", "acts:")}
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -58,42 +34,19 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Co
 
 
 def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Counter[str]:
-    """fvcore's counts by operator, "flops:conv" and "acts:conv" from one trace."""
-    fvcore = _fvcore()
-    analysis = fvcore.analysis(model, as_tuple(example_inputs))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    for name in fvcore.flops:
-        analysis.set_op_handle(name, _both(name, fvcore))
-    levels = {name: logging.getLogger(name).level for name in ("fvcore", "fvcore.nn.jit_analysis")}
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    """Counts by operator, "flops:conv" and "acts:conv", of one run in eval mode; the model is left as it was.
+
+    fvcore counts; where its trace cannot follow the model, the program that `nasprune.trace` captures is counted.
+
+    Raises:
+        TraceError: the model can be followed by neither. InputError: it does not run on `example_inputs`.
+    """
+    inputs = as_tuple(example_inputs)
     try:
-        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel would go uncounted
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with undisturbed(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found: Counter[str] = analysis.by_operator()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-    return found
-
-
-def _both(name: str, fvcore: _Fvcore) -> Any:
-    """A handle that counts FLOPs and activations of one operator at once."""
-    short = name.split("::")[1]
-
-    def handle(inputs: Any, outputs: Any) -> Counter[str]:
-        result: Counter[str] = Counter()
-        for kind, table in (("flops", fvcore.flops), ("acts", fvcore.activations)):
-            if name in table:
-                counted = table[name](inputs, outputs)
-                for key, number in counted.items() if isinstance(counted, Counter) else ((short, counted),):
-                    result[f"{kind}:{key}"] += int(number)
-        return result
-
-    return handle
+        found = traced_counts(model, inputs)
+    except Exception:  # a trace raises whatever the model's code does under it
+        found = None
+    return found if found is not None else captured_counts(model, inputs)
 
 
 @dataclass(frozen=True)
@@ -198,10 +151,10 @@ class _Table:
 
 def _table(polynomial: _Polynomial, place: Mapping[Extent, int]) -> _Table:
     """Terms of lower degree are filled up with the row of ones, number -1."""
-    degree = max((len(key) for key in polynomial.terms), default=1)
+    degree = max([1, *map(len, polynomial.terms)])
     rows = [[place[extent] for extent in key] + [-1] * (degree - len(key)) for key in polynomial.terms]
     coefficients = np.array(list(polynomial.terms.values()), dtype=np.float64)
-    return _Table(coefficients, np.array(rows, dtype=np.int64).reshape(-1, max(degree, 1)))
+    return _Table(coefficients, np.array(rows, dtype=np.int64).reshape(-1, degree))
 
 
 def _expanded(polynomial: _Polynomial) -> Monomials:
@@ -229,12 +182,13 @@ def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
     block_of = {node: flag[block.name] for block in graph.blocks for node in block.nodes}
     for node in graph.program.live:
         if node.op == "call_function":
-            counted = count(node, sizes)
+            counted = count(node, sizes.of)
             if counted is not None:
                 flags = (block_of[node.name],) if node.name in block_of else ()
-                flops.add(counted.flops, flags)
-                if counted.activations is not None:
-                    activations.add(counted.activations, flags)
+                for product in counted.flops:
+                    flops.add(product, flags)
+                for product in counted.activations:
+                    activations.add(product, flags)
     for name in dict.fromkeys(graph.program.params.values()):
         if name not in graph.program.buffers:
             inside = tuple(flag[block.name] for block in graph.blocks if name.startswith(f"{block.name}."))

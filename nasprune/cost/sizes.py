@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 from torch.fx import Node
@@ -26,6 +25,11 @@ class Extent:
     terms: tuple[tuple[int, float], ...]
 
 
+def dense(size: int | Extent) -> int:
+    """The size with everything kept."""
+    return size.dense if isinstance(size, Extent) else size
+
+
 @dataclass(frozen=True)
 class Product:
     """coefficient * product of extents, extents in a fixed order."""
@@ -39,10 +43,6 @@ class Product:
         extents = [size for size in sizes if isinstance(size, Extent)]
         return cls(prod(numbers), tuple(sorted(extents, key=lambda extent: (extent.terms, extent.fixed))))
 
-    @property
-    def dense(self) -> int:
-        return self.coefficient * prod(extent.dense for extent in self.extents)
-
 
 class Sizes:
     """Looks up the axis sizes of the values of a graph's program."""
@@ -54,9 +54,8 @@ class Sizes:
         self._known: dict[int, Extent] = {}
         self._arrays: list[Ints] = []
 
-    def of(self, value: Any) -> tuple[int | Extent, ...]:
+    def of(self, value: Node) -> tuple[int | Extent, ...]:
         """Sizes of the axes of a value of the program."""
-        assert isinstance(value, Node)
         name = self._graph.program.params.get(value.name)
         if name is not None:
             return self.of_param(name, shape_of(value) or ())

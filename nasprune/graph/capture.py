@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
+from nasprune.common.calls import plain_attention
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
@@ -58,7 +59,7 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
         TraceError: the model cannot be exported as one graph; the message has the operation and the line.
         InputError: the model itself does not run on `inputs`.
     """
-    with undisturbed(model), _quiet():
+    with undisturbed(model), plain_attention(), _quiet():
         try:
             model(*inputs)  # what it keeps from its first run, such as a grid, is then made of real tensors
             exported = torch.export.export(model, inputs, strict=False)

@@ -46,20 +46,68 @@ class Program:
 
     @cached_property
     def live(self) -> tuple[Node, ...]:
-        """Nodes that a result or a change in place needs, in order; a jit trace, and so fvcore, drops the others."""
-        live: set[Node] = set()
+        """Nodes that a result needs, in order; a jit trace, and so fvcore, drops the others.
+
+        A change in place is needed where it changes an input, a parameter or a buffer, or what a needed node reads.
+        """
+        owners = self._owners
+        needed: set[Node] = set()
+        read = {owner for node in self.nodes if node.op == "placeholder" for owner in owners[node]}
         for node in reversed(self.nodes):
-            if node.op == "output" or _mutates(node) or any(user in live for user in node.users):
-                live.add(node)
-        return tuple(node for node in self.nodes if node in live)
+            if node.op == "output" or node in needed or any(not owners[n].isdisjoint(read) for n in _changed(node)):
+                needed.add(node)
+                for source in node.all_input_nodes:
+                    needed.add(source)
+                    read |= owners[source]
+        return tuple(node for node in self.nodes if node in needed)
+
+    @cached_property
+    def _owners(self) -> Mapping[Node, frozenset[Node]]:
+        """For each node the nodes that made the memory its tensors lie in: itself, or those that it is a view of."""
+        found: dict[Node, frozenset[Node]] = {}
+        for node in self.nodes:
+            viewed = _viewed(node)
+            found[node] = frozenset[Node]().union(*map(found.__getitem__, viewed)) if viewed else frozenset({node})
+        return found
 
     def owner(self, node: Node) -> str:
         """Path of the innermost module that ran `node`; "" is the model itself."""
         return module_stack(node)[-1] if module_stack(node) else ""
 
 
-def _mutates(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+def _changed(node: Node) -> list[Node]:
+    """The nodes whose tensors `node` changes in place."""
+    if not isinstance(node.target, torch._ops.OpOverload) or _stores(node):
+        return []
+    found: list[Node] = []
+    given = arguments(node)
+    for argument in node.target._schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            torch.fx.node.map_arg(given[argument.name], found.append)
+    return found
+
+
+def _viewed(node: Node) -> list[Node]:
+    """The nodes whose memory the tensors of `node` may lie in."""
+    if operator(node) == "getitem":
+        return list(node.all_input_nodes)
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    found: list[Node] = []
+    given = arguments(node)
+    if any(result.alias_info is not None for result in node.target._schema.returns):
+        for argument in node.target._schema.arguments:
+            if argument.alias_info is not None:
+                torch.fx.node.map_arg(given[argument.name], found.append)
+    return found
+
+
+def _stores(node: Node) -> bool:
+    """Whether torch.export added `node` for a buffer that the code assigned: it bears the mark of what was assigned."""
+    if operator(node) != "copy" or len(node.all_input_nodes) != 2:
+        return False
+    target, source = node.all_input_nodes
+    return target.op == "placeholder" and node.meta.get("torch_fn") == source.meta.get("torch_fn")
 
 
 def operator(node: Node) -> str:

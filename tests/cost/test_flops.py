@@ -58,12 +58,9 @@ def test_one_convolution_by_hand() -> None:
     assert nasprune.predict(graph, {"0": kept}).activations == 25 * (kept + 4)
 
 
-def test_what_fvcore_does_not_see_is_not_counted() -> None:
-    """fvcore has no rule for the operator behind padding="same"; the prediction equals fvcore all the same."""
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding="same"), torch.nn.Conv2d(6, 4, 1)).eval()
-    graph = trace(net, torch.randn(1, 3, 5, 5))
-    assert CostModel(graph).dense == measure(net, graph.example_inputs)
-    assert CostModel(graph).dense.flops == 25 * 6 * 4
+def test_a_network_that_costs_the_same_whatever_is_cut_has_a_price() -> None:
+    graph = trace(torch.nn.LSTM(3, 4, batch_first=True).eval(), torch.randn(1, 5, 3))
+    assert nasprune.predict(graph, {}).flops == 5 * 4 * 4 * (3 + 4)
 
 
 def test_many_decisions_cost_what_each_costs() -> None:
