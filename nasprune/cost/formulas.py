@@ -82,5 +82,8 @@ ELEMENTWISE: Mapping[str, Formula] = {
 
 FORMULAS: Mapping[str, Formula] = {**CONVOLUTIONS, **ELEMENTWISE, **CONTRACTIONS, **RECURRENT, **TRANSFORMS}
 
+PRODUCTS = frozenset({"conv", *CONTRACTIONS, *RECURRENT})
+"""Names under which products with weights, or of tensors with each other, are counted."""
+
 ADDED = frozenset(FORMULAS) - {"_convolution", "linear", "mm", "bmm", "addmm", *ELEMENTWISE}
 """Operators that nasprune counts and fvcore alone would not, or not in all their forms."""

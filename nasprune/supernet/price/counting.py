@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from nasprune.common.calls import without_gradients
 from nasprune.common.untouched import untouched
 from nasprune.cost.flops import operator_counts
+from nasprune.cost.formulas import PRODUCTS
 from nasprune.errors import InputError
 from nasprune.supernet.find.alpha_slots import held_in
 
 Counter = Literal["macs", "fvcore", "params"]
-PRODUCTS = ("conv", "linear", "addmm", "mm", "bmm", "matmul", "einsum")
-"""fvcore's operators that multiply a tensor with weights or with another tensor."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class Counts:
     """Exact integers for one item.
 
     macs: multiply-adds of convolutions and dot products, without biases: the count of most papers' code.
-    fvcore: what `fvcore.nn.FlopCountAnalysis` counts: `macs` plus batch norms, adaptive pools and interpolation.
+    fvcore: FLOPs as fvcore counts them, with the operators that nasprune adds: `macs` plus batch norms, adaptive pools,
+        interpolation and transforms.
     params: elements of all parameters.
     """
 
