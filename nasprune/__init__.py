@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
     from nasprune.calibration.removal import removal_scores as removal_scores
+    from nasprune.common.inputs import Inputs as Inputs
     from nasprune.cost.budget import Budget as Budget
     from nasprune.cost.budget import Cost as Cost
     from nasprune.cost.flops import predict as predict
@@ -88,6 +89,7 @@ _HOMES = {
     "base": "Batch Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
     "OpScorer OpTask ScoreContext SpaceBuilder",
     "calibration.removal": "removal_scores",
+    "common.inputs": "Inputs",
     "cost.budget": "Budget Cost",
     "cost.flops": "predict",
     "cut.plan": "PrunePlan",

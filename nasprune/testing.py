@@ -33,6 +33,7 @@ from nasprune.base import (
     SpaceBuilder,
 )
 from nasprune.calibration.scoring import WeightContext, score_all
+from nasprune.common.inputs import ExampleInputs
 from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.criteria.l2 import L2
@@ -202,7 +203,7 @@ def check_space(build: SpaceBuilder) -> None:
         _fail(build, "offers the width of a frozen group")
 
 
-def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> None:
+def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: ExampleInputs) -> None:
     """An op rule is used by `model`, and whatever it leaves free can be cut: the cut equals the masked dense model.
 
     Raises:

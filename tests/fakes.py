@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from nasprune.common.inputs import Inputs
 from nasprune.cost.budget import Budget, Cost
 from nasprune.graph.model import AxisSlice, AxisUnits, Block, CoupledGroup, ModelGraph
 from nasprune.space.choices import BlockChoice, SearchSpace, WidthChoice
@@ -40,7 +41,7 @@ def graph_of(groups: list[CoupledGroup], blocks: list[Block] | None = None, **fi
         "unit_group": numbers,
         "unit_index": indices,
         "program": cast(Any, None),
-        "example_inputs": (),
+        "example_inputs": Inputs(),
     }
     return ModelGraph(**{**defaults, **fields})
 

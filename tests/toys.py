@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from nasprune.cost.budget import Cost
-from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import Proof
+from nasprune.cut.recorded import InputSpec, TensorSpec
 from nasprune.cut.surgery import build
 from nasprune.graph.program import signature
 from nasprune.models.nets import ResidualNet
@@ -61,6 +62,6 @@ def tiny_outcome(graph, model, **changes) -> Outcome:
         signature=signature(model),
         keep=keep,
         drop=tuple(sorted(block.name for block in graph.free_blocks)),
-        inputs=(TensorSpec((1, 1, 8, 8), "float32"),),
+        inputs=InputSpec((TensorSpec((1, 1, 8, 8), "float32"),)),
     )
     return Outcome(build(model, graph, plan), plan, tiny_report(**changes))

@@ -12,20 +12,21 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
+from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.cost.budget import Cost
 from nasprune.cost.formulas import count
 from nasprune.cost.sizes import Extent, Product, Sizes
 from nasprune.cost.traced import captured_counts, traced_counts
 from nasprune.errors import PlanError
-from nasprune.graph.model import Ints, ModelGraph, as_tuple
+from nasprune.graph.model import Ints, ModelGraph
 
 CHUNK = 1024
 Monomials = Mapping[tuple[int, ...], float]
 
 
-def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost:
+def measure(model: nn.Module, example_inputs: ExampleInputs) -> Cost:
     """The cost of one run on `example_inputs`, counted as `operator_counts` says; parameters on the model."""
     counts = operator_counts(model, example_inputs)
     totals = {kind: sum(n for name, n in counts.items() if name.startswith(kind)) for kind in ("flops:", "acts:")}
@@ -33,7 +34,7 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Co
     return Cost(int(totals["flops:"]), params, int(totals["acts:"]))
 
 
-def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Counter[str]:
+def operator_counts(model: nn.Module, example_inputs: ExampleInputs) -> Counter[str]:
     """Counts by operator, "flops:conv" and "acts:conv", of one run in eval mode; the model is left as it was.
 
     fvcore counts; where its trace cannot follow the model, the program that `nasprune.trace` captures is counted.
@@ -41,7 +42,7 @@ def operator_counts(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...
     Raises:
         TraceError: the model can be followed by neither. InputError: it does not run on `example_inputs`.
     """
-    inputs = as_tuple(example_inputs)
+    inputs = Inputs.of(example_inputs, model)
     try:
         found = traced_counts(model, inputs)
     except Exception:  # a trace raises whatever the model's code does under it

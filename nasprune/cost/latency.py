@@ -1,4 +1,4 @@
-"""Measured latency: the median time of one forward pass at batch 1, on the device where the model lies."""
+"""Measured latency: the median time of one forward pass on the device where the model lies."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 
 
 def measure_latency(
-    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], *, repeats: int = 30, threads: int | None = None
+    model: nn.Module, example_inputs: ExampleInputs, *, repeats: int = 30, threads: int | None = None
 ) -> float:
     """Milliseconds of one forward pass; see `compare_latency`."""
     return compare_latency([model], example_inputs, repeats=repeats, threads=threads)[0]
@@ -23,7 +24,7 @@ def measure_latency(
 
 def compare_latency(
     models: Sequence[nn.Module],
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: ExampleInputs,
     *,
     repeats: int | None = None,
     threads: int | None = None,
@@ -32,7 +33,7 @@ def compare_latency(
 
     Args:
         models: run in eval mode; they are left as they are.
-        example_inputs: cut to their first item, batch 1; moved to each model's device.
+        example_inputs: as they are, moved to each model's device.
         repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1; by default as many
             as take about a second, from 5 to 50.
         threads: of the CPU, or `None` for what torch uses now.
@@ -42,24 +43,23 @@ def compare_latency(
         repeats = max(5, min(50, int(1e3 / max(once, 1e-3))))
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, got {repeats}")
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     times: list[list[float]] = [[] for _ in models]
     with _threads(threads), _all_untouched(models), torch.inference_mode():
-        ready = [tuple(value[:1].to(_device(model)) for value in inputs) for model in models]
+        ready = [Inputs.of(example_inputs, model).to(_device(model)) for model in models]
         for repeat in range(-max(2, repeats // 10), repeats):
-            for number, (model, values) in enumerate(zip(models, ready, strict=True)):
-                elapsed = _pass(model, values)
+            for number, (model, inputs) in enumerate(zip(models, ready, strict=True)):
+                elapsed = _pass(model, inputs)
                 if repeat >= 0:
                     times[number].append(elapsed)
     return [1e3 * median(measured) for measured in times]
 
 
-def _pass(model: nn.Module, values: tuple[Tensor, ...]) -> float:
-    on_gpu = bool(values) and values[0].is_cuda
+def _pass(model: nn.Module, inputs: Inputs) -> float:
+    on_gpu = inputs.device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    model(*values)
+    inputs.call(model)
     if on_gpu:
         torch.cuda.synchronize()
     return time.perf_counter() - start

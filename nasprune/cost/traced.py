@@ -20,6 +20,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.calls import plain_attention
+from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.cost.calls import Call, Shape, amount
 from nasprune.cost.counts import Count, Formula
@@ -53,12 +54,12 @@ def _fvcore() -> _Fvcore:
     return _Fvcore(FlopCountAnalysis, FLOPS, ACTIVATIONS)
 
 
-def traced_counts(model: nn.Module, inputs: tuple[Any, ...]) -> Counter[str] | None:
+def traced_counts(model: nn.Module, inputs: Inputs) -> Counter[str] | None:
     """Counts of what fvcore traces, by operator: "flops:conv" and "acts:conv"; `None` where it does not see all.
 
     Raises whatever the trace, or a rule on what it found, raises where it cannot follow the model.
     """
-    analysis = _fvcore().analysis(_Flat(model), tuple(v.clone() if isinstance(v, Tensor) else v for v in inputs))
+    analysis = _fvcore().analysis(_Flat(model, inputs), tuple(inputs.clone().tensors))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     for name, handle in _handles().items():
         analysis.set_op_handle(name, handle)
@@ -68,7 +69,7 @@ def traced_counts(model: nn.Module, inputs: tuple[Any, ...]) -> Counter[str] | N
     return None if closed else found
 
 
-def captured_counts(model: nn.Module, inputs: tuple[Any, ...]) -> Counter[str]:
+def captured_counts(model: nn.Module, inputs: Inputs) -> Counter[str]:
     """The same counts of the program that `nasprune.trace` captures.
 
     Raises:
@@ -87,14 +88,17 @@ def captured_counts(model: nn.Module, inputs: tuple[Any, ...]) -> Counter[str]:
 
 
 class _Flat(nn.Module):
-    """The model, of whose outputs only the tensors are returned: a trace takes no others."""
+    """A call as a module that takes and returns tensors in flat order: a trace knows no others."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.model = model
+        self._inputs = inputs
 
-    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
-        return tuple(leaf for leaf in tree_leaves(self.model(*inputs)) if isinstance(leaf, Tensor))
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        outputs = self._inputs.map(lambda _: next(given)).call(self.model)
+        return tuple(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
 
 class _TracedCall(Call):

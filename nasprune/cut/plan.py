@@ -7,17 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nasprune.cut.recorded import InputSpec
 from nasprune.errors import PlanError
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Shape (batch axis first) and dtype ("float32") of one example input."""
-
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -26,14 +19,14 @@ class PrunePlan:
 
     signature: names and shapes of the dense model's parameters and buffers. keep: group -> sorted kept unit indices,
     only for groups that lose some. drop: names of dropped blocks, sorted. scope: the submodule that was cut, or `None`.
-    inputs: what that submodule was traced with, so that a replay can trace it again.
+    inputs: what that submodule was called with, so that a replay can trace it again.
     """
 
     signature: Mapping[str, tuple[int, ...]]
     keep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     scope: str | None = None
-    inputs: tuple[TensorSpec, ...] = ()
+    inputs: InputSpec = field(default_factory=InputSpec)
 
     def __post_init__(self) -> None:
         for name, kept in self.keep.items():
@@ -65,7 +58,7 @@ class PrunePlan:
         record = {
             "format": FORMAT,
             "scope": self.scope,
-            "inputs": [{"shape": list(spec.shape), "dtype": spec.dtype} for spec in self.inputs],
+            **self.inputs.to_record(),
             "keep": {name: list(kept) for name, kept in sorted(self.keep.items())},
             "drop": list(self.drop),
             "signature": {name: list(shape) for name, shape in self.signature.items()},
@@ -84,7 +77,7 @@ class PrunePlan:
                 keep={name: tuple(kept) for name, kept in record["keep"].items()},
                 drop=tuple(record["drop"]),
                 scope=record["scope"],
-                inputs=tuple(TensorSpec(tuple(spec["shape"]), spec["dtype"]) for spec in record["inputs"]),
+                inputs=InputSpec.from_record(record),
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"not a nasprune plan: {type(error).__name__}: {error}") from error

@@ -17,6 +17,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from nasprune.common.inputs import Inputs
 from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
 
@@ -70,16 +71,16 @@ class MaskedProgram:
         self._graph = graph
         self._keep = keep
         self._dtype = dtype
-        self._device = next((value.device for value in graph.example_inputs), torch.device("cpu"))
+        self._device = graph.example_inputs.device
         gone = set(dropped)
         self._zeroed = {branch for block in graph.blocks if block.name in gone for branch in block.branches}
 
-    def run(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    def run(self, state: Mapping[str, Tensor], inputs: Inputs) -> list[Tensor]:
         """The program's tensor outputs in flat order. state: parameters and buffers by name."""
         program = self._graph.program
         last_use = {source: i for i, node in enumerate(program.nodes) for source in node.all_input_nodes}
         values: dict[Node, Any] = {}
-        given = dict(zip(program.inputs, inputs, strict=True))
+        given = dict(zip(program.inputs, inputs.leaves, strict=True))
         with torch.no_grad(), default_dtype(self._dtype):
             for index, node in enumerate(program.nodes):
                 if node.op == "placeholder":
@@ -93,12 +94,13 @@ class MaskedProgram:
                         values.pop(source, None)
             return [values[node] for node in program.outputs if isinstance(values[node], Tensor)]
 
-    def _leaf(self, name: str, state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
+    def _leaf(self, name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> Any:
         program = self._graph.program
         if name in program.params:
             value = state[program.params[name]]
             return value.clone() if program.params[name] in program.buffers else value  # the program may write to it
-        return (given[name] if name in given else program.constants[name]).clone()
+        value = given[name] if name in given else program.constants[name]
+        return value.clone() if isinstance(value, Tensor) else value
 
     def _call(self, node: Node, values: Mapping[Node, Any]) -> Any:
         name = operator(node)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.recorded import InputSpec
 from nasprune.errors import PlanError
 from nasprune.graph.model import CoupledGroup, Ints, ModelGraph
 
@@ -46,7 +47,7 @@ def select(graph: ModelGraph, scores: Mapping[str, Tensor], decision: Mapping[st
         if group.name not in scores:
             raise PlanError(f"group {group.name!r} is to be narrowed to {kept} but has no scores; score it first")
         keep[group.name] = best_units(group, scores[group.name], kept)
-    inputs = tuple(TensorSpec(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in graph.example_inputs)
+    inputs = InputSpec.of(graph.example_inputs)
     return PrunePlan(signature=graph.signature, keep=keep, drop=drop, scope=graph.scope, inputs=inputs)
 
 

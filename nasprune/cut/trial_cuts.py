@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nasprune.common.calls import removed_after
+from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
@@ -77,13 +78,13 @@ def _why_not(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> str:
     try:
         part = submodule(build(model, graph, plan), graph.scope)
         with undisturbed(part):
-            part(*(value.clone() for value in graph.example_inputs))
+            graph.example_inputs.clone().call(part)
     except Exception as error:  # the user's code may fail in any way once it is cut: that is what is being tried
         return f"{type(error).__name__}: {first_line(error)}"
     return ""
 
 
-def _not_tensor_to_tensor(model: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> set[str]:
+def _not_tensor_to_tensor(model: nn.Module, inputs: Inputs, names: Sequence[str]) -> set[str]:
     """Those of the named modules that do not turn one tensor into one tensor of the same shape."""
     fine: set[str] = set()
 
@@ -96,7 +97,7 @@ def _not_tensor_to_tensor(model: nn.Module, inputs: Sequence[Tensor], names: Seq
 
     handles = [watch(name) for name in names]
     with removed_after(handles), undisturbed(model):
-        model(*(value.clone() for value in inputs))
+        inputs.clone().call(model)
     return set(names) - fine
 
 

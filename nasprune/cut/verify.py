@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import Proof
-from nasprune.cut.reference import MaskedProgram, Precision, cast_float, default_dtype
+from nasprune.cut.reference import MaskedProgram, Precision, default_dtype
 from nasprune.cut.surgery import build
 from nasprune.errors import NaspruneError, VerificationError
 from nasprune.graph.capture import submodule
@@ -105,7 +106,7 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
         small = build(model, graph, plan)
         part = submodule(small, graph.scope)
         with undisturbed(part):
-            part(*(value.clone() for value in graph.example_inputs))
+            graph.example_inputs.clone().call(part)
         return compare(model, small, graph, plan)
     except NaspruneError:
         raise
@@ -123,7 +124,7 @@ def compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePl
 
 def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, dtype: torch.dtype) -> Match:
     part = submodule(model, graph.scope)
-    inputs = [cast_float(value, dtype) for value in random_inputs(graph.example_inputs)]
+    inputs = random_inputs(graph.example_inputs).cast(dtype)
     state = {name: value.detach() for name, value in _tensors(part).items()}
     masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
     try:
@@ -139,11 +140,11 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
     return Match(difference, dtype, reason)
 
 
-def run(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def run(model: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
     copied = twin(model)
     with default_dtype(dtype), undisturbed(copied), Precision(dtype):
-        leaves = tree_leaves(copied.to(dtype)(*(cast_float(value.clone(), dtype) for value in inputs)))
+        leaves = tree_leaves(inputs.clone().cast(dtype).call(copied.to(dtype)))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
@@ -164,13 +165,14 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def random_inputs(example_inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
-    """Normal noise of the same shapes; integer inputs as they are."""
+def random_inputs(example_inputs: Inputs, seed: int = 0) -> Inputs:
+    """Normal noise of the same shapes; integers and what is no tensor as they are."""
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(value.shape, generator=generator).to(value) if value.is_floating_point() else value
-        for value in example_inputs
-    ]
+
+    def noise(value: Tensor) -> Tensor:
+        return torch.randn(value.shape, generator=generator).to(value) if value.is_floating_point() else value
+
+    return example_inputs.map(noise)
 
 
 def distinct(model: nn.Module) -> nn.Module:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Node
 
-from nasprune.errors import InputError, PluginError
+from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.errors import PluginError
 from nasprune.graph.blocks import find_blocks
 from nasprune.graph.capture import capture, scoped_inputs, submodule
 from nasprune.graph.coupling import Coupled, ParamAxis, couple
 from nasprune.graph.labels import Channels, Labels, along
-from nasprune.graph.model import ModelGraph, OpNode, Role, ValueUnits, as_tuple
+from nasprune.graph.model import ModelGraph, OpNode, Role, ValueUnits
 from nasprune.graph.ops import builtin_rules
 from nasprune.graph.program import Program, module_stack, operator, shape_of, signature
 from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
@@ -28,13 +29,9 @@ class Analysis:
     doubts: Mapping[str, frozenset[str]]
 
 
-def analyse(
-    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], scope: str | None, rules: Sequence[OpRule]
-) -> Analysis:
+def analyse(model: nn.Module, example_inputs: ExampleInputs, scope: str | None, rules: Sequence[OpRule]) -> Analysis:
     """Captures the model, or the part that `scope` names, and finds its groups and blocks; arguments as `trace`."""
-    inputs = as_tuple(example_inputs)
-    if not all(isinstance(value, Tensor | list | tuple) for value in inputs):
-        raise InputError("expected example_inputs to be a tensor or a tuple of tensors; pass tensors only")
+    inputs = Inputs.of(example_inputs, model)
     part = submodule(model, scope)
     if scope is not None:
         inputs = scoped_inputs(model, inputs, scope)
@@ -52,7 +49,7 @@ def analyse(
         unit_group=coupled.unit_group,
         unit_index=coupled.unit_index,
         program=program,
-        example_inputs=inputs,
+        example_inputs=inputs.ordered(program.keywords),
         scope=scope,
     )
     return Analysis(graph, coupled.doubts)

@@ -16,6 +16,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
 from nasprune.common.calls import plain_attention
+from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
@@ -34,25 +35,27 @@ def submodule(model: nn.Module, scope: str | None) -> nn.Module:
         raise InputError(f"expected scope to name a submodule, got {scope!r}; top-level ones: {children}") from None
 
 
-def scoped_inputs(model: nn.Module, inputs: tuple[Any, ...], scope: str) -> tuple[Tensor, ...]:
+def scoped_inputs(model: nn.Module, inputs: Inputs, scope: str) -> Inputs:
     """What the submodule receives when the whole model runs on `inputs`."""
-    seen: list[tuple[Any, dict[str, Any]]] = []
+    seen: list[Inputs] = []
     module = submodule(model, scope)
-    handle = module.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+
+    def watch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not seen:
+            seen.append(Inputs(args, kwargs).clone())
+
+    handle = module.register_forward_pre_hook(watch, with_kwargs=True)
     try:
         with undisturbed(model):
-            model(*inputs)
+            inputs.clone().call(model)
     finally:
         handle.remove()
     if not seen:
         raise InputError(f"scope {scope!r} is never run by the model on these inputs; name a submodule that is")
-    args, kwargs = seen[0]
-    if kwargs or not all(isinstance(arg, Tensor) for arg in args):
-        raise InputError(f"scope {scope!r} must take plain tensors, got other arguments; name a module inside it")
-    return tuple(arg.detach() for arg in args)
+    return seen[0]
 
 
-def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
+def capture(model: nn.Module, inputs: Inputs) -> Program:
     """The program of `model` on `inputs`.
 
     Raises:
@@ -61,8 +64,8 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
     """
     with undisturbed(model), plain_attention(), _quiet():
         try:
-            model(*inputs)  # what it keeps from its first run, such as a grid, is then made of real tensors
-            exported = torch.export.export(model, inputs, strict=False)
+            inputs.clone().call(model)  # what it keeps from its first run, such as a grid, is then made of real tensors
+            exported = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             failure: Exception = error
         else:
@@ -88,7 +91,8 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
                 )
             constants[spec.arg.name] = value.detach()
     buffers = frozenset(first_names.get(name, name) for name in exported.graph_signature.inputs_to_buffers.values())
-    return Program(exported.graph_module, params, constants, tuple(names), buffers)
+    keywords = tuple(exported.call_spec.in_spec.child(1).context)
+    return Program(exported.graph_module, params, constants, tuple(names), buffers, keywords)
 
 
 def _inline_regions(module: GraphModule) -> None:
@@ -135,15 +139,14 @@ def _quiet() -> Iterator[None]:
         logging.getLogger("torch").setLevel(level)
 
 
-def _check_runs(model: nn.Module, inputs: tuple[Tensor, ...], cause: Exception) -> None:
+def _check_runs(model: nn.Module, inputs: Inputs, cause: Exception) -> None:
     """Raises InputError where not torch.export but the model fails on the inputs."""
     with undisturbed(model):
         try:
-            model(*inputs)
+            inputs.clone().call(model)
         except Exception as error:
-            shapes = ", ".join(str(list(value.shape)) for value in inputs)
             raise InputError(
-                f"the model does not run on inputs of shape {shapes}: {_first_line(error)}; check the input size"
+                f"the model does not run on inputs of shape {inputs}: {_first_line(error)}; check the input size"
             ) from cause
 
 

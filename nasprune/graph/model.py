@@ -14,9 +14,8 @@ from typing import Literal, TypeVar
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from nasprune.common.inputs import Inputs
 from nasprune.graph.program import Program
 
 Ints = npt.NDArray[np.int64]
@@ -143,7 +142,7 @@ class ModelGraph:
     unit_group: Ints = field(repr=False)
     unit_index: Ints = field(repr=False)
     program: Program = field(repr=False)
-    example_inputs: tuple[Tensor, ...] = field(repr=False)
+    example_inputs: Inputs = field(repr=False)
     scope: str | None = None
 
     @cached_property
@@ -199,8 +198,3 @@ def _freeze(item: Item, reasons: Mapping[str, str]) -> Item:
     if item.name in reasons and item.frozen_because is None:
         return replace(item, frozen_because=reasons[item.name])
     return item
-
-
-def as_tuple(example_inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Example inputs as the tuple of positional arguments they stand for."""
-    return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)

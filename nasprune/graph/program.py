@@ -20,7 +20,8 @@ class Program:
 
     params: placeholder name -> parameter or buffer name, the first one of a tied tensor.
     constants: placeholder name -> tensor that the code made.
-    inputs: placeholder names of the positional arguments, in order. buffers: those names in `params` that are buffers.
+    inputs: placeholder names of the leaves of the arguments, in order. keywords: names of the keyword arguments in the
+    order in which `inputs` has them. buffers: those names in `params` that are buffers.
     """
 
     module: GraphModule
@@ -28,6 +29,7 @@ class Program:
     constants: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     buffers: frozenset[str] = frozenset()
+    keywords: tuple[str, ...] = ()
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

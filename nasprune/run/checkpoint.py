@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasprune.common.files import write_all
-from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import as_tuple
 from nasprune.graph.program import signature
 from nasprune.models.weights import load_weights, to_bytes
 from nasprune.registry import Plugins
@@ -72,7 +71,7 @@ def load(
     folder: str | Path,
     model: nn.Module,
     *,
-    example_inputs: Tensor | tuple[Tensor, ...] | None = None,
+    example_inputs: ExampleInputs | None = None,
     plugins: Plugins = None,
 ) -> nn.Module:
     """The small network saved in `folder`: the plan replayed on a copy of the dense `model`, then the saved weights.
@@ -80,7 +79,7 @@ def load(
     Args:
         folder: what `nasprune.save` or `nasprune search` wrote.
         model: the dense network that the search started from, with any weights; left as it is.
-        example_inputs: to trace it with; else noise of the shapes that the plan recorded.
+        example_inputs: to trace it with, as for `nasprune.trace`; else noise of the shapes that the plan recorded.
         plugins: folders with op rules that the search was given.
 
     Returns:
@@ -94,9 +93,9 @@ def load(
     plan = PrunePlan.from_json(_text(folder / PLAN))
     part = submodule(model, plan.scope)
     plan.check_signature(signature(part))
-    inputs = as_tuple(example_inputs) if example_inputs is not None else tuple(_noise(spec) for spec in plan.inputs)
-    if not inputs:
-        raise InputError(f"the plan in {str(folder)!r} records no input shapes; pass example_inputs=")
+    if example_inputs is None and not plan.inputs:
+        raise InputError(f"the plan in {str(folder)!r} records no inputs to trace the model with; pass example_inputs=")
+    inputs = Inputs.of(example_inputs, part) if example_inputs is not None else plan.inputs.noise()
     graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
     small = build(model, graph, plan)
     load_weights(small, folder / WEIGHTS)
@@ -124,10 +123,3 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise InputError(f"cannot read {str(path)!r}: {reason}; give a folder that nasprune.save wrote") from error
-
-
-def _noise(spec: TensorSpec) -> Tensor:
-    dtype = getattr(torch, spec.dtype)
-    if not dtype.is_floating_point:
-        return torch.zeros(spec.shape, dtype=dtype)
-    return torch.randn(spec.shape, generator=torch.Generator().manual_seed(0)).to(dtype)

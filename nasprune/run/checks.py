@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf
 
-from torch import Tensor, nn
+from torch import nn
 
+from nasprune.common.inputs import Inputs
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
@@ -30,12 +30,14 @@ def check_weights(model: nn.Module) -> None:
             raise InputError(f"the model's {name!r} holds NaN or infinite values; give weights that are finite")
 
 
-def check_images(data: DataSplits, inputs: Sequence[Tensor]) -> None:
+def check_images(data: DataSplits, inputs: Inputs) -> None:
     """Raises InputError unless the model takes images alone, and those of the data have the example's shape."""
-    if len(inputs) != 1:
-        raise InputError(f"data gives images alone, the model takes {len(inputs)} inputs; search without data")
+    if len(inputs.tensors) != 1 or len(inputs.leaves) != 1:
+        raise InputError(
+            f"data gives images alone, the model takes {len(inputs.leaves)} inputs ({inputs}); search without data"
+        )
     images, _ = next(batches(data.calibration, 1))
-    expected, got = tuple(inputs[0].shape[1:]), tuple(images.shape[1:])
+    expected, got = tuple(inputs.tensors[0].shape[1:]), tuple(images.shape[1:])
     if expected != got:
         raise InputError(
             f"the example input has items of shape {expected}, data {data.name!r} gives {got}; give example inputs of "

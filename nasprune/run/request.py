@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
+from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.controllers.auto import Auto
@@ -18,7 +19,6 @@ from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.evaluators.function import OwnFunction
-from nasprune.graph.model import as_tuple
 from nasprune.registry import Plugins
 from nasprune.run import identity
 from nasprune.run.checks import check_images, check_limits, check_weights
@@ -48,12 +48,12 @@ class Options:
 class Request:
     """What belongs to one run.
 
-    model: a twin of the user's, to be run as often as needed. inputs: one item of each. settings: everything that
+    model: a twin of the user's, to be run as often as needed. inputs: of a batch one item. settings: everything that
     decides the result, in words.
     """
 
     model: nn.Module
-    inputs: tuple[Tensor, ...]
+    inputs: Inputs
     budget: Budget
     methods: Methods
     data: DataSplits | None
@@ -77,7 +77,7 @@ class Request:
 
 def resolved(
     model: nn.Module,
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: ExampleInputs,
     budget: str | Budget,
     data: DataSource | None,
     names: Names,
@@ -89,12 +89,14 @@ def resolved(
     check_limits(options.trials, options.time_limit)
     methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
     splits = load_data(data, seed=options.seed) if data is not None else None
-    inputs = tuple(value[:1] for value in as_tuple(example_inputs))
+    inputs = Inputs.of(example_inputs, model)
     check_weights(model)
+    copied = twin(model)
+    inputs = inputs.one_item(copied)
     if splits is not None:
         check_images(splits, inputs)
     return Request(
-        model=twin(model),
+        model=copied,
         inputs=inputs,
         budget=goal,
         methods=methods,
@@ -116,7 +118,7 @@ def _limits(options: Options, methods: Methods) -> Limits:
 
 def _settings(
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     goal: Budget,
     methods: Methods,
     data: DataSplits | None,
@@ -125,7 +127,7 @@ def _settings(
     chosen = {
         "model": type(model).__name__,
         "weights": identity.of_model(model),
-        "inputs": ", ".join(str(list(value.shape)) for value in inputs),
+        "inputs": str(inputs),
         "budget": str(goal),
         "data": data.name if data is not None else "none",
         **methods.names,

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
+from nasprune.common.inputs import ExampleInputs
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
@@ -28,7 +29,7 @@ from nasprune.run.trace import trace
 
 def search(
     model: nn.Module,
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: ExampleInputs,
     budget: str | Budget = "2GFLOPs",
     *,
     data: DataSource | None = None,
@@ -53,7 +54,9 @@ def search(
 
     Args:
         model: any module that `nasprune.trace` takes; left as it is, with its mode and all random generators.
-        example_inputs: a tensor or a tuple of positional arguments, batch first; only the first item is used.
+        example_inputs: what the model is called with, batch first: a tensor, a tuple of positional arguments, a dict of
+            keyword arguments, or a `nasprune.Inputs` with both. Numbers, `None`, lists and dicts may stand among them.
+            Of a batch only the first item is used.
         budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".

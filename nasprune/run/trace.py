@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from nasprune.common.inputs import ExampleInputs
 from nasprune.common.untouched import twin
 from nasprune.cut.trial_cuts import settle
 from nasprune.graph.analysis import analyse
@@ -15,7 +16,7 @@ from nasprune.graph.rules import OpRule
 
 def trace(
     model: nn.Module,
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: ExampleInputs,
     scope: str | None = None,
     *,
     rules: Sequence[OpRule] = (),
@@ -24,7 +25,8 @@ def trace(
 
     Args:
         model: any module that torch.export can capture in eval mode; left as found.
-        example_inputs: positional arguments, batch first; a single tensor stands for a tuple of one.
+        example_inputs: what the model is called with, batch first: a tensor, a tuple of positional arguments, a dict of
+            keyword arguments, or a `nasprune.Inputs` with both. Numbers, `None`, lists and dicts may stand among them.
         scope: path of the submodule to look at, for models that cannot be captured whole; its outputs are frozen.
         rules: further op rules; they come before the built-in ones.
 

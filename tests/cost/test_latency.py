@@ -28,7 +28,7 @@ def test_models_and_threads_are_left_as_found():
     assert torch.get_num_threads() == before
 
 
-def test_models_take_turns_at_batch_one():
+def test_models_take_turns_on_the_inputs_as_they_are():
     calls = []
 
     class Spy(nn.Module):
@@ -41,7 +41,7 @@ def test_models_take_turns_at_batch_one():
             return x
 
     compare_latency([Spy("a"), Spy("b")], torch.zeros(7, 2), repeats=3)
-    assert calls == [("a", 1), ("b", 1)] * 5
+    assert calls == [("a", 7), ("b", 7)] * 5
 
 
 def test_repeats_must_be_positive():

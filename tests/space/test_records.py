@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nasprune.cost.budget import Budget, Cost
 from nasprune.cost.units import scaled, short
-from nasprune.cut.plan import PrunePlan, TensorSpec
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.recorded import InputSpec, TensorSpec
 from nasprune.errors import BudgetError, InputError, PlanError, UnknownNameError
 from nasprune.run.report import SearchReport
 from nasprune.space.choices import BlockChoice, Decision, SearchSpace, WidthChoice
@@ -86,7 +87,11 @@ def test_space_ends_and_size() -> None:
 @given(st.sets(st.integers(0, 50), min_size=1), st.sets(st.text("abc.", min_size=1)))
 def test_plans_survive_json(kept: set[int], blocks: set[str]) -> None:
     plan = PrunePlan(
-        {"w": (3, 4)}, {"g": tuple(sorted(kept))}, tuple(sorted(blocks)), None, (TensorSpec((1, 3), "float32"),)
+        {"w": (3, 4)},
+        {"g": tuple(sorted(kept))},
+        tuple(sorted(blocks)),
+        None,
+        InputSpec((TensorSpec((1, 3), "float32"),)),
     )
     assert PrunePlan.from_json(plan.to_json()) == plan
 

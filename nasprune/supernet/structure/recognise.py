@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from nasprune.errors import InputError
-from nasprune.graph.model import as_tuple
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.alpha_slots import find_slot
 from nasprune.supernet.find.choices import EdgeWeights, Group, Place, Weights, edge_weight, tied, view
@@ -34,7 +33,7 @@ def recognise(
     edge_weights: EdgeWeights | None = None,
 ) -> Structure:
     """What `nasprune.Supernet.from_model` documents."""
-    inputs = as_tuple(example_inputs)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     if len(inputs) != 1 or inputs[0].ndim < 2 or len(inputs[0]) < 2:
         shapes = [tuple(value.shape) for value in inputs]
         raise InputError(
