@@ -17,6 +17,7 @@ from nasprune.errors import InputError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+NORMALISATION = "scaled to [0, 1], then ImageNet's mean and standard deviation"
 _RECORD = 1 + 3 * 32 * 32
 
 Bytes = npt.NDArray[np.uint8]
@@ -35,7 +36,15 @@ def cifar10(folder: Path, seed: int) -> DataSplits:
     if not folder.is_dir():
         raise InputError(f"no folder {str(folder)!r}; give cifar10:DIR with DIR holding the CIFAR-10 files")
     train, test = _read(folder, "train"), _read(folder, "test")
-    return split("cifar10", train, seed=seed, labels=train.labels.tolist(), num_classes=10, test=test)
+    return split(
+        "cifar10",
+        train,
+        seed=seed,
+        labels=train.labels.tolist(),
+        num_classes=10,
+        test=test,
+        normalisation=NORMALISATION,
+    )
 
 
 def _read(folder: Path, part: str) -> ArrayDataset:

@@ -17,4 +17,11 @@ def digits(seed: int) -> DataSplits:
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
     labels = torch.tensor(bunch.target)
-    return split("digits", ArrayDataset(images, labels), seed=seed, labels=labels.tolist(), num_classes=10)
+    return split(
+        "digits",
+        ArrayDataset(images, labels),
+        seed=seed,
+        labels=labels.tolist(),
+        num_classes=10,
+        normalisation="scaled to [-1, 1]",
+    )

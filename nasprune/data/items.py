@@ -26,19 +26,20 @@ class LabelledImages(Protocol):
 
 
 class ArrayDataset(Dataset[tuple[Tensor, int]]):
-    """Images in memory. images: (N, ...), labels: (N,) integers."""
+    """Images in memory. images: (N, ...), labels: (N,) class numbers, or (N, ...) with one for every pixel."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if len(images) != len(labels) or labels.ndim != 1:
+        if not images.ndim or not labels.ndim or len(images) != len(labels):
             raise InputError(
-                f"expected one integer label per image, got {len(images)} images and labels of shape "
-                f"{tuple(labels.shape)}"
+                f"expected one label, or one mask, per image, got images of shape {tuple(images.shape)} and labels of "
+                f"shape {tuple(labels.shape)}; give as many labels as images"
             )
         self.images = images
-        self.labels = labels.long()
+        self.labels = labels if labels.is_floating_point() else labels.long()
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        label = self.labels[index]
+        return self.images[index], label if label.ndim else label.item()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,6 +85,8 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         except (Exception, SystemExit) as error:
             raise self._error(index, f"{type(error).__name__}: {one_line(error)}; repair or remove it") from error
         parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
+        if parts and isinstance(parts[0], np.ndarray):
+            parts = (torch.as_tensor(parts[0]), *parts[1:])
         if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Tensor):
             inside = ", ".join(type(part).__name__ for part in parts)
             got = f"{type(item).__name__} of ({inside})" if isinstance(item, (tuple, list)) else inside
@@ -102,9 +105,32 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         return InputError(f"data {self._name!r}: item {index} failed: {reason}")
 
 
+class Typed(Dataset[tuple[Tensor, Any]]):
+    """The items of `dataset` with floating-point images in `dtype`."""
+
+    def __init__(self, dataset: Dataset[tuple[Tensor, Any]], dtype: torch.dtype) -> None:
+        self._dataset, self._dtype = dataset, dtype
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        image, label = self._dataset[index]
+        return image.to(self._dtype) if image.is_floating_point() else image, label
+
+    def __len__(self) -> int:
+        return size_of(self._dataset)
+
+
+def typed(dataset: Dataset[Any], dtype: torch.dtype) -> Dataset[tuple[Tensor, Any]]:
+    """`dataset`, its items checked, with floating-point images in `dtype`; other images are as they are."""
+    if isinstance(dataset, ArrayDataset):
+        kept = not dataset.images.is_floating_point() or dataset.images.dtype == dtype
+        return dataset if kept else ArrayDataset(dataset.images.to(dtype), dataset.labels)
+    found = checked(dataset)
+    return found if found[0][0].dtype == dtype else Typed(found, dtype)
+
+
 def checked(dataset: Dataset[Any], name: str = "data") -> Dataset[tuple[Tensor, Any]]:
     """`dataset` with its items checked; images in memory are as they are."""
-    return dataset if isinstance(dataset, (ArrayDataset, Checked)) else Checked(dataset, name)
+    return dataset if isinstance(dataset, (ArrayDataset, Checked, Typed)) else Checked(dataset, name)
 
 
 def size_of(dataset: Dataset[Any]) -> int:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
+from torch.utils.data import DataLoader, Dataset
 
 from nasprune.common.factories import call_factory, one_line
 from nasprune.common.untouched import undisturbed
 from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
 from nasprune.data.folder import imagefolder
-from nasprune.data.items import UNKNOWN, ArrayDataset, checked, size_of
-from nasprune.data.splits import DataSplits, split
+from nasprune.data.items import checked
+from nasprune.data.objects import wrapped
+from nasprune.data.splits import DataSplits
 from nasprune.errors import InputError, UnknownNameError
 
-DataSource = str | DataSplits | Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, int]] | tuple[Tensor, Tensor]
+DataSource = (
+    str
+    | DataSplits
+    | Dataset[tuple[Tensor, int]]
+    | DataLoader[tuple[Tensor, int]]
+    | tuple[Any, ...]
+    | Sequence[Any]
+    | Mapping[str, Any]
+)
 EXAMPLES = "digits, cifar10:DIR, imagefolder:DIR, file.py:factory, package.module:factory"
 
 
@@ -48,8 +57,9 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
     """A data set in four parts.
 
     Args:
-        source: a name with its folder, a factory, or a `DataSplits`, `Dataset`, `DataLoader` (its dataset is taken) or
-            `(inputs, labels)` pair with inputs (N, ...) and labels (N,). Items of a dataset are (image, label), or
+        source: a name with its folder, a factory, or a `DataSplits`, `Dataset`, `DataLoader` (its dataset is taken),
+            pair or dict of images (N, ...) and labels (N,) or masks (N, ...) as tensors or numpy arrays, or several
+            data sets: (train, val), (train, val, test) or a dict of these. Items of a dataset are (image, label), or
             (image, None) or images alone where nothing asks for labels.
         seed: of the split; the same seed gives the same parts.
         size: pixels of a side, for sources that resize.
@@ -64,8 +74,8 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
             return _SOURCES[name](place, seed, size)
         if not place:
             raise UnknownNameError(f"data (write {EXAMPLES})", source, _SOURCES)
-        return _wrap(source, call_factory(source, what="data"), seed)
-    return _wrap("data", source, seed)
+        return wrapped(source, call_factory(source, what="data"), seed)
+    return wrapped("data", source, seed)
 
 
 def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:
@@ -91,45 +101,3 @@ def _folder(name: str, place: str) -> Path:
     if not place:
         raise InputError(f"`{name}` needs a folder: write {name}:DIR")
     return Path(place).expanduser()
-
-
-def _wrap(name: str, source: object, seed: int) -> DataSplits:
-    if isinstance(source, DataSplits):
-        return source
-    if isinstance(source, DataLoader):
-        source = _dataset_of(name, source)
-    if isinstance(source, IterableDataset):
-        raise InputError(
-            f"data {name!r}: expected a map-style dataset, with a length and items by number, got the iterable "
-            f"{type(source).__name__}; give a map-style one, for example list(dataset)"
-        )
-    if isinstance(source, tuple) and len(source) == 2 and all(isinstance(part, torch.Tensor) for part in source):
-        arrays = ArrayDataset(*source)
-        labels = arrays.labels.tolist()
-        return split(name, arrays, seed=seed, labels=labels, num_classes=max(labels, default=-1) + 1 or None)
-    if isinstance(source, Dataset) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        classes = getattr(source, "classes", None)
-        count = len(classes) if classes is not None else None
-        return split(name, source, seed=seed, labels=_targets(source), num_classes=count)  # type: ignore[arg-type]
-    raise InputError(
-        f"expected a DataSplits, Dataset, DataLoader or (inputs, labels) pair from {name!r}, "
-        f"got {type(source).__name__}; names are {EXAMPLES}"
-    )
-
-
-def _dataset_of(name: str, loader: DataLoader[Any]) -> Dataset[Any]:
-    if loader.collate_fn not in (default_collate, default_convert):
-        raise InputError(
-            f"data {name!r}: the DataLoader has a collate_fn of its own, and only its dataset is used; do in the "
-            "dataset what the collate_fn does, and give the dataset"
-        )
-    return loader.dataset
-
-
-def _targets(dataset: object) -> list[int] | None:
-    """The class of every item as torchvision's datasets tell it, so that parts get equal shares of every class."""
-    try:
-        found = [UNKNOWN if target is None else int(target) for target in getattr(dataset, "targets", ())]
-    except (TypeError, ValueError):  # boxes, file names
-        return None
-    return found if len(found) == size_of(dataset) else None  # type: ignore[arg-type]

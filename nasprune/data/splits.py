@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from nasprune.data.items import ArrayDataset, LabelledImages, checked, size_of
+from nasprune.data.items import ArrayDataset, LabelledImages, checked, size_of, typed
 from nasprune.errors import InputError
 
 __all__ = ["SHARES", "ArrayDataset", "DataSplits", "LabelledImages", "size_of", "split", "split_indices", "subset"]
@@ -24,6 +25,8 @@ class DataSplits:
     train: what weights are fitted to. calibration: what batch-norm statistics are re-estimated on. validation: what
     candidates and epochs are chosen by. test: looked at once, for the final numbers.
     num_classes: `None` where the source does not say. input_shape: of one item, without the batch axis.
+    given: the parts that were given as such; the others were drawn from the images given for training.
+    normalisation: what was done to the pixels, in words.
     """
 
     name: str
@@ -33,6 +36,31 @@ class DataSplits:
     test: Dataset[tuple[Tensor, int]]
     num_classes: int | None
     input_shape: tuple[int, ...]
+    given: tuple[str, ...] = tuple(SHARES)
+    normalisation: str = "as given"
+
+    @property
+    def split(self) -> str:
+        """The sizes of the parts and where they are from, in words."""
+        sizes = {part: size_of(getattr(self, part)) for part in SHARES}
+        words = ", ".join(f"{size:,} {part}" for part, size in sizes.items()) + " images"
+        drawn = [part for part in SHARES if part not in self.given]
+        if not drawn:
+            return f"{words}, as given"
+        pool = sum(sizes[part] for part in drawn)
+        if not self.given:
+            return f"{words}, drawn by the seed from the {pool:,} given"
+        return f"{words}; {' and '.join(self.given)} as given, the others drawn by the seed from {pool:,} for training"
+
+    def in_type(self, dtype: torch.dtype) -> DataSplits:
+        """The same data with floating-point images in `dtype`."""
+        return replace(
+            self,
+            train=typed(self.train, dtype),
+            calibration=typed(self.calibration, dtype),
+            validation=typed(self.validation, dtype),
+            test=typed(self.test, dtype),
+        )
 
     def __post_init__(self) -> None:
         for part in SHARES:
@@ -78,9 +106,13 @@ def split(
     seed: int,
     labels: Sequence[int] | None = None,
     num_classes: int | None = None,
+    validation: Dataset[tuple[Tensor, int]] | None = None,
     test: Dataset[tuple[Tensor, int]] | None = None,
+    normalisation: str = "as given",
 ) -> DataSplits:
-    """Divides `dataset` by `SHARES`; where `test` is given, only into the other three, in the same proportion.
+    """Divides `dataset` by `SHARES`; where `test` or both are given, only into the others, in the same proportion.
+
+    A `validation` part without a `test` part is looked at once, for the final numbers: it is the test part.
 
     Raises:
         InputError: fewer than ten items, or a first item that is no image.
@@ -89,18 +121,18 @@ def split(
     count = size_of(dataset)
     if count < 10:
         raise InputError(f"data {name!r}: expected at least 10 images, got {count}")
-    shares = dict(SHARES)
-    if test is not None:
-        left = 1 - shares.pop("test")
-        shares = {part: share / left for part, share in shares.items()}
+    if test is None:
+        validation, test = None, validation
+    given = {part: checked(own, name) for part, own in (("validation", validation), ("test", test)) if own is not None}
+    left = sum(share for part, share in SHARES.items() if part not in given)
+    shares = {part: share / left for part, share in SHARES.items() if part not in given}
     chosen = split_indices(labels if labels is not None else [0] * count, tuple(shares.values()), seed)
-    parts = {part: subset(dataset, indices) for part, indices in zip(shares, chosen, strict=True)}
+    parts = given | {part: subset(dataset, indices) for part, indices in zip(shares, chosen, strict=True)}
     return DataSplits(
         name=name,
-        train=parts["train"],
-        calibration=parts["calibration"],
-        validation=parts["validation"],
-        test=parts["test"] if test is None else checked(test, name),
+        **parts,
         num_classes=num_classes,
         input_shape=tuple(dataset[0][0].shape),
+        given=tuple(given),
+        normalisation=normalisation,
     )

@@ -43,7 +43,7 @@ def _raise(error):
         (lambda: (torch.zeros(3, 5, 4), 1), r"image has shape \(3, 5, 4\), others have \(3, 4, 4\)"),
         (lambda: (IMAGE, torch.zeros(4)), r"label has shape \(4,\), others have \(\)"),
         (lambda: (IMAGE, "cat"), "label must be a class number or None, got a str"),
-        (lambda: (np.zeros(3), 1), r"expected \(tensor, class number\) items.* got a tuple of \(ndarray, int\)"),
+        (lambda: ([0.0], 1), r"expected \(tensor, class number\) items.* got a tuple of \(list, int\)"),
         (lambda: {"image": IMAGE}, "got a dict"),
     ],
 )

@@ -134,7 +134,7 @@ def test_own_objects(wrap):
         ("imagefolder:/nowhere", InputError, "no images in"),
         ("digits:/x", InputError, "takes no folder"),
         ("nowhere.py:data", InputError, "no file"),
-        (7, InputError, "expected a DataSplits"),
+        (7, InputError, "expected a Dataset, a DataLoader, .* got a int"),
     ],
 )
 def test_bad_sources(source, error, message):

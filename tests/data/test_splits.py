@@ -40,5 +40,5 @@ def test_too_few_images_are_refused():
 
 
 def test_labels_must_match_images():
-    with pytest.raises(InputError, match="one integer label per image"):
+    with pytest.raises(InputError, match="one label, or one mask, per image"):
         ArrayDataset(torch.zeros(3, 1), torch.zeros(4))
