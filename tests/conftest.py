@@ -1,4 +1,7 @@
-"""One thread: the nets are tiny, and threads that wait for each other on a busy machine take most of the time."""
+"""Tests that do not depend on how busy the machine is: one thread, no deadlines.
+
+The nets are tiny, and threads that wait for each other on a busy machine take most of the time.
+"""
 
 from __future__ import annotations
 
@@ -7,5 +10,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in sub-processes
 
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")

@@ -39,7 +39,7 @@ def layers(draw):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(layers(), st.integers(0, 2**32))
 def test_patches_times_weights_are_the_convolution(case, seed):
     layer, shape = case

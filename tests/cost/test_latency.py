@@ -1,8 +1,6 @@
-"""Latency is a positive median, grows with the work, and leaves models and threads as they were."""
+"""Latency is a median of passes that take turns, and leaves models and threads as they were."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 import torch
@@ -12,10 +10,44 @@ from nasprune.cost.latency import compare_latency, measure_latency
 from nasprune.errors import InputError
 
 
-def test_more_work_takes_longer():
-    small, big = nn.Linear(64, 64), nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(8)))
-    inputs = torch.zeros(5, 64), torch.zeros(5, 1024)
-    assert 0 < measure_latency(small, inputs[0]) < measure_latency(big, inputs[1])
+class Clock:
+    """Stands in for `time`; it stands still but where a net of `takes` runs."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("nasprune.cost.latency.time", clock)
+    return clock
+
+
+def takes(clock, *seconds):
+    """A net whose passes take the given seconds in turn, the last of them for ever, and the list of its passes."""
+    passes = []
+
+    class Takes(nn.Module):
+        def forward(self, x):
+            clock.now += seconds[min(len(passes), len(seconds) - 1)]
+            passes.append(x)
+            return x
+
+    return Takes(), passes
+
+
+def test_it_is_the_median_in_milliseconds_without_the_first_passes(clock):
+    small, _ = takes(clock, 9.0, 9.0, 0.002, 0.5, 0.001)
+    big, _ = takes(clock, 0.25)
+    assert compare_latency([small, big], torch.zeros(5, 64), repeats=3) == pytest.approx([2.0, 250.0])
+
+
+def test_real_passes_take_time():
+    assert measure_latency(nn.Linear(64, 64), torch.zeros(5, 64), repeats=1) > 0
 
 
 def test_models_and_threads_are_left_as_found():
@@ -49,20 +81,10 @@ def test_repeats_must_be_positive():
         measure_latency(nn.Identity(), torch.zeros(1), repeats=0)
 
 
-def test_fast_models_are_measured_often_and_slow_ones_seldom():
-    calls = {"fast": 0, "slow": 0}
-
-    class Counted(nn.Module):
-        def __init__(self, name, seconds):
-            super().__init__()
-            self.name, self.seconds = name, seconds
-
-        def forward(self, x):
-            calls[self.name] += 1
-            time.sleep(self.seconds)
-            return x
-
-    compare_latency([Counted("fast", 0.0)], torch.zeros(1, 2))
-    compare_latency([Counted("slow", 0.3)], torch.zeros(1, 2))
-    assert calls["slow"] == 3 + 2 + 5
-    assert calls["fast"] > 2 * calls["slow"]
+def test_fast_models_are_measured_often_and_slow_ones_seldom(clock):
+    fast, often = takes(clock, 0.001)
+    slow, seldom = takes(clock, 0.3)
+    compare_latency([fast], torch.zeros(1, 2))
+    compare_latency([slow], torch.zeros(1, 2))
+    assert len(seldom) == 3 + 2 + 5
+    assert len(often) == 3 + 5 + 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -108,7 +108,7 @@ class RandomNet(nn.Module):
                 return layer(x)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, derandomize=True)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), st.integers(0, 2**16))
 def test_what_is_free_can_be_cut(pieces: list[str], seed: int) -> None:
     torch.manual_seed(seed)

@@ -60,7 +60,7 @@ def test_prices_of_one_edge():
 
 
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from([TINY, Size(3, 2, 7, 3, 9)]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_prediction_equals_the_count_of_the_built_network(numbers, size):
     genotype = from_nb201(numbers)
     assert count_module(SPACE.network(genotype, size), size.input_shape) == predicted(genotype, size)
@@ -102,7 +102,7 @@ def test_odd_and_tiny_sizes_run_in_both_networks(size):
 
 
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_decided_supernet_computes_what_the_inheriting_network_does(numbers):
     torch.manual_seed(0)
     genotype, supernet = from_nb201(numbers), SPACE.supernet(TINY)

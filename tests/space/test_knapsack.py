@@ -120,7 +120,7 @@ def test_solve_is_optimal_on_real_graphs(name, budget, graphs):
         assert harm_of(problem, damages, decision) == pytest.approx(least_harm(problem, damages), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), flops=st.integers(20, 90), params=st.integers(20, 90))
 def test_solve_is_optimal_for_any_damages(seed, flops, params, graphs):
     problem = problem_of(graphs("sample"), f"{flops}%,{params}%Params", options=4)

@@ -357,7 +357,7 @@ class Weighted(nn.Module):
         return total
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(
     st.lists(st.lists(st.sampled_from(range(len(KINDS))), min_size=2, max_size=5, unique=True), min_size=1, max_size=3),
     st.integers(0, 2**16),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 
 import networkx as nx
 import pytest
@@ -55,21 +54,17 @@ def test_equals_brute_force_on_all_nasbench_201_cells_at_20_budgets(allow_none):
     cells = all_cells(scores)
     assert len(cells) == 15_625
     assert sum(joined for _, _, joined, _ in cells) == 15_284
-    slowest = 0.0
     for step in range(20):
         limit = 7_783_050 + step * 11_500_000
         best = max(
             score for cost, score, joined, none in cells if cost <= limit and joined and (allow_none or not none)
         )
-        begin = time.perf_counter()
         picked = best_genotype(CELLS, scores, COSTS, limit, allow_none=allow_none)
-        slowest = max(slowest, time.perf_counter() - begin)
         assert picked.score == pytest.approx(best, abs=1e-9)
         assert picked.cost == COSTS.total(picked.genotype) <= limit
         assert picked.score == pytest.approx(sum(scores["cell", gene] for gene in picked.genotype.cells["cell"]))
         edges = {(gene.source, gene.target) for gene in picked.genotype.cells["cell"] if gene.op != "none"}
         assert connected(NB201, edges)
-    assert slowest < 5  # far below a second on a quiet machine
 
 
 def small_darts(ops: tuple[str, ...], nodes: int) -> CellTopology:
@@ -97,7 +92,7 @@ def brute_force(cells, scores, costs, limit):
     return max(allowed, default=None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), share=st.floats(0, 1.1))
 def test_equals_brute_force_on_small_darts_cells(seed, share):
     rng = random.Random(seed)

@@ -43,7 +43,7 @@ def worth(choice, scores, some):
     return sum(float(scores[choice.name][i]) for i in some if i != 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_no_selection_is_worth_more(problem):
     choices, scores, costs, keep, limit = problem
