@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nasprune.common.inputs import Inputs
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cost.traced import captured_counts
 from nasprune.errors import NaspruneError
@@ -30,7 +31,7 @@ def test_predicted_as_counted(case: Operator) -> None:
 @every_operator
 def test_a_trace_and_a_captured_program_agree(case: Operator) -> None:
     model = case.make().eval()
-    found = captured_counts(model, case.inputs)
+    found = captured_counts(model, Inputs.of(case.inputs))
     counted = measure(model, case.inputs)
     assert sum(n for name, n in found.items() if name.startswith("flops:")) == counted.flops
     assert sum(n for name, n in found.items() if name.startswith("acts:")) == counted.activations
