@@ -17,7 +17,8 @@ from nasprune.errors import PlanError
 from nasprune.graph.model import CoupledGroup
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
-from tests.graph.structures import STRUCTURES, Structure
+from tests.graph.structure import Structure
+from tests.graph.structures import STRUCTURES
 
 
 def random_keep(group: CoupledGroup, rng: random.Random) -> tuple[int, ...]:

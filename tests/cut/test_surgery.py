@@ -14,7 +14,7 @@ from nasprune.cut.trial_cuts import half_plan
 from nasprune.errors import PlanError
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
-from tests.graph.structures import GroupedTransposed, GroupNorms, NormsWithoutParameters, TiedWeights
+from tests.graph.layers import GroupedTransposed, GroupNorms, NormsWithoutParameters, TiedWeights
 
 INPUT = (1, 3, 8, 8)
 

@@ -16,7 +16,9 @@ from nasprune.graph.rules import OpCall, OpRule
 from nasprune.models.nets import resnet20
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet, check_op_rule
-from tests.graph.structures import C2f, GroupedConv, conv
+from tests.graph.joins import C2f
+from tests.graph.layers import GroupedConv
+from tests.graph.structure import conv
 
 IMAGE = (1, 3, 8, 8)
 

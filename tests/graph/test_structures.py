@@ -10,7 +10,8 @@ from nasprune.cut.surgery import build
 from nasprune.cut.trial_cuts import half_plan
 from nasprune.cut.verify import distinct, trial, verify
 from nasprune.run.trace import trace
-from tests.graph.structures import STRUCTURES, Structure
+from tests.graph.structure import Structure
+from tests.graph.structures import STRUCTURES
 
 
 @pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)

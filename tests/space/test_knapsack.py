@@ -23,7 +23,7 @@ from nasprune.space.interplay import Interplay
 from nasprune.space.knapsack import solve
 from nasprune.space.priced import PricedSpace
 from nasprune.testing import SampleNet
-from tests.graph import structures
+from tests.graph.structures import STRUCTURES
 
 
 def problem_of(graph, budget, *, options=3, most=7):
@@ -84,7 +84,7 @@ NETS: dict[str, tuple] = {
     "sample": (SampleNet, (1, 3, 8, 8)),
     "digits": (digits_net, (1, 1, 8, 8)),
     "resnet20": (resnet20, (1, 3, 32, 32)),
-    **{item.name: (item.make, item.shape) for item in structures.STRUCTURES if item.free},
+    **{item.name: (item.make, item.shape) for item in STRUCTURES if item.free},
 }
 
 
