@@ -20,7 +20,7 @@ from rich.table import Table
 import nasprune
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 
 MODELS = ("resnet50", "mobilenet_v3_large", "densenet121", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 DECISIONS = 200_000

@@ -129,7 +129,7 @@ def run(name: str) -> dict[str, object]:
 
     import nasprune
     from nasprune.cost.flops import CostModel, measure
-    from nasprune.cut.trial_cuts import half_plan
+    from nasprune.cut.trial_plans import half_plan
     from nasprune.cut.verify import distinct, verify
     from nasprune.graph.capture import submodule
 

@@ -88,16 +88,23 @@ def captured_counts(model: nn.Module, inputs: Inputs) -> Counter[str]:
 
 
 class _Flat(nn.Module):
-    """A call as a module that takes and returns tensors in flat order: a trace knows no others."""
+    """A call as a module that takes and returns tensors in flat order: a trace knows no others.
+
+    The model is kept out of sight of fvcore, which marks where modules begin and end: where one raises an exception
+    that the code around it catches, the end would be missing, and the trace would end the process.
+    """
 
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         super().__init__()
-        self.model = model
+        self._hidden = (model,)
         self._inputs = inputs
+
+    def state_dict(self, *_: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        return self._hidden[0].state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
-        outputs = self._inputs.map(lambda _: next(given)).call(self.model)
+        outputs = self._inputs.map(lambda _: next(given)).call(self._hidden[0])
         return tuple(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
 

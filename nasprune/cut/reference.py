@@ -1,7 +1,7 @@
 """What a cut network must compute: the dense program with the dropped channels' consumers set to zero.
 
 The captured program is run operation by operation. Weights lose the slices of dropped channels, branches of dropped
-blocks are zero, and norms that mix channels take their statistics over the kept ones.
+blocks are zero, and what mixes channels (norms, reductions, products) does so over the kept ones, see `masked`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -18,10 +17,10 @@ from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 from nasprune.common.inputs import Inputs
+from nasprune.cut.masked import MASKED, Masks
 from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
 
-WEIGHTS = {"conv": "weight", "linear": "weight", "matmul": "other", "mm": "mat2", "addmm": "mat2"}
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
 
@@ -69,9 +68,9 @@ class MaskedProgram:
 
     def __init__(self, graph: ModelGraph, keep: Bools, dropped: Sequence[str], dtype: torch.dtype) -> None:
         self._graph = graph
-        self._keep = keep
         self._dtype = dtype
-        self._device = graph.example_inputs.device
+        self._scaled = {name: scale.factor(keep) for name, scale in graph.scales.items()}
+        self._masks = Masks(graph, keep, dtype, graph.example_inputs.device)
         gone = set(dropped)
         self._zeroed = {branch for block in graph.blocks if block.name in gone for branch in block.branches}
 
@@ -106,89 +105,27 @@ class MaskedProgram:
         name = operator(node)
         if name in NO_RESULT:
             return None
-        handler = self._norm(name, node)
-        if handler is not None:
-            return handler(node, {key: map_arg(value, values.__getitem__) for key, value in arguments(node).items()})
-        args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-        args = tuple(cast_float(arg, self._dtype) for arg in args)
-        kwargs = {key: cast_float(arg, self._dtype) for key, arg in kwargs.items()}
-        slot = WEIGHTS.get("conv" if name.startswith("conv") else name)
-        if slot is not None:
-            args = self._mask_weight(node, slot, args)
-        return cast(Callable[..., Any], node.target)(*args, **kwargs)
-
-    def _mask_weight(self, node: Node, slot: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        weight = arguments(node)[slot]
-        place = node.args.index(weight)
-        mask = self._weight_mask(weight)
-        return args if mask is None else (*args[:place], args[place] * mask, *args[place + 1 :])
-
-    def _weight_mask(self, node: Node) -> Tensor | None:
-        name = self._graph.program.params.get(node.name)
-        if name is None:
-            return self._mask(node, range(len(node.meta["val"].shape)))
-        mask = None
-        shape = tuple(node.meta["val"].shape)
-        for axis in self._graph.params.get(name, ()):
-            positions = axis.positions(self._keep)
-            if positions.all():
-                continue
-            layout = [1] * len(shape)
-            layout[axis.axis] = shape[axis.axis]
-            if len(positions) > 1:
-                layout[0] = shape[0]
-                positions = positions.repeat(shape[0] // len(positions), axis=0)
-            own = self._tensor(positions.reshape(layout))
-            mask = own if mask is None else mask * own
-        return mask
-
-    def _mask(self, node: Node, cuts: Sequence[int] | range) -> Tensor | None:
-        """Broadcastable mask of the units of `node` that end on one of the `cuts` axes; `None` if all stay."""
-        mask = None
-        for factor in self._graph.values.get(node.name, ()):
-            kept = self._keep[factor.units]
-            if factor.cut in cuts and not kept.all():
-                own = self._tensor(kept)
-                mask = own if mask is None else mask * own
-        return mask
-
-    def _tensor(self, kept: Bools) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(kept)).to(self._device, self._dtype)
-
-    def _norm(self, name: str, node: Node) -> Callable[[Node, dict[str, Any]], Tensor] | None:
-        """The masked version of a norm over axes on which units are dropped, or `None` where the plain one serves."""
-        args = arguments(node)
-        ndim = len(node.meta["val"].shape) if isinstance(node.meta.get("val"), Tensor) else 0
-        if name in ("layer_norm", "rms_norm"):
-            axes = list(range(ndim - len(args["normalized_shape"]), ndim))
-        elif name == "group_norm" and args["num_groups"] == 1:
-            axes = list(range(1, ndim))
-        elif name == "batch_norm" and args["training"]:
-            axes = [axis for axis in range(ndim) if axis != 1]
-        else:
-            return None
-        mask = self._mask(node.all_input_nodes[0], axes)
-        if mask is None:
-            return None
-        vector = name in ("group_norm", "batch_norm")
-        return lambda _, values: _masked_norm(values, mask, axes, centred=name != "rms_norm", vector=vector)
+        rule = MASKED.get("conv" if name.startswith("conv") else name)
+        if rule is not None:
+            args = {
+                key: cast_float(map_arg(value, values.__getitem__), self._dtype)
+                for key, value in arguments(node).items()
+            }
+            result = rule(self._masks, node, args)
+            if result is not None:
+                return result
+        if node.name in self._scaled:
+            return _rescaled(node, values, self._scaled[node.name], self._dtype)
+        args_, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+        target = cast(Callable[..., Any], node.target)
+        return target(
+            *(cast_float(arg, self._dtype) for arg in args_),
+            **{key: cast_float(arg, self._dtype) for key, arg in kwargs.items()},
+        )
 
 
-def _masked_norm(args: Mapping[str, Any], mask: Tensor, axes: list[int], *, centred: bool, vector: bool) -> Tensor:
-    """A normalisation whose statistics count only where `mask` is 1; masked places come out as zero.
-
-    vector: whether weight and bias run along axis 1 (batch and group norm) or along the last axes (layer norm).
-    """
-    x: Tensor = args["input"]
-    full = mask.expand(x.shape)
-    count = full.sum(axes, keepdim=True)
-    mean = (x * full).sum(axes, keepdim=True) / count if centred else x.new_zeros(())
-    variance = ((x - mean).square() * full).sum(axes, keepdim=True) / count
-    eps = args.get("eps")
-    y = (x - mean) * (variance + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    for name, combine in (("weight", torch.mul), ("bias", torch.add)):
-        value = args.get(name)
-        if value is not None:
-            y = combine(y, value.reshape(shape) if vector else value)
-    return y * full
+def _rescaled(node: Node, values: Mapping[Node, Any], factor: float, dtype: torch.dtype) -> Any:
+    """An operation with a number that the code computes from a size, as it is for the size that stays."""
+    args = tuple(arg * factor if isinstance(arg, int | float) else arg for arg in node.args)
+    given = map_arg(args, values.__getitem__)
+    return cast(Callable[..., Any], node.target)(*(cast_float(arg, dtype) for arg in given))

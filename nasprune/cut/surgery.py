@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nasprune.common.untouched import twin
+from nasprune.cut.attributes import update
+from nasprune.cut.lengths import refresh, shorten
 from nasprune.cut.plan import PrunePlan
 from nasprune.errors import PlanError
 from nasprune.graph.capture import submodule
@@ -58,6 +61,7 @@ def check_plan(graph: ModelGraph, plan: PrunePlan) -> None:
 
 def cut(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[str] = ()) -> None:
     """Slices the parameters and buffers of `model` in place. keep: shape (units + 1,), see `ModelGraph.unit_mask`."""
+    shorten(model, graph, keep)
     aliases = _aliases(model)
     sliced: dict[int, Tensor] = {}
     for name, axes in graph.params.items():
@@ -69,8 +73,10 @@ def cut(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[str]
         new = sliced.setdefault(id(old), _sliced(old, axes, keep))
         for alias in aliases.get(id(old), [name]):
             _set_tensor(model, alias, new)
+    refresh(model.modules())
     _update_weighted(model)
     _update_norms(model, graph, keep, dropped)
+    update(model, graph, keep, dropped)
 
 
 def _sliced(value: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
@@ -132,6 +138,20 @@ def _update_weighted(model: nn.Module) -> None:
             module.out_features, module.in_features = module.weight.shape
         elif isinstance(module, nn.PReLU):
             module.num_parameters = module.weight.numel()
+        elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.num_embeddings, module.embedding_dim = module.weight.shape
+        elif isinstance(module, nn.RNNBase):
+            _update_recurrent(module)
+        elif isinstance(module, nn.RNNCellBase):
+            module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+
+
+def _update_recurrent(module: nn.RNNBase) -> None:
+    """A recurrent module keeps its weights in a list of its own besides."""
+    if module.proj_size == 0:
+        reads, recurs = cast(Tensor, module.weight_ih_l0), cast(Tensor, module.weight_hh_l0)
+        module.input_size, module.hidden_size = reads.shape[1], recurs.shape[1]
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 def _update_convolution(module: nn.modules.conv._ConvNd) -> None:

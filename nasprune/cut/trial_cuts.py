@@ -1,8 +1,10 @@
-"""Trial cuts: where sizes may be fixed in the user's code, cutting shows whether they are."""
+"""Trial cuts: where sizes may be fixed in the user's code, cutting shows whether they are, and what helps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -11,47 +13,47 @@ from nasprune.common.calls import removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.readings import Settled, settle_lines
+from nasprune.cut.remedies import Place, joined, readings
 from nasprune.cut.surgery import build
+from nasprune.cut.trial_plans import half_plan, uneven_plan
 from nasprune.cut.verify import bisect, distinct, first_line, trial
+from nasprune.graph.analysis import Analysis
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.graph.model import ModelGraph
 
 
-def settle(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, frozenset[str]]) -> ModelGraph:
-    """The graph with everything frozen whose trial cut fails. doubts: group name -> lines that may fix its size."""
-    return _settle_widths(model, _settle_doubts(model, _settle_blocks(model, graph), doubts))
+def settle(model: nn.Module, found: Analysis) -> ModelGraph:
+    """The graph with everything frozen whose trial cut fails, read in the way in which most of it succeeds."""
+    part = submodule(model, found.graph.scope)
+    stirred = distinct(model) if found.doubts else model
+    settled = settle_lines(stirred, part, found)
+    found = _settle_modules(stirred, part, settled)
+    return _settle_widths(model, _settle_blocks(model, found.graph.frozen(settled.failed)))
 
 
-def _settle_doubts(model: nn.Module, graph: ModelGraph, doubts: Mapping[str, frozenset[str]]) -> ModelGraph:
-    """The graph with those doubtful groups frozen whose trial cut does not run or does not verify.
-
-    Groups that are in doubt because of the same lines of code are tried together. doubts: group name -> lines.
-    """
-    lines: dict[str, list[str]] = {}
-    for group in graph.groups:
-        if group.free and group.name in doubts:
-            lines.setdefault(", ".join(sorted(doubts[group.name])), []).append(group.name)
-    stirred = distinct(model) if lines else model
-
-    def reason(chosen: Sequence[str]) -> str:
-        names = [name for line in chosen for name in lines[line]]
-        return trial(stirred, graph, half_plan(graph, names)).reason
-
-    failed = bisect(list(lines), reason)
-    return graph.frozen(
-        {
-            name: f"its size seems to be fixed in the code at {line} ({failed[line]})"
-            for line in failed
-            for name in lines[line]
-        }
-    )
+def _settle_modules(stirred: nn.Module, part: nn.Module, settled: Settled) -> Analysis:
+    """The reading under which modules that check their input against a size of their own take what is cut."""
+    found = settled.found
+    names = [group.name for group in found.graph.free_groups if group.name not in settled.failed]
+    failed = bisect(names, lambda chosen: _failure(stirred, found.graph, half_plan(found.graph, chosen)).reason)
+    for name in failed:
+        module = _failure(stirred, found.graph, half_plan(found.graph, [name])).module
+        place = Place(frozenset(), (module,) if module is not None else ())
+        for reading in readings(found, part, place, links=False):
+            other = found.again(found.hints.with_more(joined(reading.sized.values())))
+            plans = (half_plan(other.graph, [name]), uneven_plan(other.graph, [name]))
+            if not any(trial(stirred, other.graph, plan).reason for plan in plans):
+                found = other
+                break
+    return found
 
 
 def _settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """The graph with those blocks frozen without which the model does not run."""
 
     def reason(names: Sequence[str]) -> str:
-        return _why_not(model, graph, half_plan(graph, (), names))
+        return _failure(model, graph, half_plan(graph, (), names)).reason
 
     names = [block.name for block in graph.blocks]
     if not names or not reason(names):
@@ -68,20 +70,31 @@ def _settle_widths(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """
 
     def reason(names: Sequence[str]) -> str:
-        return _why_not(model, graph, half_plan(graph, names))
+        return _failure(model, graph, half_plan(graph, names)).reason
 
     return graph.frozen(bisect([group.name for group in graph.free_groups], reason))
 
 
-def _why_not(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> str:
-    """Why the cut model does not run, "" where it does."""
+@dataclass(frozen=True)
+class _Failure:
+    """Why a cut model does not run, "" where it does. module: path of the innermost one that raised the error."""
+
+    reason: str = ""
+    module: str | None = None
+
+
+def _failure(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> _Failure:
+    paths: dict[int, str] = {}
     try:
         part = submodule(build(model, graph, plan), graph.scope)
+        paths = {id(module): path for path, module in part.named_modules()}
         with undisturbed(part):
             graph.example_inputs.clone().call(part)
     except Exception as error:  # the user's code may fail in any way once it is cut: that is what is being tried
-        return f"{type(error).__name__}: {first_line(error)}"
-    return ""
+        frames = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+        modules = [paths[id(owner)] for owner in frames if id(owner) in paths]
+        return _Failure(f"{type(error).__name__}: {first_line(error)}", modules[-1] if modules else None)
+    return _Failure()
 
 
 def _not_tensor_to_tensor(model: nn.Module, inputs: Inputs, names: Sequence[str]) -> set[str]:
@@ -99,23 +112,3 @@ def _not_tensor_to_tensor(model: nn.Module, inputs: Inputs, names: Sequence[str]
     with removed_after(handles), undisturbed(model):
         inputs.clone().call(model)
     return set(names) - fine
-
-
-def half_plan(graph: ModelGraph, names: Sequence[str], dropped: Sequence[str] = ()) -> PrunePlan:
-    """Keeps about half of each named group, an uneven choice of units, the same share of every cell."""
-    return PrunePlan(
-        signature=graph.signature,
-        keep={name: _uneven_half(graph.group(name)) for name in names},
-        drop=tuple(sorted(dropped)),
-        scope=graph.scope,
-    )
-
-
-def _uneven_half(group: CoupledGroup) -> tuple[int, ...]:
-    steps = group.width // group.multiple_of
-    kept: list[int] = []
-    for number, cell in enumerate(group.partitions):
-        wanted = len(cell) // steps * max(1, steps // 2)
-        order = sorted(cell, key=lambda unit: ((unit * 7919 + number * 104729) % 65537, unit))
-        kept += order[:wanted]
-    return tuple(sorted(kept))

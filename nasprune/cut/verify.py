@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from nasprune.errors import NaspruneError, VerificationError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 
+Name = TypeVar("Name", bound=Hashable)
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -195,7 +196,7 @@ def restricted(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:
     )
 
 
-def bisect(names: Sequence[str], reason: Any) -> dict[str, str]:
+def bisect(names: Sequence[Name], reason: Callable[[Sequence[Name]], str]) -> dict[Name, str]:
     """Names that must go so that the rest passes. reason(names) is "" where a set passes.
 
     Halves are searched on their own; names that fail only together all go.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 from torch import nn
 from torch.fx import Node
 
@@ -14,19 +15,40 @@ from nasprune.errors import PluginError
 from nasprune.graph.blocks import find_blocks
 from nasprune.graph.capture import capture, scoped_inputs, submodule
 from nasprune.graph.coupling import Coupled, ParamAxis, couple
-from nasprune.graph.labels import Channels, Labels, along
-from nasprune.graph.model import ModelGraph, OpNode, Role, ValueUnits
+from nasprune.graph.hints import AxisOf, Hints, SizeAttribute, SizeScale
+from nasprune.graph.labels import Channels, Labels, along, at
+from nasprune.graph.model import Ints, ModelGraph, OpNode, Role, ValueUnits
 from nasprune.graph.ops import builtin_rules
-from nasprune.graph.program import Program, module_stack, operator, shape_of, signature
+from nasprune.graph.program import Program, depends_on_data, module_stack, operator, shape_of, signature
 from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the captured program says. doubts: group -> lines of code that may insist on its size."""
+    """What the captured program says. doubts: group -> operations that may insist on its size.
+
+    hints: the readings of the user's code that this analysis follows.
+    """
 
     graph: ModelGraph
     doubts: Mapping[str, frozenset[str]]
+    hints: Hints
+    captured: Captured
+
+    def again(self, hints: Hints) -> Analysis:
+        """The same program read with other hints."""
+        return _read(self.captured, hints)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A program, and all that reading it takes."""
+
+    program: Program
+    part: nn.Module
+    inputs: Inputs
+    scope: str | None
+    rules: RuleTable
 
 
 def analyse(model: nn.Module, example_inputs: ExampleInputs, scope: str | None, rules: Sequence[OpRule]) -> Analysis:
@@ -35,9 +57,14 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs, scope: str | None, 
     part = submodule(model, scope)
     if scope is not None:
         inputs = scoped_inputs(model, inputs, scope)
-    program = capture(part, inputs)
-    walk = _Walk(program, part, builtin_rules().extended(rules))
+    return _read(Captured(capture(part, inputs), part, inputs, scope, builtin_rules().extended(rules)), Hints())
+
+
+def _read(captured: Captured, hints: Hints) -> Analysis:
+    program, part = captured.program, captured.part
+    walk = _Walk(program, part, captured.rules, hints)
     coupled = couple(walk.channels, walk.param_axes())
+    values = _values(program, walk.labels, coupled)
     graph = ModelGraph(
         signature=signature(part),
         groups=coupled.groups,
@@ -45,24 +72,43 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs, scope: str | None, 
         skipped=walk.skipped,
         ops=_op_nodes(program),
         params=coupled.params,
-        values=_values(program, walk.labels, coupled),
+        values=values,
         unit_group=coupled.unit_group,
         unit_index=coupled.unit_index,
         program=program,
-        example_inputs=inputs.ordered(program.keywords),
-        scope=scope,
+        example_inputs=captured.inputs.ordered(program.keywords),
+        scope=captured.scope,
+        attributes=tuple(
+            SizeAttribute(units, hint.module, hint.name, hint.index)
+            for hint in hints.attributes
+            if (units := _along(values, hint.size)) is not None
+        ),
+        scales={
+            hint.node: SizeScale(units, hint.power)
+            for hint in hints.scales
+            if (units := _along(values, hint.size)) is not None
+        },
     )
-    return Analysis(graph, coupled.doubts)
+    return Analysis(graph, coupled.doubts, hints, captured)
+
+
+def _along(values: Mapping[str, tuple[ValueUnits, ...]], size: AxisOf) -> Ints | None:
+    """The units along an axis, (rows, size), `None` where it has none."""
+    factor = next((factor for factor in values.get(size.node, ()) if factor.cut == size.axis), None)
+    if factor is None:
+        return None
+    return np.moveaxis(factor.units, factor.cut, -1).reshape(-1, factor.units.shape[factor.cut])
 
 
 class _Walk:
     """One pass over the program in execution order."""
 
-    def __init__(self, program: Program, model: nn.Module, rules: RuleTable) -> None:
+    def __init__(self, program: Program, model: nn.Module, rules: RuleTable, hints: Hints) -> None:
         self.channels = Channels()
         self.labels: dict[str, Result] = {}
         self.skipped: dict[str, str] = {}
         self._program = program
+        self._splits = hints.splits
         self._modules = dict(model.named_modules())
         by_param = {name: ParamUse({}, {}) for name in program.params.values()}
         self._uses = {place: by_param[name] for place, name in program.params.items()}
@@ -77,6 +123,9 @@ class _Walk:
                     self.channels.freeze_all(self._flat(result.name), "the model returns these channels")
             elif node.op == "call_function":
                 self._call(node, index, rules)
+        for link in hints.links:
+            factors = [at(self._flat(one.node), one.axis) for one in link]
+            self.channels.partition([factor.flat for factor in factors if factor is not None])
 
     def _leaf(self, node: Node) -> Labels:
         """Parameters and constants get ids along every axis, tied parameters the same; the model's inputs none."""
@@ -101,8 +150,17 @@ class _Walk:
             return
         owner = self._program.owner(node).partition("@")[0]
         call = OpCall(
-            node, self.labels, self.channels, self._uses, lambda n: n.name not in self._fixed, self._modules.get(owner)
+            node,
+            self.labels,
+            self.channels,
+            self._uses,
+            lambda n: n.name not in self._fixed,
+            self._modules.get(owner),
+            self._splits,
         )
+        if depends_on_data(node):
+            self.labels[node.name] = call.give_up(f"the size of what {call.where} gives depends on the data")
+            return
         rule = rules.find(call.name)
         if rule is None:
             self.labels[node.name] = call.give_up()

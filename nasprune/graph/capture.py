@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
 
@@ -20,6 +21,7 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.program import Program
+from nasprune.graph.refine import name_real_modules, observe_sizes
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
 
@@ -65,7 +67,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
     with undisturbed(model), plain_attention(), _quiet():
         try:
             inputs.clone().call(model)  # what it keeps from its first run, such as a grid, is then made of real tensors
-            exported = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+            exported = _export(model, inputs)
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             failure: Exception = error
         else:
@@ -74,6 +76,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
         _check_runs(model, inputs, failure)
         raise TraceError(_explain(failure)) from failure
     _inline_regions(exported.graph_module)
+    name_real_modules(exported.graph_module, model)
     first_names = _first_names(model)
     params: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
@@ -90,9 +93,22 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
                     f"the model holds a constant {spec.target!r} that is no tensor; nasprune cannot trace it"
                 )
             constants[spec.arg.name] = value.detach()
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    leaves = {place: state[name].detach() for place, name in params.items() if name in state} | constants
     buffers = frozenset(first_names.get(name, name) for name in exported.graph_signature.inputs_to_buffers.values())
     keywords = tuple(exported.call_spec.in_spec.child(1).context)
+    observe_sizes(exported.graph_module, leaves | dict(zip(names, inputs.ordered(keywords).leaves, strict=True)))
     return Program(exported.graph_module, params, constants, tuple(names), buffers, keywords)
+
+
+def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
+    """A forward that catches exceptions of its own calls confuses the plain way of export: then the other is taken."""
+    try:
+        return torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+    except AssertionError as error:
+        if "Unexpected key" not in str(error):
+            raise
+        return torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=True)
 
 
 def _inline_regions(module: GraphModule) -> None:

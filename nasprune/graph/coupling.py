@@ -36,7 +36,7 @@ class ParamAxis:
 
 @dataclass(frozen=True)
 class Coupled:
-    """unit_of: id -> unit, -1 where it belongs to no group. doubts: group name -> code lines to try."""
+    """unit_of: id -> unit, -1 where it belongs to no group. doubts: group name -> operations to try."""
 
     groups: tuple[CoupledGroup, ...]
     params: Mapping[str, tuple[AxisUnits, ...]]
@@ -81,6 +81,8 @@ def _reasons(channels: Channels, axes: Sequence[ParamAxis], component: Ints, cou
         for axis in axes:
             if axis.role == role:
                 there[component[axis.ids]] = True
+        for ids in channels.consumed if role == "in" else ():
+            there[component[ids]] = True
         for part in np.flatnonzero(~there).tolist():
             reasons.setdefault(part, reason)
     return reasons
@@ -175,17 +177,17 @@ def _assemble(
         if (units >= 0).any():
             params.setdefault(axis.param, []).append(AxisUnits(axis.axis, units))
     doubts: dict[str, set[str]] = {}
-    for ids, where in channels.doubts:
+    for ids, node in channels.doubts:
         touched = unit_of[ids]
         for i in np.unique(group_of[touched[touched >= 0]]).tolist():
-            doubts.setdefault(groups[i].name, set()).add(where)
+            doubts.setdefault(groups[i].name, set()).add(node)
     return Coupled(
         tuple(groups),
         {name: tuple(found) for name, found in params.items()},
         unit_of,
         group_of,
         unit_index,
-        {name: frozenset(lines) for name, lines in doubts.items()},
+        {name: frozenset(nodes) for name, nodes in doubts.items()},
     )
 
 
@@ -217,7 +219,8 @@ def _slices(axes: Sequence[ParamAxis], unit_of: Ints, group_of: Ints, count: int
 def _name(slices: tuple[AxisSlice, ...], taken: set[str]) -> str:
     """Path of the first producer's module, made unique."""
     param = next(part.param for part in slices if part.role == "out")
-    base = param.rpartition(".")[0] or param
+    base = param.partition(".parametrizations.")[0] if ".parametrizations." in param else param.rpartition(".")[0]
+    base = base or param
     name, number = base, 2
     while name in taken:
         name, number = f"{base}#{number}", number + 1

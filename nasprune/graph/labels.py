@@ -59,6 +59,7 @@ class Channels:
         self.frozen: list[tuple[Ints, str]] = []
         self.doubts: list[tuple[Ints, str]] = []
         self.partitions: list[Partition] = []
+        self.consumed: list[Ints] = []
 
     def new(self, count: int) -> Ints:
         """Fresh ids, shape (count,)."""
@@ -78,9 +79,13 @@ class Channels:
         for factor in labels:
             self.freeze(factor.ids, reason)
 
-    def doubt(self, ids: Ints, where: str) -> None:
-        """The code at `where` may have fixed the number of these channels: a trial cut has to show."""
-        self.doubts.append((ids.reshape(-1), where))
+    def doubt(self, ids: Ints, node: str) -> None:
+        """The code that ran this operation may have fixed the number of these channels: a trial cut has to show."""
+        self.doubts.append((ids.reshape(-1), node))
+
+    def consume(self, ids: Ints) -> None:
+        """These channels are summed up: what reads them is an operation, not a layer with weights of its own."""
+        self.consumed.append(ids.reshape(-1))
 
     def partition(self, parts: Sequence[Ints]) -> None:
         self.partitions.append(Partition(tuple(part.reshape(-1) for part in parts)))

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasprune.common.inputs import Inputs
+from nasprune.graph.hints import SizeAttribute, SizeScale
 from nasprune.graph.program import Program
 
 Ints = npt.NDArray[np.int64]
@@ -130,6 +131,7 @@ class ModelGraph:
     groups, blocks: what can be decided, frozen ones included. skipped: operation -> why its channels are frozen.
     params: parameter or buffer name -> units along its axes. values: value of the program -> units on it.
     unit_group, unit_index: shape (units,), the group number of each unit and its index there.
+    attributes, scales: numbers that modules hold, or that the code computes, and that follow the size of an axis.
     """
 
     signature: Mapping[str, tuple[int, ...]]
@@ -144,6 +146,8 @@ class ModelGraph:
     program: Program = field(repr=False)
     example_inputs: Inputs = field(repr=False)
     scope: str | None = None
+    attributes: tuple[SizeAttribute, ...] = field(default=(), repr=False)
+    scales: Mapping[str, SizeScale] = field(default_factory=dict, repr=False)
 
     @cached_property
     def nx(self) -> nx.MultiDiGraph:

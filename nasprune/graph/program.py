@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 OPERATOR_SUFFIX = "_"
+OBSERVED = "observed_sizes"
+TORCH = f"{Path(torch.__file__).parent}/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +138,26 @@ def arguments(node: Node) -> dict[str, Any]:
 
 
 def shape_of(node: Node) -> tuple[int, ...] | None:
-    """Shape of the tensor a node makes, `None` for lists and scalars."""
+    """Shape of the tensor a node makes, `None` for lists and scalars; that on the example where it depends on data."""
     value = node.meta.get("val")
-    return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else None
+    if not isinstance(value, torch.Tensor):
+        return None
+    return tuple(node.meta[OBSERVED]) if OBSERVED in node.meta else tuple(int(size) for size in value.shape)
+
+
+def shapes_of(node: Node) -> list[tuple[int, ...]]:
+    """Shapes of the tensors a node makes, in order."""
+    value = node.meta.get("val")
+    if not isinstance(value, list | tuple):
+        shape = shape_of(node)
+        return [] if shape is None else [shape]
+    known = node.meta.get(OBSERVED, [getattr(part, "shape", None) for part in value])
+    return [tuple(int(size) for size in shape) for shape in known if shape is not None]
+
+
+def depends_on_data(node: Node) -> bool:
+    """Whether a size of the node's result is known only when it runs."""
+    return OBSERVED in node.meta
 
 
 def module_stack(node: Node) -> list[str]:
@@ -152,12 +172,13 @@ def call_path(key: str, path: str) -> str:
 
 
 def site(node: Node) -> str:
-    """File name and line of the user's code that ran `node`, or the name of the node where it is not known."""
+    """File name and line of the code outside torch that ran `node`, or the node's name where it is not known."""
     trace = str(node.meta.get("stack_trace") or "")
     lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
     if not lines:
         return node.name
-    file, _, rest = lines[-1].removeprefix('File "').partition('", line ')
+    users = [line for line in lines if not line.startswith(f'File "{TORCH}')]
+    file, _, rest = (users or lines)[-1].removeprefix('File "').partition('", line ')
     return f"{file.rsplit('/', 1)[-1]}:{rest.split(',')[0]}"
 
 

@@ -40,12 +40,14 @@ class OpCall:
         uses: Mapping[str, ParamUse],
         variable: Callable[[Node], bool],
         module: nn.Module | None,
+        splits: Mapping[str, int] | None = None,
     ) -> None:
         self.node = node
         self.name = operator(node)
         self.args = arguments(node)
         self.channels = channels
         self.module = module
+        self.splits = splits or {}
         self._labels = labels
         self._uses = uses
         self._variable = variable
@@ -99,6 +101,14 @@ class OpCall:
     def owned_by(self, *types: type[nn.Module]) -> bool:
         """Whether the module that ran the operation keeps its sizes where a cut can update them."""
         return isinstance(self.module, types)
+
+    def doubt(self, ids: Ints) -> None:
+        """The code may have fixed the number of these channels here: a trial cut has to show."""
+        self.channels.doubt(ids, self.node.name)
+
+    def is_parameter(self, value: Any) -> bool:
+        """Whether a value is a parameter or buffer itself, and nothing made of one."""
+        return isinstance(value, Node) and value.name in self._uses
 
     def role(self, value: Any, axis: int, role: str) -> None:
         """Says what an axis of a parameter is for: "out", "in" or "scale"."""
@@ -198,12 +208,12 @@ class RuleTable:
 
 
 def reduced(call: OpCall, labels: Labels, axes: Iterable[int]) -> list[Factor]:
-    """Labels once `axes` have been mixed: factors that end there are frozen, index axes are aligned."""
+    """Labels once `axes` have been summed up: factors that end there are consumed, index axes are aligned."""
     axes = set(axes)
     kept = []
     for factor in labels:
         if factor.cut in axes:
-            call.channels.freeze(factor.ids, f"{call.where} mixes these channels")
+            call.channels.consume(factor.ids)
         else:
             kept.append(call.channels.align(factor, axes.intersection(factor.index_axes)))
     return kept

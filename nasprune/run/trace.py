@@ -36,4 +36,4 @@ def trace(
     """
     copied = twin(model)
     found = analyse(copied, example_inputs, scope, rules)
-    return settle(copied, found.graph, found.doubts)
+    return settle(copied, found)

@@ -10,7 +10,7 @@ from torch import nn
 
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 from nasprune.errors import PlanError
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import bisect, compare, distinct, prove, verify
 from nasprune.errors import PlanError
 from nasprune.run.trace import trace

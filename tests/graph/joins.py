@@ -164,7 +164,7 @@ class PadShortcut(Net):
         return self.classify(self.b(self.a(x).relu()) + F.pad(x, (0, 0, 0, 0, 4, 4)))
 
 
-@structure(free=1, reason="mixes")
+@structure(free=2)
 class MeanOverChannels(Net):
     def __init__(self) -> None:
         super().__init__(6)
@@ -257,7 +257,7 @@ class SplitAttention(Net):
         return self.classify(self.b((x * gate.reshape(n, 2, c // 2, 1, 1)).sum(1)))
 
 
-@structure(free=1, reason="activations")
+@structure(free=1, reason="across")
 class ChannelAttention(Net):
     def __init__(self) -> None:
         super().__init__(6)

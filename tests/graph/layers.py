@@ -209,7 +209,7 @@ class SizesFromElsewhere(nn.Module):
         return self.head(self.fc(x + self.proj(y)).relu()).mean(1)
 
 
-@structure(free=0, shape=(1, 5, 6), reason="no rule")
+@structure(free=2, shape=(1, 5, 6))
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import distinct, verify
 from nasprune.run.trace import trace
 

@@ -7,7 +7,7 @@ import torch
 
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import distinct, trial, verify
 from nasprune.run.trace import trace
 from tests.graph.structure import Structure

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
-from nasprune.cut.trial_cuts import half_plan
+from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import distinct
 from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace

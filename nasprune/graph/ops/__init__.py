@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from nasprune.graph.ops import combine, contraction, elementwise, norms, reductions, shapes, spatial
+from nasprune.graph.ops import (
+    attention,
+    combine,
+    elementwise,
+    layers,
+    lookup,
+    norms,
+    products,
+    recurrent,
+    reductions,
+    shapes,
+    spatial,
+)
 from nasprune.graph.rules import RuleTable
 
 
 def builtin_rules() -> RuleTable:
-    families = (combine, contraction, elementwise, norms, reductions, shapes, spatial)
+    families = (
+        attention, combine, elementwise, layers, lookup, norms, products, recurrent, reductions, shapes, spatial,
+    )  # fmt: skip
     return RuleTable(rule for family in families for rule in family.RULES)

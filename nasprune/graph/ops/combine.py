@@ -10,6 +10,7 @@ import numpy as np
 
 from nasprune.graph.labels import Factor, Labels, along, at, squeezed, unsqueezed, without
 from nasprune.graph.ops.elementwise import merged
+from nasprune.graph.program import shapes_of
 from nasprune.graph.rules import OpCall, OpRule, Result
 
 
@@ -59,7 +60,7 @@ def _stretches(
     parts = [ids[a:b] for a, b in bounds]
     call.channels.partition(parts)
     if doubt:
-        call.channels.doubt(ids, call.site)
+        call.doubt(ids)
     if min(part.size for part in parts) == 1:
         call.channels.freeze(ids, f"{call.where} splits off a single channel")
         return passed
@@ -81,7 +82,7 @@ class Split(OpRule):
 
     def apply(self, call: OpCall) -> list[Labels]:
         axis = int(call.get("dim", 0)) % len(call.shape_of(call["self"]))
-        parts = [tuple(int(size) for size in part.shape) for part in call.node.meta["val"]]
+        parts = shapes_of(call.node)
         sizes = [part[axis] for part in parts]
         labels = call.labels("self")
         factor = at(labels, axis)
@@ -139,7 +140,7 @@ class Select(OpRule):
 class Index(OpRule):
     """Advanced indexing with fixed numbers: axes that are not indexed keep their labels where the layout is plain."""
 
-    targets = ("index", "index_select", "gather")
+    targets = ("index", "index_select")
 
     def apply(self, call: OpCall) -> Labels:
         labels, ndim = call.labels("self"), len(call.shape_of(call["self"]))

@@ -48,7 +48,7 @@ class LayerNorm(OpRule):
             for name in ("weight", "bias"):
                 call.tie_vector(name, factor.flat, factor.cut - first)
             if not call.owned_by(nn.LayerNorm, nn.RMSNorm):
-                call.channels.doubt(factor.ids, call.site)
+                call.doubt(factor.ids)
         for axis in range(first, len(shape)):
             if at(labels, axis) is None:
                 for name in ("weight", "bias"):
@@ -72,16 +72,36 @@ class GroupNorm(OpRule):
             rows = ids.reshape(groups, -1)
             call.channels.tie(rows[:, :1], rows)
         if not call.owned_by(nn.GroupNorm):
-            call.channels.doubt(ids, call.site)
+            call.doubt(ids)
         return call.only(labels, 1, len(shape), ids)
+
+
+class WeightNorm(OpRule):
+    """A weight given as direction and length, one length for each index of `dim`.
+
+    Lengths are measured over all inputs of the dense weight: `build` shortens them to the inputs that stay.
+    """
+
+    targets = ("_weight_norm", "_weight_norm_interface")
+
+    def apply(self, call: OpCall) -> Labels | list[Labels]:
+        labels, dim = call.labels("v"), int(call.get("dim", 0))
+        ndim = len(call.shape_of(call["v"]))
+        along_dim = at(labels, dim % ndim) if dim != -1 else None
+        if along_dim is not None:
+            call.tie_vector("g", call.channels.plain(along_dim).flat, dim % ndim)
+        if not (call.is_parameter(call["v"]) and call.is_parameter(call["g"])):
+            across = without(labels, along_dim)
+            call.channels.freeze_all(across, f"{call.where} measures the length of a computed weight")
+        return [labels, call.labels("g")] if call.name.endswith("interface") else labels
 
 
 class ChannelMixing(OpRule):
     """Softmax, cumulative sums, sorting and the like: an axis they run along keeps its size."""
 
     targets = (
-        "softmax", "_softmax", "log_softmax", "softmin", "cumsum", "cumprod", "logcumsumexp", "sort", "argsort", "topk",
-        "flip", "roll",
+        "softmax", "_softmax", "log_softmax", "softmin", "cumsum", "cumprod", "logcumsumexp", "sort", "argsort", "flip",
+        "roll",
     )  # fmt: skip
 
     def apply(self, call: OpCall) -> Labels | list[Labels]:
@@ -95,7 +115,7 @@ class ChannelMixing(OpRule):
                     call.channels.freeze(factor.ids, f"{call.where} runs across these channels")
                 kept[i] = call.channels.align(factor, [axis] if axis in factor.index_axes else [])
         result = tuple(factor for factor in kept if factor.cut < ndim)
-        return [result, result] if call.name in ("sort", "topk") else result
+        return [result, result] if call.name == "sort" else result
 
 
-RULES = (PerChannelNorm(), LayerNorm(), GroupNorm(), ChannelMixing())
+RULES = (PerChannelNorm(), LayerNorm(), GroupNorm(), WeightNorm(), ChannelMixing())

@@ -1,32 +1,59 @@
-"""Reductions: means, sums and extremes over axes."""
+"""Reductions: means, sums and extremes over axes.
+
+Over a channel axis they are taken over the channels that stay, as a layer norm's statistics are; `verify` compares with
+the dense model whose reductions see the kept channels only.
+"""
 
 from __future__ import annotations
+
+import operator
 
 from nasprune.graph.labels import Labels, squeezed
 from nasprune.graph.rules import OpCall, OpRule, axes_of, reduced
 
+OVER_KEPT = frozenset(
+    {
+        "all", "amax", "amin", "any", "frobenius_norm", "linalg_vector_norm", "logsumexp", "max", "mean", "min", "norm",
+        "prod", "std", "std_mean", "sum", "var", "var_mean",
+    }
+)  # fmt: skip
+
 
 class Reduction(OpRule):
-    """Over space, labels pass; over an index axis, the channels that are summed go together; over channels, frozen."""
+    """Over space, labels pass; over an index axis, the channels that are summed go together; over channels they end."""
 
-    targets = (
-        "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "frobenius_norm",
-        "linalg_vector_norm", "logsumexp", "max", "mean", "median", "min", "norm", "prod", "std", "std_mean", "sum",
-        "var", "var_mean",
-    )  # fmt: skip
+    targets = (*sorted(OVER_KEPT), "aminmax", "argmax", "argmin", "count_nonzero", "median", "nansum", "nanmean")
 
     def apply(self, call: OpCall) -> Labels | list[Labels]:
         if "other" in call.args:
             return call.give_up()
         source = call.get("self", call.get("input"))
-        ndim = len(call.shape_of(source))
+        labels, ndim = call.labels_of(source), len(call.shape_of(source))
         axes = axes_of(call.get("dim"), ndim)
-        labels: Labels = tuple(reduced(call, call.labels_of(source), axes))
+        ending = tuple(factor for factor in labels if factor.cut in axes)
+        if ending and (call.name not in OVER_KEPT or _reads_places(call) or _counts(call)):
+            call.channels.freeze_all(ending, f"{call.where} mixes these channels")
+        for factor in ending:
+            call.doubt(factor.ids)
+        labels = tuple(reduced(call, labels, axes))
         if not call.get("keepdim", False):
             for axis in sorted(axes, reverse=True):
                 labels = squeezed(labels, axis)
         pair = isinstance(call.node.meta.get("val"), list | tuple)
         return [labels, labels] if pair else labels
+
+
+def _reads_places(call: OpCall) -> bool:
+    """Whether the code reads where an extreme was found: a number that changes when channels go."""
+    return call.name in ("max", "min") and any(
+        user.target is operator.getitem and user.args[1] == 1 and bool(user.users) for user in call.node.users
+    )
+
+
+def _counts(call: OpCall) -> bool:
+    """Whether a norm is of an order to which dropped channels, as zeros, would add something."""
+    order = call.get("ord", call.get("p", 2))
+    return order is not None and not isinstance(order, str) and float(order) <= 0
 
 
 RULES = (Reduction(),)

@@ -7,7 +7,9 @@ from math import prod
 
 import numpy as np
 
-from nasprune.graph.labels import Factor, Labels, extended, permuted, squeezed, unsqueezed
+from nasprune.graph.labels import Factor, Labels, at, extended, permuted, squeezed, unsqueezed
+from nasprune.graph.ops.elementwise import Broadcast
+from nasprune.graph.program import operator
 from nasprune.graph.rules import OpCall, OpRule
 
 
@@ -75,7 +77,7 @@ def reshaped(
             call.channels.freeze(old.ids, f"{call.where} joins these channels with other axes")
             continue
         if new.cut in literal:
-            call.channels.doubt(new.ids, call.site)
+            call.doubt(new.ids)
         result.append(new)
     return tuple(result)
 
@@ -108,15 +110,19 @@ def _move(
         return None
     if len(varying) == 1:
         return Factor(ids, varying[0])
-    if sum(source[axis] > 1 for axis in inside) > 1:
-        return None
-    cut = free if free in varying else varying[-1]
+    cut = free if free in varying else _chosen(call, varying, outside)
     split = call.channels.align(Factor(ids, cut), [axis for axis in varying if axis > cut])
     if any(split.ids.shape[axis] > 1 for axis in varying if axis < cut):
         rows = np.moveaxis(split.ids, cut, -1).reshape(-1, split.ids.shape[cut])
         call.channels.partition(list(rows))
-        call.channels.doubt(split.ids, call.site)
+        call.doubt(split.ids)
     return split
+
+
+def _chosen(call: OpCall, varying: Sequence[int], outside: range) -> int:
+    """The axis of a split that gets shorter where the call leaves none open: the last, unless a hint says another."""
+    hinted = outside[max(call.splits.get(call.node.name, -1), -len(outside))]
+    return hinted if hinted in varying else varying[-1]
 
 
 class Permute(OpRule):
@@ -171,7 +177,10 @@ class Squeeze(OpRule):
 
 
 class Expand(OpRule):
-    """Axes of size 1 grow to a fixed size; a channel axis given by number may be fixed in the code."""
+    """Axes of size 1 grow to a fixed size, or to that of the channels that the result is combined with.
+
+    A channel axis given by number may be fixed in the code.
+    """
 
     targets = ("expand", "expand_as", "broadcast_to")
 
@@ -181,8 +190,27 @@ class Expand(OpRule):
         sizes = call.get("size", [-1] * len(shape))
         for factor in labels:
             if sizes[factor.cut] != -1:
-                call.channels.doubt(factor.ids, call.site)
-        return labels
+                call.doubt(factor.ids)
+        source = extended_shape(call.shape_of(call["self"]), len(shape))
+        grown = [axis for axis, size in enumerate(source) if size == 1 < shape[axis]]
+        met = (_met_later(call, axis) for axis in grown)
+        return (*labels, *(factor for factor in met if factor is not None))
+
+
+def extended_shape(shape: Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The shape with axes of size 1 added in front."""
+    return (1,) * (ndim - len(shape)) + tuple(shape)
+
+
+def _met_later(call: OpCall, axis: int) -> Factor | None:
+    """The channels of a tensor of the same shape that the result is combined with: as many as it has to have."""
+    for user in call.node.users:
+        for other in user.all_input_nodes if operator(user) in Broadcast.targets else ():
+            factor = at(call.labels_of(other), axis) if call.shape_of(other) == call.shape else None
+            if factor is not None and other is not call.node:
+                call.doubt(factor.ids)
+                return call.channels.plain(factor)
+    return None
 
 
 class Repeat(OpRule):

@@ -76,7 +76,7 @@ class Pad(OpRule):
             ends = call.channels.new(before), call.channels.new(after)
             for end in ends:
                 call.channels.freeze(end, f"{call.where} pads with this many channels")
-            call.channels.doubt(ids, call.site)
+            call.doubt(ids)
             padded = along(np.concatenate([ends[0], ids, ends[1]]), axis, ndim)
             labels = (*without(labels, at(labels, axis)), padded)
         return labels

@@ -1,4 +1,4 @@
-"""Convolutions, linear layers and matrix products: where channels are made and consumed."""
+"""Convolutions and linear layers: where channels are made and consumed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _depthwise(call: OpCall, labels: Labels, transposed: bool, inputs: Ints, c_o
         call.channels.tie(_ids(call, labels, 0, c_out), outputs)
     call.role(call["weight"], 0, "scale")
     if not call.owned_by(nn.modules.conv._ConvNd):
-        call.channels.doubt(inputs, call.site)
+        call.doubt(inputs)
     return outputs
 
 
@@ -98,46 +98,4 @@ class Linear(OpRule):
         return (*rest, along(outputs, last, last + 1)) if out_features > 1 else rest
 
 
-class MatrixProduct(OpRule):
-    """A product with a weight acts as a linear layer; a product of two activations mixes their channels."""
-
-    targets = ("matmul", "mm", "bmm", "addmm", "baddbmm", "mv", "dot")
-
-    def apply(self, call: OpCall) -> Labels:
-        left, right = call.get("self"), call.get("other", call.get("mat2"))
-        if call.name == "addmm":
-            left, right = call["mat1"], call["mat2"]
-        shapes = call.shape_of(left), call.shape_of(right)
-        if call.name in ("baddbmm", "mv", "dot") or len(shapes[1]) != 2 or len(shapes[0]) < 2 or call.variable(right):
-            return call.give_up(f"{call.where} multiplies two activations")
-        a, b, last = call.labels_of(left), call.labels_of(right), len(shapes[0]) - 1
-        inner = call.channel_ids(a, last, shapes[0][-1], f"{call.where} reads features of fixed number")
-        call.channels.tie(_ids(call, b, 0, shapes[1][0]), inner)
-        outputs = _ids(call, b, 1, shapes[1][1])
-        call.role(right, 0, "in")
-        call.role(right, 1, "out")
-        if call.name == "addmm":
-            call.tie_vector("self", outputs)
-        rest = without(a, at(a, last))
-        return (*rest, along(outputs, last, last + 1)) if outputs.size > 1 else rest
-
-
-class Einsum(OpRule):
-    """Contractions by formula: frozen, the cost of an einsum is counted as a constant."""
-
-    targets = ("einsum",)
-
-    def apply(self, call: OpCall) -> Labels:
-        return call.give_up(f"{call.where} contracts these channels")
-
-
-class Attention(OpRule):
-    """Queries, keys and values: models fix the number and the size of their heads in code."""
-
-    targets = ("scaled_dot_product_attention", "_native_multi_head_attention")
-
-    def apply(self, call: OpCall) -> Labels:
-        return call.give_up(f"{call.where}: the model fixes the number and size of its attention heads")
-
-
-RULES = (Convolution(), Linear(), MatrixProduct(), Einsum(), Attention())
+RULES = (Convolution(), Linear())

@@ -1,0 +1,166 @@
+"""Doubtful sizes settled: trial cuts under one reading of the user's code after the other, until one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.remedies import Place, joined, owner, readings
+from nasprune.cut.trial_plans import half_plan, uneven_plan
+from nasprune.cut.verify import bisect, trial
+from nasprune.graph.analysis import Analysis
+from nasprune.graph.hints import Hints
+from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.graph.program import site
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The reading that holds, and the groups that can be cut under none, with reasons."""
+
+    found: Analysis
+    failed: Mapping[str, str]
+
+
+def settle_lines(stirred: nn.Module, part: nn.Module, found: Analysis) -> Settled:
+    """Tries all that lines of code may insist on. stirred: a model without constant tensors, see `distinct`."""
+    failing = _failing(stirred, found)
+    if failing:
+        before = found
+        for place in failing.places(found):
+            found = _improved(stirred, part, found, place, links=False)
+        failing = failing if found is before else _failing(stirred, found)
+    if failing:
+        before, places = found, failing.places(found)
+        union = Place(
+            frozenset(line for place in places for line in place.lines),
+            tuple(dict.fromkeys(path for place in places for path in place.modules)),
+        )
+        found = _improved(stirred, part, found, union, links=True)
+        failing = failing if found is before else _failing(stirred, found)
+        before = found
+        for place in failing.places(found) if len(places) > 1 else ():
+            found = _improved(stirred, part, found, place, links=True)
+        failing = failing if found is before else _failing(stirred, found)
+    return Settled(found, failing.reasons())
+
+
+@dataclass(frozen=True)
+class _Failing:
+    """Free groups whose trial cuts fail, by the lines of code that put them in doubt, and why."""
+
+    groups: Mapping[frozenset[str], Sequence[CoupledGroup]]
+    why: Mapping[frozenset[str], str]
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+    def places(self, found: Analysis) -> list[Place]:
+        return [Place(lines, _modules(found, self.groups[lines])) for lines in self.why]
+
+    def reasons(self) -> dict[str, str]:
+        return {
+            group.name: f"its size seems to be fixed in the code at {', '.join(sorted(lines))} ({why})"
+            for lines, why in self.why.items()
+            for group in self.groups[lines]
+        }
+
+
+def _failing(stirred: nn.Module, found: Analysis) -> _Failing:
+    """Groups that are in doubt because of the same lines of code are tried together."""
+    cases: dict[frozenset[str], list[CoupledGroup]] = {}
+    for group in found.graph.free_groups:
+        if group.name in found.doubts:
+            lines = frozenset(site(found.graph.program.by_name[node]) for node in found.doubts[group.name])
+            cases.setdefault(lines, []).append(group)
+
+    def reason(chosen: Sequence[frozenset[str]]) -> str:
+        names = [group.name for lines in chosen for group in cases[lines]]
+        return trial(stirred, found.graph, half_plan(found.graph, names)).reason
+
+    return _Failing(cases, bisect(list(cases), reason))
+
+
+def _modules(found: Analysis, groups: Iterable[CoupledGroup]) -> tuple[str, ...]:
+    """The modules whose operations put the groups in doubt."""
+    graph = found.graph
+    nodes = {node for group in groups for node in found.doubts[group.name]}
+    return tuple(dict.fromkeys(owner(graph, node) for node in graph.program.nodes if node.name in nodes))
+
+
+def _improved(stirred: nn.Module, part: nn.Module, found: Analysis, place: Place, *, links: bool) -> Analysis:
+    """The analysis with the first readings under which the modules of a place can be cut."""
+    for reading in readings(found, part, place, links=links):
+        outcome = _Outcome(stirred, found, place, reading.sized)
+        if outcome.differs and not outcome.held:
+            outcome = _Outcome(stirred, found, place, reading.scaled)
+        if outcome.held:
+            found, place = outcome.found, place.without(outcome.held)
+        if not place.modules:
+            break
+    return found
+
+
+class _Outcome:
+    """For which modules of a place a reading holds.
+
+    held: their paths. found: the analysis read so for them. differs: whether a cut ran, but gave other outputs.
+    """
+
+    def __init__(self, stirred: nn.Module, found: Analysis, place: Place, hints: Mapping[str, Hints]) -> None:
+        self.held: frozenset[str] = frozenset()
+        self.found = found
+        self.differs = False
+        self._stirred = stirred
+        modules = frozenset(place.modules)
+        for _ in range(2):
+            chosen = [own for path, own in hints.items() if path in modules]
+            other = found.again(found.hints.with_more(joined(chosen)))
+            groups = _touched(other, place.lines, modules)
+            bad = self._failed(other.graph, groups)
+            lost = frozenset(_modules(other, bad)) | (modules - frozenset(_modules(other, groups)))
+            if groups and not bad and not self._reason(other.graph, uneven_plan(other.graph, _names(groups))):
+                self.held, self.found = modules - lost, other
+                break
+            modules -= lost
+            if not bad or not modules:
+                break
+
+    def _failed(self, graph: ModelGraph, groups: Sequence[CoupledGroup]) -> list[CoupledGroup]:
+        """Those that cannot be cut by half. Groups of one kind, such as those of equal layers, are tried as one."""
+        kinds: dict[object, list[CoupledGroup]] = {}
+        for group in groups:
+            slices = tuple((part.param.rpartition(".")[2], part.axis, part.count) for part in group.slices)
+            kinds.setdefault((group.width, group.multiple_of, slices), []).append(group)
+
+        def reason(chosen: Sequence[object]) -> str:
+            names = [group.name for kind in chosen for group in kinds[kind]]
+            return self._reason(graph, half_plan(graph, names))
+
+        order = list(kinds)
+        if len(order) > 2 and reason(order) and reason(order[:1]) and reason(order[-1:]):
+            return list(groups)  # the ones between are taken to fail, too
+        return [group for kind in bisect(order, reason) for group in kinds[kind]]
+
+    def _reason(self, graph: ModelGraph, plan: PrunePlan) -> str:
+        match = trial(self._stirred, graph, plan)
+        self.differs |= 0 < match.error < float("inf") and not match.ok
+        return match.reason
+
+
+def _names(groups: Iterable[CoupledGroup]) -> list[str]:
+    return [group.name for group in groups]
+
+
+def _touched(found: Analysis, lines: frozenset[str], modules: frozenset[str]) -> list[CoupledGroup]:
+    """The free groups that the lines, as run by the modules, may insist on."""
+    graph = found.graph
+    nodes = {
+        node.name
+        for node in graph.program.nodes
+        if node.op == "call_function" and site(node) in lines and owner(graph, node) in modules
+    }
+    return [group for group in graph.free_groups if nodes & found.doubts.get(group.name, frozenset())]
