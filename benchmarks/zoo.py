@@ -179,7 +179,7 @@ def _round_trip(model, small, graph, plan) -> bool:
 
     import nasprune
     from nasprune.cut.plan import PrunePlan
-    from nasprune.cut.verify import random_inputs
+    from nasprune.cut.verify import noise_like
     from nasprune.cut.verify import run as run_model
     from nasprune.graph.capture import submodule
     from nasprune.models.weights import load_weights
@@ -190,7 +190,7 @@ def _round_trip(model, small, graph, plan) -> bool:
         save_model(small, str(path / "model.safetensors"))
         again = nasprune.build(model, graph, PrunePlan.from_json((path / "plan.json").read_text()))
         load_weights(again, path / "model.safetensors")
-    inputs = random_inputs(graph.example_inputs)
+    inputs = noise_like(graph.example_inputs)
     pair = [run_model(submodule(net, graph.scope), inputs) for net in (small, again)]
     return all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
 

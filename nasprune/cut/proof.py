@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+AS_CUT = "the cut model as it left the cut"
+STRUCTURE = "the structure of the cut model with the dense model's weights: its own have changed since the cut"
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -12,7 +15,7 @@ class Proof:
 
     max_error: largest difference between the masked dense model and the cut one, relative to the largest output, in
     `dtype`. flops: fvcore's count on the cut model; predicted_flops: the formula's. frozen: what had to be frozen on
-    the way, with reasons.
+    the way, with reasons. compares: what was compared, in words. reason: why it is not `ok`, else "".
     """
 
     ok: bool
@@ -22,3 +25,5 @@ class Proof:
     flops: int
     predicted_flops: int
     frozen: Mapping[str, str] = field(default_factory=dict)
+    compares: str = AS_CUT
+    reason: str = ""

@@ -12,12 +12,13 @@ from torch.utils.hooks import RemovableHandle
 from nasprune.common.calls import removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
+from nasprune.cut.life import first_line
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.readings import Settled, settle_lines
 from nasprune.cut.remedies import Place, joined, readings
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan, uneven_plan
-from nasprune.cut.verify import bisect, distinct, first_line, trial
+from nasprune.cut.verify import bisect, distinct, trial
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph

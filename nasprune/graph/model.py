@@ -148,6 +148,12 @@ class ModelGraph:
     scope: str | None = None
     attributes: tuple[SizeAttribute, ...] = field(default=(), repr=False)
     scales: Mapping[str, SizeScale] = field(default_factory=dict, repr=False)
+    whole_call: Inputs | None = field(default=None, repr=False)
+
+    @property
+    def call(self) -> Inputs:
+        """What the whole model is called with; where `scope` names a part, not what that part receives."""
+        return self.whole_call or self.example_inputs
 
     @cached_property
     def nx(self) -> nx.MultiDiGraph:

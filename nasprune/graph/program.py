@@ -75,6 +75,12 @@ class Program:
             found[node] = frozenset[Node]().union(*map(found.__getitem__, viewed)) if viewed else frozenset({node})
         return found
 
+    @cached_property
+    def unread(self) -> tuple[str, ...]:
+        """Parameters that nothing in the program reads, in order."""
+        read = {self.params[node.name] for node in self.live if node.name in self.params}
+        return tuple(name for name in dict.fromkeys(self.params.values()) if name not in read | self.buffers)
+
     def owner(self, node: Node) -> str:
         """Path of the innermost module that ran `node`; "" is the model itself."""
         return module_stack(node)[-1] if module_stack(node) else ""

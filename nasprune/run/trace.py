@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
-from nasprune.common.inputs import ExampleInputs
+from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import twin
+from nasprune.cut.living import kept_alive
 from nasprune.cut.trial_cuts import settle
 from nasprune.graph.analysis import analyse
 from nasprune.graph.model import ModelGraph
@@ -36,4 +38,5 @@ def trace(
     """
     copied = twin(model)
     found = analyse(copied, example_inputs, scope, rules)
-    return settle(copied, found)
+    graph = settle(copied, found)
+    return kept_alive(copied, replace(graph, whole_call=Inputs.of(example_inputs, model)))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.proof import AS_CUT, STRUCTURE
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import bisect, compare, distinct, prove, verify
@@ -34,11 +35,12 @@ def test_a_right_cut_is_proved(case: tuple) -> None:
     assert proof.ok
     assert proof.max_error <= 1e-12
     assert proof.dtype == "float64"
+    assert proof.compares == AS_CUT
     assert proof.flops == proof.predicted_flops == measure(small, torch.randn(INPUT)).flops
 
 
 @pytest.mark.parametrize("change", ["weight", "channel", "statistics"])
-def test_a_wrong_cut_is_refused(case: tuple, change: str) -> None:
+def test_other_weights_are_told(case: tuple, change: str) -> None:
     model, graph, plan = case
     small = build(model, graph, plan)
     weight = small.get_submodule("stem").weight
@@ -49,7 +51,10 @@ def test_a_wrong_cut_is_refused(case: tuple, change: str) -> None:
             weight.copy_(weight.flip(0))
         else:
             small.get_submodule("norm").running_mean[0] += 1e-3
-    assert not verify(model, small, graph, plan).ok
+    assert not compare(model, small, graph, plan).ok
+    proof = verify(model, small, graph, plan)
+    assert proof.ok
+    assert proof.compares == STRUCTURE
 
 
 def test_the_reference_is_the_dense_model_where_nothing_is_cut(case: tuple) -> None:
