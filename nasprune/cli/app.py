@@ -86,6 +86,9 @@ def search(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/MODEL-BUDGET]")
     ] = None,
+    allow_uncounted: Annotated[
+        bool, typer.Option("--allow-uncounted", help="A share of FLOPs, even if they leave out much of the time.")
+    ] = False,
 ) -> None:
     """Find, build, prove and save the best smaller network within a budget."""
     from nasprune.cli.search import SearchOptions, run
@@ -110,6 +113,7 @@ def search(
             time_limit=time_limit,
             seed=seed,
             out=out,
+            allow_uncounted=allow_uncounted,
         )
     )
 

@@ -107,7 +107,7 @@ def _print(
     if proof is not None:
         console.print(
             f"half of it cut and proved: error {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
-            f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted by fvcore, {proof.predicted_flops:,} predicted",
+            f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted, {proof.predicted_flops:,} predicted",
             soft_wrap=True,
         )
         for name, reason in proof.frozen.items():

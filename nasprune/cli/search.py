@@ -54,6 +54,7 @@ class SearchOptions:
     time_limit: float | None
     seed: int
     out: Path | None
+    allow_uncounted: bool = False
 
 
 def run(options: SearchOptions) -> None:
@@ -121,6 +122,7 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             scope=options.scope,
             on_progress=screen,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
+            allow_uncounted=options.allow_uncounted,
         )
 
 
@@ -221,8 +223,9 @@ def show(report: SearchReport, out: Path) -> None:
         f"score {report.score:.4f}{dense_score}; "
         f"{free} of {len(report.groups)} groups free, {len(report.dropped_blocks)} blocks removed",
         f"proof    {'passed' if proof.ok else 'FAILED'}: masked dense and cut net differ by {proof.max_error:.1e} of "
-        f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); fvcore counts {proof.flops:,} FLOPs "
+        f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); {proof.flops:,} FLOPs counted "
         f"{counted} {proof.predicted_flops:,} predicted",
+        *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
         f"files    {out}/: plan.json, model.safetensors, report.json, report.md, trials.jsonl",
         *(f"note     {note}" for note in report.notes),
         "",

@@ -20,7 +20,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 class Cost:
     """What a network costs to run and to store: exact integers at batch 1.
 
-    flops: multiply-adds, as `fvcore.nn.FlopCountAnalysis` counts them.
+    flops: multiply-adds, as `fvcore.nn.FlopCountAnalysis` counts them, with the operators of docs/counting.md added.
     params: elements of all parameters.
     activations: output elements of convolutions and dot products, as `fvcore.nn.ActivationCountAnalysis` counts them.
     """
@@ -72,8 +72,21 @@ class Budget:
         return cls(**limits)  # type: ignore[arg-type]
 
     def resolve(self, dense: Cost) -> Budget:
-        """The same budget with shares turned into counts of the `dense` model, rounded down."""
+        """The same budget with shares turned into counts of the `dense` model, rounded down.
+
+        Raises:
+            BudgetError: a share of nothing is asked for.
+        """
         flops, params = self.flops, self.params
+        if self.flops_share is not None and not dense.flops:
+            raise BudgetError(
+                f"the budget {str(self)!r} is a share of FLOPs, and nothing that the model runs counts any; "
+                "give a share of the parameters, such as 50%Params"
+            )
+        if self.params_share is not None and not dense.params:
+            raise BudgetError(
+                f"the budget {str(self)!r} is a share of parameters, and the model has none; give one of FLOPs"
+            )
         if self.flops_share is not None:
             flops = int(self.flops_share * dense.flops)
         if self.params_share is not None:

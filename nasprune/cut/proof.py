@@ -14,7 +14,7 @@ class Proof:
     """The outcome of `nasprune.verify`.
 
     max_error: largest difference between the masked dense model and the cut one, relative to the largest output, in
-    `dtype`. flops: fvcore's count on the cut model; predicted_flops: the formula's. frozen: what had to be frozen on
+    `dtype`. flops: counted on the cut model; predicted_flops: the formulas'. frozen: what had to be frozen on
     the way, with reasons. compares: what was compared, in words. reason: why it is not `ok`, else "".
     """
 

@@ -55,7 +55,7 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
     """Compares `small` with the dense `model` whose dropped channels and blocks are masked, in float64.
 
     Norms that mix channels are taken over the kept channels in the masked model. Where the code insists on float32, the
-    comparison runs in float32 and says so. The FLOPs of `small` are counted by fvcore and predicted by formula. Where
+    comparison runs in float32 and says so. The FLOPs of `small` are counted on it and predicted by formula. Where
     `small` was refitted or trained after the cut, its structure is compared, with the dense model's weights in it.
 
     Returns:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nasprune.cost.budget import Cost
+from nasprune.cost.uncounted import Uncounted
 from nasprune.cut.proof import Proof
 from nasprune.errors import InputError
 
@@ -39,6 +40,7 @@ class SearchReport:
     settings: the options as given, names and values. dense, cut: costs before and after. score, dense_score: of the
     evaluator, `dense_score` is `None` where the dense model cannot be scored. measured: further measurements, such as
     "latency_ms dense" -> 12.3. notes: sentences the user should read. front: see `nasprune.pareto_front`.
+    uncounted: what the dense network runs and FLOPs do not count, with its share of the time.
     """
 
     settings: Mapping[str, str]
@@ -56,6 +58,7 @@ class SearchReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     front: tuple[FrontPoint, ...] = ()
+    uncounted: tuple[Uncounted, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -72,6 +75,7 @@ class SearchReport:
             record["front"] = tuple(
                 FrontPoint(**{**point, "cost": Cost(**point["cost"])}) for point in record.get("front", ())
             )
+            record["uncounted"] = tuple(Uncounted(**item) for item in record.get("uncounted", ()))
             return cls(**record)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"not a search report: {type(error).__name__}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
@@ -19,6 +20,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
         *(["## Notes", _list(report.notes)] if report.notes else []),
         "## Cost",
         _cost(report),
+        *_uncounted(report.uncounted),
         "## Proof",
         _proof(report.proof),
         *_front(report.front),
@@ -66,9 +68,16 @@ def _summary(report: SearchReport) -> str:
     scores = f"best score {report.score:.4f}"
     if report.dense_score is not None:
         scores += f" (dense model {report.dense_score:.4f})"
-    flops, params = percent(report.cut.flops / report.dense.flops), percent(report.cut.params / report.dense.params)
+    left = [
+        f"{percent(cut / dense)} of the {what}"
+        for what, dense, cut in (
+            ("FLOPs", report.dense.flops, report.cut.flops),
+            ("parameters", report.dense.params, report.cut.params),
+        )
+        if dense
+    ]
     return (
-        f"{flops} of the FLOPs and {params} of the parameters are left. "
+        f"{' and '.join(left) or 'Nothing that costs FLOPs or parameters'} are left. "
         f"{number_of(report.trials, 'trial')} in {report.seconds:.1f} s, {scores}."
     )
 
@@ -77,13 +86,26 @@ def _cost(report: SearchReport) -> str:
     return _table(("", "dense", "cut", "kept"), cost_rows(report)) + "\n\nAt batch 1; one FLOP is one multiply-add."
 
 
+def _uncounted(left_out: Sequence[Uncounted]) -> list[str]:
+    if not left_out:
+        return []
+    rows = [
+        (item.operator, "by convention", percent(item.share))
+        if item.by_convention
+        else (f"`{item.operator}` at {item.site}", "**no formula**", percent(item.share))
+        for item in left_out
+    ]
+    text = "What the dense model runs and FLOPs leave out, with its share of the time of one run."
+    return ["## Not counted", text, _table(("what", "why", "time"), rows)]
+
+
 def _proof(proof: Proof) -> str:
     verdict = "The cut is proved" if proof.ok else "**The cut is not proved**"
     counted = "equal to" if proof.flops == proof.predicted_flops else "**not equal to**"
     return (
         f"{verdict}: with the removed channels and blocks masked, the dense model and the cut one differ by at most "
         f"{proof.max_error:.1e} of the largest output in {proof.dtype} (allowed {proof.tolerance:.0e}). "
-        f"The cut model has {proof.flops:,} FLOPs as counted by fvcore, {counted} the {proof.predicted_flops:,} "
+        f"The cut model has {proof.flops:,} FLOPs as counted on it, {counted} the {proof.predicted_flops:,} "
         "predicted."
     )
 

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from torch import nn
 
+from nasprune.cost.uncounted import Uncounted
+from nasprune.cost.units import percent
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
@@ -41,14 +43,15 @@ def result_of(
     request: Request,
     found: Found,
     model: nn.Module,
+    uncounted: Sequence[Uncounted],
     latency: Sequence[float],
     refit_notes: Sequence[str],
     seconds: float,
 ) -> SearchResult:
     """The result of a search.
 
-    model: the cut network with its final weights. latency: milliseconds of the dense and the cut network.
-    seconds: of the whole search.
+    model: the cut network with its final weights. uncounted: what the dense network runs and FLOPs do not count.
+    latency: milliseconds of the dense and the cut network. seconds: of the whole search.
     """
     plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
     report = SearchReport(
@@ -71,11 +74,20 @@ def result_of(
         ),
         notes=(
             *(() if plan.keep or plan.drop else (NOT_CUT,)),
+            *(_left_out(item) for item in uncounted if not item.by_convention),
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
             *refit_notes,
         ),
+        uncounted=tuple(uncounted),
     )
     return SearchResult(model, plan, report, found.best.decision, graph, tuple(found.trials))
+
+
+def _left_out(item: Uncounted) -> str:
+    return (
+        f"`{item.operator}` at {item.site} takes {percent(item.share)} of the dense network's time and has no formula: "
+        "the FLOPs, and any budget of them, leave it out."
+    )
 
 
 def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:

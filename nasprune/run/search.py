@@ -12,6 +12,8 @@ from nasprune.common.inputs import ExampleInputs
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
+from nasprune.cost.left_out import left_out
+from nasprune.cost.uncounted import check_counted
 from nasprune.cut.rebuild import rebuilt
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
@@ -49,6 +51,7 @@ def search(
     space_options: Mapping[str, object] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     settings: Mapping[str, str] | None = None,
+    allow_uncounted: bool = False,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
 
@@ -77,9 +80,11 @@ def search(
         space_options: further options of the search space, such as `{"divisor": 16}`.
         on_progress: called after every trial.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
+        allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
     Raises:
-        BudgetError: the budget does not parse or cannot be met. InputError: another argument cannot be used, or `out`
+        BudgetError: the budget does not parse or cannot be met, or is a share of FLOPs that leave out more than 5 % of
+        the measured time. InputError: another argument cannot be used, or `out`
         holds another run. TraceError: the model cannot be captured. PluginError: a plugin fails.
         VerificationError: the cut network is not what it should be.
     """
@@ -103,10 +108,13 @@ def search(
     )
     with own_randomness(model):
         graph = trace(model, request.inputs, scope, rules=op_rules(plugins))
+        uncounted = left_out(submodule(request.model, scope), graph)
+        if not allow_uncounted:
+            check_counted(request.budget, uncounted)
         found = best_proved(request, graph, lambda: Journal(Path(out) if out is not None else None, request.settings))
         fitted, plan = found.proven.model.eval(), found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = compare_latency(both, graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
         small = rebuilt(model, fitted, found.graph, plan)
-    return result_of(request, found, small, latency, notes, time.monotonic() - started)
+    return result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)

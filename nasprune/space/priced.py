@@ -143,6 +143,11 @@ class PricedSpace(BudgetedSpace):
         frozen = [group.frozen_because for group in self._graph.groups if group.frozen_because is not None]
         reasons = "; ".join(f"{count} × {reason}" for reason, count in Counter(frozen).most_common(3))
         why = f" ({reasons})" if reasons else ""
+        if not self._space.choices:
+            raise BudgetError(
+                f"the budget of {self._budget} cannot be met: the model costs {least}, and nothing of it can be "
+                f"cut{why}; `nasprune inspect` says why each part stays"
+            )
         raise BudgetError(
             f"the budget of {self._budget} cannot be met: the least reachable is {least} with "
             f"{len(frozen)} of {len(self._graph.groups)} groups frozen{why}; raise the budget or free more groups"

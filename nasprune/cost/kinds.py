@@ -1,0 +1,69 @@
+"""Operators that count nothing by convention, by kind: told by torch's own tags and schemas, the others by name."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import Node
+
+from nasprune.cost.formulas import FORMULAS, NAMESPACES
+from nasprune.graph.program import operator
+
+ELEMENTWISE = "element-wise"
+REDUCTIONS = "norms and sums"
+POOLING = "pooling and resampling"
+MOVES = "moving data"
+
+_BY_TAG = {torch.Tag.pointwise: ELEMENTWISE, torch.Tag.reduction: REDUCTIONS}
+_BY_NAME = {
+    ELEMENTWISE: (
+        "addr alpha_dropout complex cross dropout feature_alpha_dropout feature_dropout glu hardswish kron "
+        "linalg_cross log_sigmoid native_dropout outer polar prelu rrelu"
+    ),
+    REDUCTIONS: (
+        "cosine_similarity cummax cummin cumprod cumsum diff dist kthvalue linalg_norm log_softmax logcumsumexp median "
+        "mode norm_except_dim pairwise_distance renorm rms_norm softmax trace _weight_norm _weight_norm_interface"
+    ),
+    POOLING: "affine_grid_generator channel_shuffle col2im im2col pixel_shuffle pixel_unshuffle",
+    MOVES: (
+        "argsort bernoulli bincount block_diag bucketize cat concat constant_pad_nd copy diag diag_embed embedding "
+        "fill flip gather histc hstack index item lift masked_scatter masked_select meshgrid multinomial narrow_copy "
+        "nonzero normal one_hot pad put repeat repeat_interleave roll rot90 searchsorted select_scatter slice_scatter "
+        "sort stack take take_along_dim tile topk tril triu type_as vstack zero"
+    ),
+}
+_KIND = {name: kind for kind, names in _BY_NAME.items() for name in names.split()}
+_BEGINNINGS = {
+    "adaptive_": POOLING,
+    "avg_pool": POOLING,
+    "fractional_max_pool": POOLING,
+    "max_pool": POOLING,
+    "max_unpool": POOLING,
+    "upsample_": POOLING,
+    "index_": MOVES,
+    "new_": MOVES,
+    "rand": MOVES,
+    "reflection_pad": MOVES,
+    "replication_pad": MOVES,
+    "scatter": MOVES,
+    "unique": MOVES,
+    "assert": MOVES,
+}
+
+
+def has_formula(node: Node) -> bool:
+    """Whether the operator's FLOPs are counted."""
+    return getattr(node.target, "namespace", "") in NAMESPACES and operator(node) in FORMULAS
+
+
+def kind_of(node: Node) -> str | None:
+    """The kind of an operator that counts nothing by convention, or `None` where it does work that has no formula."""
+    name, target = operator(node), node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return None if isinstance(target, torch._ops.HigherOrderOperator) else MOVES  # arithmetic on sizes
+    if target.namespace != "aten":
+        return None
+    tagged = next((kind for tag, kind in _BY_TAG.items() if tag in target.tags), None)
+    beginning = next((kind for text, kind in _BEGINNINGS.items() if name.lstrip("_").startswith(text)), None)
+    views = any(result.alias_info is not None and not result.alias_info.is_write for result in target._schema.returns)
+    makes = not node.all_input_nodes or name.endswith(("_copy", "_like"))
+    return tagged or _KIND.get(name) or beginning or (MOVES if views or makes else None)
