@@ -62,8 +62,15 @@ def kind_of(node: Node) -> str | None:
         return None if isinstance(target, torch._ops.HigherOrderOperator) else MOVES  # arithmetic on sizes
     if target.namespace != "aten":
         return None
-    tagged = next((kind for tag, kind in _BY_TAG.items() if tag in target.tags), None)
+    relatives = [target, *_overloads(name)]  # tags stand on some overloads, and seldom on those in place
+    tagged = next((kind for tag, kind in _BY_TAG.items() if any(tag in each.tags for each in relatives)), None)
     beginning = next((kind for text, kind in _BEGINNINGS.items() if name.lstrip("_").startswith(text)), None)
-    views = any(result.alias_info is not None and not result.alias_info.is_write for result in target._schema.returns)
+    results = [result for each in relatives for result in each._schema.returns]
+    views = any(result.alias_info is not None and not result.alias_info.is_write for result in results)
     makes = not node.all_input_nodes or name.endswith(("_copy", "_like"))
     return tagged or _KIND.get(name) or beginning or (MOVES if views or makes else None)
+
+
+def _overloads(name: str) -> list[torch._ops.OpOverload]:
+    packet = getattr(torch.ops.aten, name, None)
+    return [getattr(packet, overload) for overload in packet.overloads()] if packet is not None else []
