@@ -203,6 +203,19 @@ def _reduction(masks: Masks, node: Node, args: Args) -> Any:
     return _run(node, args, self=x.masked_fill(full == 0, NEUTRAL.get(name, 0)))
 
 
+def _similarity(masks: Masks, node: Node, args: Args) -> Any:
+    """The cosine over the kept channels."""
+    given = arguments(node)
+    found = {
+        name: masks.of(given[name], [int(args["dim"]) % args[name].ndim])
+        for name in ("x1", "x2")
+        if isinstance(given[name], Node)
+    }
+    if all(mask is None for mask in found.values()):
+        return None
+    return _run(node, args, **{name: args[name] if mask is None else args[name] * mask for name, mask in found.items()})
+
+
 def _moment(name: str, x: Tensor, full: Tensor, axes: list[int], args: Args) -> Any:
     """Mean, variance and standard deviation, the latter two with their mean where asked for."""
     mean, spread = _moments(x, full, axes)
@@ -246,4 +259,5 @@ MASKED: dict[str, Handler] = {
     "group_norm": _group_norm,
     "batch_norm": _batch_norm,
     **dict.fromkeys(REDUCTIONS, _reduction),
+    "cosine_similarity": _similarity,
 }

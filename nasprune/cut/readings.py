@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import nn
 
 from nasprune.cut.plan import PrunePlan
-from nasprune.cut.remedies import Place, joined, owner, readings
+from nasprune.cut.remedies import Place, Reading, joined, owner, readings, splits_axis
 from nasprune.cut.trial_plans import half_plan, uneven_plan
 from nasprune.cut.verify import bisect, trial
 from nasprune.graph.analysis import Analysis
@@ -26,62 +27,82 @@ class Settled:
 
 
 def settle_lines(stirred: nn.Module, part: nn.Module, found: Analysis) -> Settled:
-    """Tries all that lines of code may insist on. stirred: a model without constant tensors, see `distinct`."""
+    """Tries all that lines of code may insist on: alone, then linked with the sizes of others, then in more ways.
+
+    stirred: a model without constant tensors, see `distinct`.
+    """
     failing = _failing(stirred, found)
-    if failing:
-        before = found
-        for place in failing.places(found):
-            found = _improved(stirred, part, found, place, links=False)
-        failing = failing if found is before else _failing(stirred, found)
-    if failing:
+    for together, links, all_of_them in ((False, False, False), (True, True, True), (False, False, True)):
+        if not failing:
+            break
         before, places = found, failing.places(found)
-        union = Place(
-            frozenset(line for place in places for line in place.lines),
-            tuple(dict.fromkeys(path for place in places for path in place.modules)),
-        )
-        found = _improved(stirred, part, found, union, links=True)
-        failing = failing if found is before else _failing(stirred, found)
-        before = found
-        for place in failing.places(found) if len(places) > 1 else ():
-            found = _improved(stirred, part, found, place, links=True)
+        for place in [_union(places)] if together else places:
+            found = _improved(stirred, found, place, partial(readings, part=part, links=links, all_of_them=all_of_them))
         failing = failing if found is before else _failing(stirred, found)
     return Settled(found, failing.reasons())
 
 
+def _union(places: Sequence[Place]) -> Place:
+    return Place(
+        frozenset(line for place in places for line in place.lines),
+        tuple(dict.fromkeys(path for place in places for path in place.modules)),
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Groups that are in doubt because of the same lines of code. why: the reason why they cannot be cut as it is."""
+
+    lines: frozenset[str]
+    groups: tuple[CoupledGroup, ...]
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class _Failing:
-    """Free groups whose trial cuts fail, by the lines of code that put them in doubt, and why."""
+    """What cannot be cut as the code is read now. tried: by trial cuts. frozen: by rules, where an axis is split."""
 
-    groups: Mapping[frozenset[str], Sequence[CoupledGroup]]
-    why: Mapping[frozenset[str], str]
+    tried: tuple[_Case, ...]
+    frozen: tuple[_Case, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.why)
+        return bool(self.tried or self.frozen)
 
     def places(self, found: Analysis) -> list[Place]:
-        return [Place(lines, _modules(found, self.groups[lines])) for lines in self.why]
+        return [Place(case.lines, _modules(found, case.groups)) for case in (*self.tried, *self.frozen)]
 
     def reasons(self) -> dict[str, str]:
         return {
-            group.name: f"its size seems to be fixed in the code at {', '.join(sorted(lines))} ({why})"
-            for lines, why in self.why.items()
-            for group in self.groups[lines]
+            group.name: f"its size seems to be fixed in the code at {', '.join(sorted(case.lines))} ({case.why})"
+            for case in self.tried
+            for group in case.groups
         }
 
 
 def _failing(stirred: nn.Module, found: Analysis) -> _Failing:
-    """Groups that are in doubt because of the same lines of code are tried together."""
+    cases = _cases(found, [group for group in found.graph.groups if group.free])
+
+    def reason(chosen: Sequence[_Case]) -> str:
+        names = [group.name for case in chosen for group in case.groups]
+        return trial(stirred, found.graph, half_plan(found.graph, names)).reason
+
+    why = bisect(cases, reason)
+    frozen = [group for group in found.graph.groups if group.frozen_because and _split(found, group)]
+    return _Failing(tuple(replace(case, why=why[case]) for case in cases if case in why), tuple(_cases(found, frozen)))
+
+
+def _cases(found: Analysis, groups: Iterable[CoupledGroup]) -> list[_Case]:
     cases: dict[frozenset[str], list[CoupledGroup]] = {}
-    for group in found.graph.free_groups:
+    for group in groups:
         if group.name in found.doubts:
             lines = frozenset(site(found.graph.program.by_name[node]) for node in found.doubts[group.name])
             cases.setdefault(lines, []).append(group)
+    return [_Case(lines, tuple(own)) for lines, own in cases.items()]
 
-    def reason(chosen: Sequence[frozenset[str]]) -> str:
-        names = [group.name for lines in chosen for group in cases[lines]]
-        return trial(stirred, found.graph, half_plan(found.graph, names)).reason
 
-    return _Failing(cases, bisect(list(cases), reason))
+def _split(found: Analysis, group: CoupledGroup) -> bool:
+    """Whether an axis of the group is split into several, which can be done in another way."""
+    return any(splits_axis(found.graph.program.by_name[node]) for node in found.doubts.get(group.name, ()))
 
 
 def _modules(found: Analysis, groups: Iterable[CoupledGroup]) -> tuple[str, ...]:
@@ -91,29 +112,40 @@ def _modules(found: Analysis, groups: Iterable[CoupledGroup]) -> tuple[str, ...]
     return tuple(dict.fromkeys(owner(graph, node) for node in graph.program.nodes if node.name in nodes))
 
 
-def _improved(stirred: nn.Module, part: nn.Module, found: Analysis, place: Place, *, links: bool) -> Analysis:
-    """The analysis with the first readings under which the modules of a place can be cut."""
-    for reading in readings(found, part, place, links=links):
-        outcome = _Outcome(stirred, found, place, reading.sized)
-        if outcome.differs and not outcome.held:
-            outcome = _Outcome(stirred, found, place, reading.scaled)
-        if outcome.held:
-            found, place = outcome.found, place.without(outcome.held)
-        if not place.modules:
+def _improved(stirred: nn.Module, found: Analysis, place: Place, propose: Callable[..., Iterable[Reading]]) -> Analysis:
+    """The analysis with the first readings under which the modules of a place can be cut.
+
+    Modules that raise an error on the way, as those that check their input do, are looked at as well.
+    """
+    doubtful, raised = place, set[str]()
+    for _ in range(2):
+        for reading in propose(found, place=place):
+            outcome = _Outcome(stirred, found, place, reading.sized)
+            raised |= outcome.raised
+            if outcome.differs and not outcome.held:
+                outcome = _Outcome(stirred, found, place, reading.scaled)
+            if outcome.held:
+                found, place, doubtful = outcome.found, place.without(outcome.held), doubtful.without(outcome.held)
+            if not doubtful.modules:
+                return found
+        if raised <= set(place.modules):
             break
+        place = place.with_more(sorted(raised))
     return found
 
 
 class _Outcome:
     """For which modules of a place a reading holds.
 
-    held: their paths. found: the analysis read so for them. differs: whether a cut ran, but gave other outputs.
+    held: their paths. found: the analysis read so for them. differs: whether a cut ran, but gave other outputs. raised:
+    paths of modules that did not run.
     """
 
     def __init__(self, stirred: nn.Module, found: Analysis, place: Place, hints: Mapping[str, Hints]) -> None:
         self.held: frozenset[str] = frozenset()
         self.found = found
         self.differs = False
+        self.raised: set[str] = set()
         self._stirred = stirred
         modules = frozenset(place.modules)
         for _ in range(2):
@@ -147,6 +179,8 @@ class _Outcome:
 
     def _reason(self, graph: ModelGraph, plan: PrunePlan) -> str:
         match = trial(self._stirred, graph, plan)
+        if match.module is not None:
+            self.raised.add(match.module)
         self.differs |= 0 < match.error < float("inf") and not match.ok
         return match.reason
 

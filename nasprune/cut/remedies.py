@@ -38,7 +38,7 @@ SIZED = frozenset(
 )  # operations that take sizes
 POWERS = (-0.5, -1.0, 0.5, 1.0, -0.25)
 LINKS = 3  # how many axes are tried one by one as the place where a size was read
-SUBSETS = 6  # how many selections of attributes are tried
+PLAIN, SUBSETS = 2, 6  # how many selections of attributes are tried at first, and in all
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Place:
     def without(self, modules: frozenset[str]) -> Place:
         return replace(self, modules=tuple(path for path in self.modules if path not in modules))
 
+    def with_more(self, modules: Iterable[str]) -> Place:
+        return replace(self, modules=tuple(dict.fromkeys((*self.modules, *modules))))
+
 
 @dataclass(frozen=True)
 class _Axis:
@@ -74,15 +77,21 @@ def joined(hints: Iterable[Hints]) -> Hints:
     return reduce(Hints.with_more, hints, Hints())
 
 
-def readings(found: Analysis, part: nn.Module, place: Place, *, links: bool) -> Iterator[Reading]:
-    """What to try, the least far-fetched first. part: the traced model or scope. links: with sizes of others."""
+def readings(found: Analysis, part: nn.Module, place: Place, *, links: bool, all_of_them: bool) -> Iterator[Reading]:
+    """What to try, the least far-fetched first.
+
+    Args:
+        part: the traced model or scope.
+        links: whether sizes are those of other tensors.
+        all_of_them: whether single attributes are tried as well, and not only all that fit.
+    """
     seen: list[Mapping[str, Hints]] = []
     for base in _bases(found, place, links=links):
         graph = found.again(found.hints.with_more(joined(base.values()))).graph
         axes = {path: _axes(graph, path, place) for path in place.modules}
         scales = {path: Hints(scales=_scales(graph, path, axes[path])) for path in place.modules}
         attributes = {path: _attributes(part, path, axes[path]) for path in place.modules}
-        for chosen in islice(_selections(attributes), SUBSETS):
+        for chosen in islice(_selections(attributes), SUBSETS if all_of_them else PLAIN):
             sizes = {path: base.get(path, Hints()).with_more(Hints(attributes=chosen[path])) for path in place.modules}
             reading = Reading(sizes, {path: hints.with_more(scales[path]) for path, hints in sizes.items()})
             if reading.sized not in seen:
@@ -116,10 +125,15 @@ def _splits(graph: ModelGraph, path: str, place: Place) -> dict[str, int]:
     return {
         node.name: -2
         for node in graph.program.nodes
-        if node.op == "call_function" and operator(node) in Reshape.targets
-        if owner(graph, node) == path and site(node) in place.lines
-        if len(shape_of(node) or ()) > len(shape_of(node.all_input_nodes[0]) or ())
+        if splits_axis(node) and owner(graph, node) == path and site(node) in place.lines
     }
+
+
+def splits_axis(node: Node) -> bool:
+    """Whether an operation reshapes a tensor to more axes than it has."""
+    if node.op != "call_function" or operator(node) not in Reshape.targets:
+        return False
+    return len(shape_of(node) or ()) > len(shape_of(node.all_input_nodes[0]) or ())
 
 
 def _axes(graph: ModelGraph, path: str, place: Place) -> list[_Axis]:
@@ -133,6 +147,8 @@ def _axes(graph: ModelGraph, path: str, place: Place) -> list[_Axis]:
         for source in node.all_input_nodes:
             if own or source not in made:
                 values.setdefault(source, False)
+        if not own and any(user in made and owner(graph, user) != owner(graph, node) for user in node.users):
+            values.setdefault(node, False)
         if own:
             origin = node.all_input_nodes[0] if operator(node) == "getitem" else node
             values[node] = site(origin) in place.lines and operator(origin) in SIZED

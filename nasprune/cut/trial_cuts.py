@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -12,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from nasprune.common.calls import removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
+from nasprune.cut.blame import innermost
 from nasprune.cut.life import first_line
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.readings import Settled, settle_lines
@@ -37,11 +36,11 @@ def _settle_modules(stirred: nn.Module, part: nn.Module, settled: Settled) -> An
     """The reading under which modules that check their input against a size of their own take what is cut."""
     found = settled.found
     names = [group.name for group in found.graph.free_groups if group.name not in settled.failed]
-    failed = bisect(names, lambda chosen: _failure(stirred, found.graph, half_plan(found.graph, chosen)).reason)
+    failed = bisect(names, lambda chosen: _failure(stirred, found.graph, half_plan(found.graph, chosen))[0])
     for name in failed:
-        module = _failure(stirred, found.graph, half_plan(found.graph, [name])).module
+        module = _failure(stirred, found.graph, half_plan(found.graph, [name]))[1]
         place = Place(frozenset(), (module,) if module is not None else ())
-        for reading in readings(found, part, place, links=False):
+        for reading in readings(found, part, place, links=False, all_of_them=True):
             other = found.again(found.hints.with_more(joined(reading.sized.values())))
             plans = (half_plan(other.graph, [name]), uneven_plan(other.graph, [name]))
             if not any(trial(stirred, other.graph, plan).reason for plan in plans):
@@ -54,7 +53,7 @@ def _settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """The graph with those blocks frozen without which the model does not run."""
 
     def reason(names: Sequence[str]) -> str:
-        return _failure(model, graph, half_plan(graph, (), names)).reason
+        return _failure(model, graph, half_plan(graph, (), names))[0]
 
     names = [block.name for block in graph.blocks]
     if not names or not reason(names):
@@ -71,31 +70,21 @@ def _settle_widths(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """
 
     def reason(names: Sequence[str]) -> str:
-        return _failure(model, graph, half_plan(graph, names)).reason
+        return _failure(model, graph, half_plan(graph, names))[0]
 
     return graph.frozen(bisect([group.name for group in graph.free_groups], reason))
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """Why a cut model does not run, "" where it does. module: path of the innermost one that raised the error."""
-
-    reason: str = ""
-    module: str | None = None
-
-
-def _failure(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> _Failure:
-    paths: dict[int, str] = {}
+def _failure(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[str, str | None]:
+    """Why the cut model does not run, "" where it does, and the path of the module that raised the error."""
+    part: nn.Module = nn.Identity()
     try:
         part = submodule(build(model, graph, plan), graph.scope)
-        paths = {id(module): path for path, module in part.named_modules()}
         with undisturbed(part):
             graph.example_inputs.clone().call(part)
     except Exception as error:  # the user's code may fail in any way once it is cut: that is what is being tried
-        frames = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
-        modules = [paths[id(owner)] for owner in frames if id(owner) in paths]
-        return _Failure(f"{type(error).__name__}: {first_line(error)}", modules[-1] if modules else None)
-    return _Failure()
+        return f"{type(error).__name__}: {first_line(error)}", innermost(part, error)
+    return "", None
 
 
 def _not_tensor_to_tensor(model: nn.Module, inputs: Inputs, names: Sequence[str]) -> set[str]:

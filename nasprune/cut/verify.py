@@ -15,6 +15,7 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
+from nasprune.cut.blame import innermost
 from nasprune.cut.life import everywhere, first_line, why_not
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
@@ -31,11 +32,16 @@ TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 @dataclass(frozen=True)
 class Match:
-    """How well two runs agree. error: largest difference relative to the largest reference output. reason: "" if ok."""
+    """How well two runs agree.
+
+    error: largest difference relative to the largest reference output. reason: "" if ok. module: path of the one that
+    did not run.
+    """
 
     error: float
     dtype: torch.dtype
     reason: str = ""
+    module: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -127,6 +133,7 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
 
     It is run as it is before it is compared in float64, which may be much slower.
     """
+    part: nn.Module = nn.Identity()
     try:
         small = build(model, graph, plan)
         part = submodule(small, graph.scope)
@@ -136,7 +143,8 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
     except NaspruneError:
         raise
     except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried
-        return Match(float("inf"), torch.float64, f"{type(error).__name__}: {first_line(error)}")
+        why = f"{type(error).__name__}: {first_line(error)}"
+        return Match(float("inf"), torch.float64, why, innermost(part, error))
 
 
 def compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:

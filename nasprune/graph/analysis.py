@@ -125,7 +125,9 @@ class _Walk:
                 self._call(node, index, rules)
         for link in hints.links:
             factors = [at(self._flat(one.node), one.axis) for one in link]
-            self.channels.partition([factor.flat for factor in factors if factor is not None])
+            parts = [factor.flat for factor in factors if factor is not None]
+            if len(parts) > 1:
+                self.channels.partition(parts)
 
     def _leaf(self, node: Node) -> Labels:
         """Parameters and constants get ids along every axis, tied parameters the same; the model's inputs none."""

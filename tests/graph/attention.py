@@ -58,10 +58,10 @@ class AllSizesStored(Attends):
 
 @attends(free=3, shape=TOKENS)
 class ScaleOfTheTensor(Attends):
-    """The scale is computed from the features that there are."""
+    """The number of heads stands in the code; the scale is computed from the features that there are."""
 
     def attend(self, x: Tensor) -> Tensor:
-        q, k, v = self.parts(x, self.heads, -1)
+        q, k, v = self.parts(x, 4, -1)
         weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         return (weights.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
@@ -109,6 +109,51 @@ class TorchLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(self.embed(x))).mean(1)
+
+
+@attends(free=3, shape=TOKENS)
+class WholeTransformer(nn.Module):
+    """Encoder, decoder and a check of the width that stands in neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.layers = nn.Transformer(8, 2, 1, 1, 12, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.head(self.layers(x, x)).mean(1)
+
+
+@attends(free=1, shape=TOKENS)
+class ChannelCovariance(nn.Module):
+    """Attention between channels: its softmax runs over the features of a head, so that only heads can go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.embed, self.head = 4, nn.Linear(12, 16), nn.Linear(16, 3)
+        self.qkv, self.out, self.heat = nn.Linear(16, 48), nn.Linear(16, 16), nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 4, 1).unbind(0)
+        y = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.heat).softmax(-1) @ v
+        return self.head(x + self.out(y.permute(0, 3, 1, 2).reshape(b, n, c))).mean(1)
+
+
+@attends(free=2, shape=TOKENS)
+class SharedKeys(Attends):
+    """Two queries' heads share a key's and a value's: heads go in pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k, self.v = nn.Linear(10, 8), nn.Linear(10, 8)
+
+    def attend(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).view(*x.shape[:2], -1, self.size).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 @attends(free=3, shape=TOKENS)

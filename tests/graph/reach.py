@@ -92,6 +92,12 @@ class MeanBySum(Normed):
         return x - x.sum(1, keepdim=True) / x.shape[1]
 
 
+@reach(free=2)
+class Cosine(Normed):
+    def norm(self, x: Tensor) -> Tensor:
+        return x * F.cosine_similarity(x, x.relu() + 1, dim=1)[:, None]
+
+
 @reach(free=1, reason="mixes")
 class PlaceOfLargest(Normed):
     def norm(self, x: Tensor) -> Tensor:

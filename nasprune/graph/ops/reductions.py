@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 
 from nasprune.graph.labels import Labels, squeezed
+from nasprune.graph.ops.elementwise import merged
 from nasprune.graph.rules import OpCall, OpRule, axes_of, reduced
 
 OVER_KEPT = frozenset(
@@ -43,6 +44,22 @@ class Reduction(OpRule):
         return [labels, labels] if pair else labels
 
 
+class Similarity(OpRule):
+    """The cosine of two tensors along an axis: what both have along it goes together, and ends there."""
+
+    targets = ("cosine_similarity",)
+
+    def apply(self, call: OpCall) -> Labels:
+        pairs = [(call.labels(name), call.shape_of(call[name])) for name in ("x1", "x2")]
+        ndim = max(len(shape) for _, shape in pairs)
+        axis = int(call.get("dim", 1)) % ndim
+        both = merged(call, pairs)
+        for factor in both:
+            if factor.cut == axis:
+                call.doubt(factor.ids)
+        return squeezed(tuple(reduced(call, both, [axis])), axis)
+
+
 def _reads_places(call: OpCall) -> bool:
     """Whether the code reads where an extreme was found: a number that changes when channels go."""
     return call.name in ("max", "min") and any(
@@ -56,4 +73,4 @@ def _counts(call: OpCall) -> bool:
     return order is not None and not isinstance(order, str) and float(order) <= 0
 
 
-RULES = (Reduction(),)
+RULES = (Reduction(), Similarity())

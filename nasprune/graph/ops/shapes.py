@@ -110,7 +110,7 @@ def _move(
         return None
     if len(varying) == 1:
         return Factor(ids, varying[0])
-    cut = free if free in varying else _chosen(call, varying, outside)
+    cut = _chosen(call, varying, outside, free)
     split = call.channels.align(Factor(ids, cut), [axis for axis in varying if axis > cut])
     if any(split.ids.shape[axis] > 1 for axis in varying if axis < cut):
         rows = np.moveaxis(split.ids, cut, -1).reshape(-1, split.ids.shape[cut])
@@ -119,10 +119,12 @@ def _move(
     return split
 
 
-def _chosen(call: OpCall, varying: Sequence[int], outside: range) -> int:
-    """The axis of a split that gets shorter where the call leaves none open: the last, unless a hint says another."""
-    hinted = outside[max(call.splits.get(call.node.name, -1), -len(outside))]
-    return hinted if hinted in varying else varying[-1]
+def _chosen(call: OpCall, varying: Sequence[int], outside: range, free: int | None) -> int:
+    """The axis of a split that gets shorter: that of a hint, else the one that the call leaves open, else the last."""
+    if call.node.name in call.splits:
+        hinted = outside[max(call.splits[call.node.name], -len(outside))]
+        return hinted if hinted in varying else varying[-1]
+    return free if free is not None and free in varying else varying[-1]
 
 
 class Permute(OpRule):
@@ -229,4 +231,20 @@ class Repeat(OpRule):
         )
 
 
-RULES = (Reshape(), Permute(), Unsqueeze(), Squeeze(), Expand(), Repeat())
+class RepeatInterleave(OpRule):
+    """Each index several times in a row."""
+
+    targets = ("repeat_interleave",)
+
+    def apply(self, call: OpCall) -> Labels:
+        repeats, dim = call.get("repeats"), call.get("dim")
+        if not isinstance(repeats, int) or dim is None:
+            return call.give_up(f"{call.where} repeats by computed numbers")
+        axis = int(dim) % len(call.shape)
+        return tuple(
+            Factor(factor.ids.repeat(repeats, axis) if factor.ids.shape[axis] > 1 else factor.ids, factor.cut)
+            for factor in call.labels("self")
+        )
+
+
+RULES = (Reshape(), Permute(), Unsqueeze(), Squeeze(), Expand(), Repeat(), RepeatInterleave())
