@@ -19,6 +19,7 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin
 
+TOGETHER = "on two items at once"
 CLOSE = 1e-2
 """Of the largest output: how far an item may be in a batch from what it is alone, in the model's own precision."""
 WIDER = 32
@@ -45,12 +46,12 @@ def in_training(inputs: Inputs, *, backward: bool) -> Situation:
     return Situation("in training mode", doubled(inputs), training=True, backward=backward)
 
 
-def everywhere(inputs: Inputs) -> tuple[Situation, ...]:
-    """All that a proof asks for."""
+def everywhere(inputs: Inputs, *, whole: bool) -> tuple[Situation, ...]:
+    """All that a proof asks for. whole: the cut model as a whole has run on the inputs already."""
     return (
-        as_given(inputs),
+        *(() if whole else (as_given(inputs),)),
         in_training(inputs, backward=True),
-        Situation("on two items at once", doubled(inputs)),
+        Situation(TOGETHER, doubled(inputs)),
         Situation("on larger images", enlarged(inputs)),
     )
 
@@ -61,11 +62,7 @@ def why_not(dense: nn.Module, small: nn.Module, situations: Sequence[Situation])
         reason = _failure(small, situation)
         if reason and not _failure(dense, situation):
             return f"{situation.name}: {reason}"
-    return (
-        ""
-        if _batches_alike(small, situations) or not _batches_alike(dense, situations)
-        else ("on two items at once: an item gives other outputs than alone")
-    )
+    return ""
 
 
 def doubled(inputs: Inputs) -> Inputs:
@@ -91,7 +88,9 @@ def enlarged(inputs: Inputs) -> Inputs:
 def _failure(model: nn.Module, situation: Situation) -> str:
     """What goes wrong when a copy of the model is called so, "" where nothing does."""
     try:
-        _called(model, situation)
+        outputs = _called(model, situation)
+        if situation.name == TOGETHER and not _as_alone(model, situation, outputs):
+            return "an item gives other outputs than alone"
     except Exception as error:  # the user's code may fail in any way: that is what is being tried
         return f"{type(error).__name__}: {first_line(error)}"
     return ""
@@ -108,20 +107,12 @@ def _called(model: nn.Module, situation: Situation) -> list[Tensor]:
     return outputs
 
 
-def _batches_alike(model: nn.Module, situations: Sequence[Situation]) -> bool:
-    """Whether the first of two items gives what it gives alone, as far as the model runs on both."""
-    pairs = {situation.name: situation for situation in situations}
-    if "on two items at once" not in pairs:
-        return True
-    both = pairs["on two items at once"]
-    first = both.inputs.map(lambda value: value[:1] if value.ndim > 1 else value)
-    try:
-        together, alone = _called(model, both), _called(model, Situation("", first))
-    except Exception:
-        return True
-    return all(
-        _near(a[:1], b) for a, b in zip(together, alone, strict=False) if a.ndim and b.ndim and len(b) == 1 < len(a)
-    )
+def _as_alone(model: nn.Module, situation: Situation, together: Sequence[Tensor]) -> bool:
+    """Whether the first of two items gives what it gives alone."""
+    first = situation.inputs.map(lambda value: value[:1] if value.ndim > 1 else value)
+    alone = _called(model, Situation("alone", first))
+    pairs = zip(together, alone, strict=False)
+    return all(_near(a[:1], b) for a, b in pairs if a.ndim and b.ndim and len(b) == 1 < len(a))
 
 
 def _near(got: Tensor, expected: Tensor) -> bool:

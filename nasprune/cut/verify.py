@@ -35,13 +35,14 @@ class Match:
     """How well two runs agree.
 
     error: largest difference relative to the largest reference output. reason: "" if ok. module: path of the one that
-    did not run.
+    did not run. tried: `False` where the dense model stood none of the inputs.
     """
 
     error: float
     dtype: torch.dtype
     reason: str = ""
     module: str | None = None
+    tried: bool = True
 
     @property
     def ok(self) -> bool:
@@ -80,9 +81,11 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
     return replace(_verified(model, structure, graph, plan), compares=AS_CUT if same else STRUCTURE)
 
 
-def _verified(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proof:
+def _verified(
+    model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, on: Sequence[Inputs] | None = None
+) -> Proof:
     """The proof of a small model that has the dense model's values."""
-    match = compare(model, small, graph, plan)
+    match = compare(model, small, graph, plan, on)
     predicted = CostModel(graph).costs([plan.counts])[0]
     counted = measure(submodule(small, graph.scope), graph.example_inputs)
     reason = match.reason
@@ -102,8 +105,9 @@ def _verified(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: Prune
 def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
     """Builds and verifies; what fails is found by bisection, left whole, and named in `proof.frozen`.
 
-    The structure is proved on a copy of the model whose constant tensors (fresh norms, zero biases, tiny layer scales)
-    are made random, so that a wrong slice of equal numbers cannot hide; then the model itself is verified.
+    The structure is proved on noise and on a copy of the model whose constant tensors (fresh norms, zero biases, tiny
+    layer scales) are made random, so that a wrong slice of equal numbers cannot hide; then the model itself is
+    verified on its example inputs. Then it is run wherever the dense model runs: see `nasprune.cut.life`.
 
     Raises:
         VerificationError: the rest of the plan still fails, or counted and predicted FLOPs differ.
@@ -113,13 +117,13 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
     def reason(names: Sequence[str]) -> str:
         part = restricted(plan, names)
         return trial(stirred, graph, part).reason or why_not(
-            stirred, build(stirred, graph, part), everywhere(graph.call)
+            stirred, build(stirred, graph, part), everywhere(graph.call, whole=graph.scope is None)
         )
 
     failed = bisect([*plan.keep, *plan.drop], reason)
     plan = restricted(plan, [name for name in [*plan.keep, *plan.drop] if name not in failed])
     small = build(model, graph, plan)
-    proof = replace(_verified(model, small, graph, plan), frozen=failed)
+    proof = replace(_verified(model, small, graph, plan, [graph.example_inputs]), frozen=failed)
     if not proof.ok:
         raise VerificationError(
             f"the cut model is not what it should be: {proof.reason}; give example inputs that the model was made for, "
@@ -139,7 +143,8 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
         part = submodule(small, graph.scope)
         with undisturbed(part):
             graph.example_inputs.clone().call(part)
-        return compare(model, small, graph, plan)
+        on_noise = compare(model, small, graph, plan, [noise_like(graph.example_inputs)])
+        return on_noise if on_noise.tried else compare(model, small, graph, plan, [graph.example_inputs])
     except NaspruneError:
         raise
     except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried
@@ -147,16 +152,23 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
         return Match(float("inf"), torch.float64, why, innermost(part, error))
 
 
-def compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
-    """Zero versus remove on random inputs, in float64, or in float32 where the code cannot run in float64."""
-    match = _compare(model, small, graph, plan, torch.float64)
+def compare(
+    model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, on: Sequence[Inputs] | None = None
+) -> Match:
+    """Zero versus remove, in float64, or in float32 where the code cannot run in float64; the worst of all inputs.
+
+    on: by default the example inputs, and noise in their range. Inputs that the dense model cannot stand are left out.
+    """
+    on = on or (graph.example_inputs, noise_like(graph.example_inputs))
+    match = _compare(model, small, graph, plan, on, torch.float64)
     if match.error == float("inf") and "dtype" in match.reason:
-        match = _compare(model, small, graph, plan, torch.float32)
+        match = _compare(model, small, graph, plan, on, torch.float32)
     return match
 
 
-def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, dtype: torch.dtype) -> Match:
-    """The worse of the matches on the example inputs and on noise, as far as the dense model stands noise."""
+def _compare(
+    model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, on: Sequence[Inputs], dtype: torch.dtype
+) -> Match:
     part, cut = submodule(model, graph.scope), submodule(small, graph.scope)
     state = {name: value.detach() for name, value in _tensors(part).items()}
     masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
@@ -166,17 +178,19 @@ def _compare(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PruneP
             return masked.run(state, inputs.cast(dtype))
 
     matches: list[Match] = []
-    for inputs in (graph.example_inputs, noise_like(graph.example_inputs)):
+    left_out = NOT_FINITE
+    for inputs in on:
         try:
             got = run(cut, inputs, dtype)  # first: a cut that does not run is found soon
             expected = wanted(inputs)
         except Exception as error:  # the user's code may fail in any way, once its sizes change or on noise
-            if matches and not _runs(partial(wanted, inputs)):
-                break
-            return Match(float("inf"), dtype, f"{type(error).__name__}: {first_line(error)}")
+            left_out = f"{type(error).__name__}: {first_line(error)}"
+            if _runs(partial(wanted, inputs)):
+                return Match(float("inf"), dtype, left_out)
+            continue
         if any(map(_says_something, expected)):
             matches.append(_match(expected, got, dtype))
-    return max(matches, key=lambda match: match.error, default=Match(float("inf"), dtype, NOT_FINITE))
+    return max(matches, key=lambda match: match.error, default=Match(float("inf"), dtype, left_out, tried=False))
 
 
 def _runs(call: Callable[[], object]) -> bool:

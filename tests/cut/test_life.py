@@ -128,8 +128,8 @@ class BakedSize(Trunk):
 def test_a_cut_that_does_not_live_is_told_where(kind, where):
     dense, small = kind(), kind()
     small.a, small.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 20, 3)
-    assert why_not(dense, small, everywhere(Inputs((X,)))).startswith(where)
-    assert why_not(small, small, everywhere(Inputs((X,)))) == ""
+    assert why_not(dense, small, everywhere(Inputs((X,)), whole=False)).startswith(where)
+    assert why_not(small, small, everywhere(Inputs((X,)), whole=False)) == ""
 
 
 def test_an_item_must_give_what_it_gives_alone():
@@ -137,8 +137,8 @@ def test_an_item_must_give_what_it_gives_alone():
         def forward(self, x):
             return super().forward(x - x.mean(0))
 
-    assert why_not(Trunk(), Mixes(), everywhere(Inputs((X,)))).startswith("on two items at once")
-    assert why_not(Mixes(), Mixes(), everywhere(Inputs((X,)))) == ""
+    assert why_not(Trunk(), Mixes(), everywhere(Inputs((X,)), whole=False)).startswith("on two items at once")
+    assert why_not(Mixes(), Mixes(), everywhere(Inputs((X,)), whole=False)) == ""
 
 
 def test_two_items_and_larger_images():
