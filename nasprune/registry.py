@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -24,9 +24,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nasprune.common.blame import told
 from nasprune.common.factories import find_factory
-from nasprune.common.options import parse_named
-from nasprune.errors import InputError, PluginError, UnknownNameError
+from nasprune.common.options import Named, parse_named
+from nasprune.errors import InputError, NaspruneError, PluginError, UnknownNameError
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 Plugins = str | Path | Sequence[str | Path] | None
@@ -128,8 +129,7 @@ class Entry:
             raise
         except (Exception, SystemExit) as error:
             raise PluginError(
-                f"the {KINDS[self.kind].singular} {self.name!r} from {self.origin} cannot be loaded: "
-                f"{type(error).__name__}: {error}"
+                f"the {KINDS[self.kind].singular} {self.name!r} from {self.origin} cannot be loaded: {told(error)}"
             ) from error
         adapter = KINDS[self.kind].adapter
         if adapter is not None and callable(found) and not inspect.isclass(found):
@@ -198,6 +198,36 @@ def with_options(
     except (TypeError, ValueError) as error:
         raise InputError(f"the {KINDS[kind].singular} {spec!r} refuses its options: {error}") from error
     return found, make, common
+
+
+def with_keywords(kind: str, spec: str, plugins: Plugins, taken: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The class or function that `spec` names, and the options given to it; `taken` are arguments that are no options.
+
+    Raises:
+        UnknownNameError: it, or one of the options, does not exist.
+    """
+    named = parse_named(spec) if "(" in spec.rpartition(":")[2] else Named(spec)
+    found = load(kind, named.name, plugins)
+    parameters = inspect.signature(found).parameters
+    known = [name for name, value in parameters.items() if value.kind in BY_NAME and name not in taken]
+    for option in named.options:
+        if option not in known:
+            raise UnknownNameError(f"`{named.name}` option", option, known)
+    return found, named.options
+
+
+def with_its(options: Mapping[str, Any], make: Callable[..., Any], spec: str, *args: Any, **kwargs: Any) -> Any:
+    """What `make` gives with the options that were written behind its name.
+
+    Raises:
+        InputError: it refuses them.
+    """
+    try:
+        return make(*args, **kwargs, **options)
+    except (TypeError, ValueError) as error:
+        if not options or isinstance(error, NaspruneError):
+            raise
+        raise InputError(f"{spec!r} refuses its options: {error}; give others") from error
 
 
 def _built_in(kind: str) -> Iterator[Entry]:

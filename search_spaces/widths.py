@@ -1,7 +1,8 @@
 """The width of every free group on a grid that hardware likes, and every removable block.
 
-Counts are multiples of `divisor`; a narrow group gets a finer grid so that it has about eight options (the rounding of
-Howard et al. 2017, arXiv:1704.04861, keeps 8 everywhere). The full width is always an option.
+By default counts are multiples of 8, and a narrow group gets a finer grid so that it has about eight options (the
+rounding of Howard et al. 2017, arXiv:1704.04861, keeps 8 everywhere). A `divisor` that is given is kept everywhere: a
+group that has no smaller multiple of it stays whole. The full width is always an option.
 """
 
 import math
@@ -10,42 +11,50 @@ from fnmatch import fnmatchcase
 
 from nasprune import BlockChoice, CoupledGroup, InputError, ModelGraph, SearchSpace, WidthChoice
 
+DIVISOR = 8
 FEWEST_OPTIONS = 8
 
 
 def build(
     graph: ModelGraph,
     *,
-    divisor: int = 8,
+    divisor: int | None = None,
     min_share: float = 0.1,
     blocks: bool = True,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
+    include: str | Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
 ) -> SearchSpace:
     """One `WidthChoice` for each free group and one `BlockChoice` for each free block.
 
     Args:
         graph: the traced model.
-        divisor: kept counts are multiples of it where the group is wide enough, at least 1.
+        divisor: kept counts are multiples of it, at least 1; `None` for 8, and finer in narrow groups.
         min_share: least share of a group that may stay, in [0, 1].
         blocks: whether blocks may be dropped.
-        include: globs on group and block names; when given, only what one of them matches may change.
-        exclude: globs on group and block names that must not change; keeps the blocks around an excluded group.
+        include: one or several globs on the paths of groups, blocks and modules; when given, only what one of them
+            matches may change: blocks so called or below, and groups that a module so called or below is cut with.
+        exclude: such globs of what must not change; the blocks around an excluded group stay, too.
 
     Raises:
-        InputError: an option is out of range, or a glob matches no group and no block.
+        InputError: an option is out of range, or a glob matches no group, no block and no module that belongs to one.
     """
-    include, exclude = tuple(include), tuple(exclude)
-    if divisor < 1 or not 0 <= min_share <= 1:
+    include, exclude = _globs(include), _globs(exclude)
+    if (divisor is not None and divisor < 1) or not 0 <= min_share <= 1:
         raise InputError(f"`divisor` must be at least 1 and `min_share` in [0, 1], got {divisor} and {min_share}")
-    names = [item.name for item in (*graph.groups, *graph.blocks)]
+    touched = {group.name: _modules(group) for group in graph.groups}
+    touched |= {block.name: {block.name} for block in graph.blocks}
     for glob in (*include, *exclude):
-        if not any(fnmatchcase(name, glob) for name in names):
-            shown = ", ".join(names[:8])
-            raise InputError(f"{glob!r} matches no group and no block; their names are {shown}, … (`nasprune inspect`)")
+        if not any(_matches(path, (glob,)) for paths in touched.values() for path in paths):
+            shown = ", ".join(list(touched)[:8])
+            raise InputError(
+                f"{glob!r} matches no group, no block and no module that belongs to one; groups and blocks are "
+                f"{shown}, … (`nasprune inspect` lists them)"
+            )
+    spared = {name for name, paths in touched.items() if any(_matches(path, exclude) for path in paths)}
 
     def wanted(name: str) -> bool:
-        return (not include or _matches(name, include)) and not _matches(name, exclude)
+        asked = not include or any(_matches(path, include) for path in touched[name])
+        return asked and name not in spared
 
     choices: list[WidthChoice | BlockChoice] = []
     for group in graph.free_groups:
@@ -54,21 +63,34 @@ def build(
             choices.append(WidthChoice(group.name, options))
     if blocks:
         for block in graph.free_blocks:
-            if wanted(block.name) and not any(_matches(inner, exclude) for inner in block.groups):
+            if wanted(block.name) and not any(inner in spared for inner in block.groups):
                 choices.append(BlockChoice(block.name))
     return SearchSpace(tuple(choices))
 
 
-def kept_counts(group: CoupledGroup, divisor: int, min_share: float) -> tuple[int, ...]:
+def kept_counts(group: CoupledGroup, divisor: int | None, min_share: float) -> tuple[int, ...]:
     """The counts that the group may keep, ascending; the last is its width."""
-    while divisor > 1 and group.width < FEWEST_OPTIONS * divisor:
-        divisor //= 2
-    step = math.lcm(divisor, group.multiple_of)
-    if group.width <= step:
+    grid = divisor or DIVISOR
+    while divisor is None and grid > 1 and group.width < FEWEST_OPTIONS * grid:
+        grid //= 2
+    step = math.lcm(grid, group.multiple_of)
+    if divisor is None and group.width <= step:
         step = group.multiple_of
     least = max(step, math.ceil(min_share * group.width / step) * step)
     return (*range(least, group.width, step), group.width)
 
 
-def _matches(name: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
+def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _modules(group: CoupledGroup) -> set[str]:
+    """The group's name and the paths of all modules that a cut of it changes."""
+    return {group.name} | {part.param.rpartition(".")[0] for part in group.slices}
+
+
+def _matches(path: str, globs: tuple[str, ...]) -> bool:
+    """Whether a glob matches the path, or one that the path lies below."""
+    parts = path.split(".")
+    paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return any(fnmatchcase(each, glob) for each in paths for glob in globs)

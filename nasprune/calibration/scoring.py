@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from nasprune.base import ConsumerGram, Criterion, LayerUnits, ScoreContext
 from nasprune.calibration.consumers import consumers, layer_units, side_by_side
 from nasprune.calibration.statistics import Statistics
-from nasprune.errors import InputError, NaspruneError, PlanError, PluginError
+from nasprune.common.blame import running
+from nasprune.errors import InputError, PlanError, PluginError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, ModelGraph
 
@@ -191,12 +192,8 @@ def score_all(graph: ModelGraph, criterion: Criterion, context: ScoreContext) ->
 
 def _scored(criterion: Criterion, group: CoupledGroup, context: ScoreContext) -> Tensor:
     name = f"criterion `{type(criterion).__name__}` on group {group.name!r}"
-    try:
+    with running(criterion, name):
         scores = criterion.score(group, context)
-    except NaspruneError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(scores, Tensor) or tuple(scores.shape) != (group.width,):
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise PluginError(f"{name}: expected scores of shape ({group.width},), got {got}")

@@ -193,19 +193,19 @@ def default_folder(model: str, budget: str) -> Path:
 
 
 def _check_names(options: SearchOptions) -> None:
-    from nasprune.registry import load
+    from nasprune.registry import with_keywords
     from nasprune.run.names import scorer
 
     if options.criterion != "auto":
         scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
     names = {
-        "controllers": options.controller,
-        "evaluators": options.evaluator,
-        "search_spaces": options.space,
+        "controllers": (options.controller, ("problem", "seed")),
+        "evaluators": (options.evaluator, ("task",)),
+        "search_spaces": (options.space, ("graph",)),
     }
-    for kind, name in names.items():
+    for kind, (name, taken) in names.items():
         if name != "auto":
-            load(kind, name, options.plugins or None)
+            with_keywords(kind, name, options.plugins or None, taken)
 
 
 def show(report: SearchReport, out: Path) -> None:

@@ -109,6 +109,15 @@ class Inputs:
         """The same call with its keyword arguments in that order."""
         return replace(self, kwargs={name: self.kwargs[name] for name in keywords})
 
+    def fitting(self, model: nn.Module) -> Inputs:
+        """The same call in the type of the model's parameters, where it runs in that and not as it is."""
+        types = {value.dtype for value in model.parameters() if value.is_floating_point()}
+        own = {tensor.dtype for tensor in self.tensors if tensor.is_floating_point()}
+        if len(types) != 1 or not own or own == types or self.runs(model):
+            return self
+        cast = self.cast(*types)
+        return cast if cast.runs(model) else self
+
     def one_item(self, model: nn.Module) -> Inputs:
         """The same call on the first item of the batch, where there is a batch.
 

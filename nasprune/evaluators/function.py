@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
-from nasprune.common.factories import one_line
+from nasprune.common.blame import running
 from nasprune.errors import PluginError
 from nasprune.evaluators.measured import Ready
 
@@ -30,14 +30,11 @@ class OwnFunction(Evaluator):
 
     def evaluate(self, candidate: Candidate) -> float:
         model = self._ready(candidate)
-        try:
-            with torch.no_grad():
-                found = type(self).function(model)
-        except (Exception, SystemExit) as error:  # the process is not the function's to end
-            raise PluginError(
-                f"the evaluator {self.name!r}, called with the cut network, failed: "
-                f"{type(error).__name__}: {one_line(error)}"
-            ) from error
+        with (
+            running(type(self).function, f"the evaluator {self.name!r}, called with the cut network,"),
+            torch.no_grad(),
+        ):
+            found = type(self).function(model)
         if isinstance(found, Tensor) and found.numel() == 1:
             found = found.item()
         if not isinstance(found, Real):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from torch import nn
 
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import path, refused
 from nasprune.common.files import write_all
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.cut.plan import PrunePlan
@@ -48,14 +50,22 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
     Args:
         result: what `nasprune.search` returned.
         folder: made where it does not exist; may hold an earlier save of the same search.
-        model: the small network with other weights, such as a fine-tuned one; else `result.model`.
+        model: the small network with other weights, such as a fine-tuned one; else `result.model`. Of another network
+            the first difference is named.
 
     Raises:
-        InputError: the folder holds another run, cannot be written, or the disk is full.
+        InputError: an argument is something else, the folder holds another run, cannot be written, or the disk is full.
     """
-    folder = Path(folder)
+    if not (hasattr(result, "plan") and hasattr(result, "report") and hasattr(result, "model")):
+        raise refused(
+            "result",
+            "what `nasprune.search` returned",
+            result,
+            "write nasprune.save(result, folder), with a fine-tuned network nasprune.save(result, folder, model=tuned)",
+        )
+    folder = path("folder", folder, "write nasprune.save(result, 'runs/mine')")
     check_folder(folder, result.report.settings)
-    weights = to_bytes((model if model is not None else result.model).state_dict())
+    weights = to_bytes(_same_network(result.model, model).state_dict())
     write_all(
         folder,
         {
@@ -89,7 +99,8 @@ def load(
         InputError: a file is missing or damaged.
         PlanError: `model` is not the one the plan was made for; the first difference is named.
     """
-    folder = Path(folder)
+    folder = path("folder", folder, "write nasprune.load('runs/mine', model=the_dense_model)")
+    model = accepted(model)
     plan = PrunePlan.from_json(_text(folder / PLAN))
     part = submodule(model, plan.scope)
     plan.check_signature(signature(part))
@@ -100,6 +111,22 @@ def load(
     small = build(model, graph, plan)
     load_weights(small, folder / WEIGHTS)
     return small.eval()
+
+
+def _same_network(searched: nn.Module, given: nn.Module | None) -> nn.Module:
+    """The network to save. Raises InputError where `given` is not the one that the search found, with other weights."""
+    if given is None:
+        return searched
+    given = accepted(given)
+    first, second = signature(searched), signature(given)
+    for name in (*first, *second):
+        if first.get(name) != second.get(name):
+            shapes = [f"of shape {list(held[name])}" if name in held else "missing" for held in (first, second)]
+            raise InputError(
+                f"`model` must be the network that the search found, with other weights: its {name!r} is {shapes[1]}, "
+                f"in result.model {shapes[0]}; give what nasprune.finetune(result.model, ...) returned"
+            )
+    return given
 
 
 def check_folder(folder: Path, settings: Mapping[str, str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
+import torch
 from torch import nn
 
+from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.inputs import Inputs
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
@@ -14,6 +17,10 @@ from nasprune.errors import InputError
 
 def check_limits(trials: int | None, time_limit: float | None) -> None:
     """Raises InputError unless both are above zero, and finite, where they are given."""
+    if trials is not None:
+        whole_number("trials", trials, "write for example trials=100")
+    if time_limit is not None:
+        number("time_limit", time_limit, "give seconds, for example time_limit=600")
     if trials is not None and trials < 1:
         raise InputError(f"`trials` (--trials) must be at least 1, got {trials}")
     if time_limit is not None and not 0 < time_limit < inf:  # NaN is neither
@@ -21,6 +28,22 @@ def check_limits(trials: int | None, time_limit: float | None) -> None:
             f"`time_limit` (--time-limit) must be a number of seconds above 0, got {time_limit:g}; "
             "leave it out for none"
         )
+
+
+def options_of(space_options: Mapping[str, object] | None) -> Mapping[str, object]:
+    """The options of the space, none by default. Raises InputError where they are no dict."""
+    if space_options is None:
+        return {}
+    if not isinstance(space_options, Mapping):
+        raise refused("space_options", "a dict of options", space_options, "write for example {'divisor': 16}")
+    return space_options
+
+
+def check_options(seed: object, scope: object) -> None:
+    """Raises InputError where one has another type than it must have."""
+    whole_number("seed", seed, "write for example seed=0")
+    if scope is not None and not isinstance(scope, str):
+        raise refused("scope", "the path of a submodule", scope, "write for example scope='backbone'")
 
 
 def check_weights(model: nn.Module) -> None:
@@ -37,9 +60,25 @@ def check_images(data: DataSplits, inputs: Inputs) -> None:
             f"data gives images alone, the model takes {len(inputs.leaves)} inputs ({inputs}); search without data"
         )
     images, _ = next(batches(data.calibration, 1))
-    expected, got = tuple(inputs.tensors[0].shape[1:]), tuple(images.shape[1:])
+    example = inputs.tensors[0]
+    expected, got = tuple(example.shape[1:]), tuple(images.shape[1:])
     if expected != got:
+        turned = len(got) == 3 and expected == (got[2], got[0], got[1])
         raise InputError(
-            f"the example input has items of shape {expected}, data {data.name!r} gives {got}; give example inputs of "
-            "the shape of the data, or other data"
+            f"the example input has items of shape {expected}, data {data.name!r} gives {got}; "
+            + (
+                "its channels come last: give images.transpose(0, 3, 1, 2), or for a tensor images.permute(0, 3, 1, 2)"
+                if turned
+                else "give example inputs of the shape of the data, or other data"
+            )
         )
+    if example.is_floating_point() != images.is_floating_point():
+        raise InputError(
+            f"the example input is {_short(example.dtype)}, data {data.name!r} gives {_short(images.dtype)}, and "
+            "only you know how the one becomes the other; give the images as in training, for example images.float() / "
+            "255, or an example input of the data's type"
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

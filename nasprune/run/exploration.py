@@ -12,12 +12,13 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from nasprune.base import Controller, Evaluator
+from nasprune.common.blame import running
 from nasprune.common.randomness import seed_all
 from nasprune.cost.budget import Cost
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.selection import select
 from nasprune.cut.surgery import build
-from nasprune.errors import InputError, NaspruneError, PluginError
+from nasprune.errors import InputError, PluginError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.journal import Journal
 from nasprune.space.budgeted import BudgetedSpace
@@ -112,7 +113,8 @@ class Exploration:
             late = limits.seconds is not None and time.monotonic() - start > limits.seconds
             if fresh and late and trials:
                 break
-            proposal = self.controller.ask()
+            with running(self.controller, f"controller `{type(self.controller).__name__}`"):
+                proposal = self.controller.ask()
             if proposal is None:
                 break
             rng = random.Random(f"{self.seed}/{index}")
@@ -126,7 +128,8 @@ class Exploration:
             known[decision.digest] = trial.score
             if fresh:
                 journal.add(trial)
-            self.controller.tell(trial)
+            with running(self.controller, f"controller `{type(self.controller).__name__}`"):
+                self.controller.tell(trial)
             trials.append(trial)
             best = trial if best is None or trial.score > best.score else best
             if on_progress is not None:
@@ -150,12 +153,8 @@ def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
     """
     name = f"evaluator `{type(evaluator).__name__}` on decision {candidate.decision.digest}"
     seed_all(int(candidate.decision.digest, 16), candidate.dense)
-    try:
+    with running(evaluator, name):
         score = float(evaluator.evaluate(candidate))
-    except NaspruneError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
     if not math.isfinite(score):
         raise PluginError(f"{name}: expected a finite score, got {score}")
     return score

@@ -21,7 +21,7 @@ from nasprune.data.splits import size_of
 from nasprune.evaluators.function import OwnFunction
 from nasprune.registry import Plugins
 from nasprune.run import identity
-from nasprune.run.checks import check_images, check_limits, check_weights
+from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
 from nasprune.run.methods import Methods, Names, looked_up
 
@@ -87,14 +87,16 @@ def resolved(
     """The request of a search; arguments and errors are those of `nasprune.search`."""
     goal = parse_budget(budget)
     check_limits(options.trials, options.time_limit)
+    check_options(options.seed, options.scope)
     methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
     splits = load_data(data, seed=options.seed) if data is not None else None
     inputs = Inputs.of(example_inputs, model)
     check_weights(model)
     copied = twin(model)
-    inputs = inputs.one_item(copied)
+    inputs = inputs.fitting(copied).one_item(copied)
     if splits is not None:
         check_images(splits, inputs)
+        splits = splits.in_type(inputs.tensors[0].dtype) if inputs.tensors[0].is_floating_point() else splits
     return Request(
         model=copied,
         inputs=inputs,

@@ -77,10 +77,10 @@ def _round(
     """Scores, searches and proves."""
     model, methods, seed = request.model, request.methods, request.options.seed
     refit = candidate_refit(request, graph)
-    controller = methods.controller(problem, seed=seed)  # before anything is scored: it may lack a package
+    controller = methods.new_controller(problem, seed=seed)  # before anything is scored: it may lack a package
     scores = problem.scores()
     validation = request.data.validation if request.data is not None else None
-    evaluator = methods.evaluator(
+    evaluator = methods.new_evaluator(
         EvaluationTask(graph, model, scores, problem, request.calibration, validation, str(request.device))
     )
 

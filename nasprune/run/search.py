@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import names
 from nasprune.common.inputs import ExampleInputs
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
@@ -18,6 +20,7 @@ from nasprune.cut.rebuild import rebuilt
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
 from nasprune.registry import Plugins
+from nasprune.run.checks import options_of
 from nasprune.run.exploration import Progress
 from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
@@ -44,8 +47,8 @@ def search(
     trials: int | None = None,
     time_limit: float | None = None,
     out: str | Path | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     plugins: Plugins = None,
     scope: str | None = None,
     space_options: Mapping[str, object] | None = None,
@@ -74,7 +77,8 @@ def search(
             `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
         time_limit: seconds after which no new trial starts.
         out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.
-        include, exclude: globs on group and block names: only these, and not these.
+        include, exclude: globs on paths of groups, blocks and modules, one or several: only what is cut with these and
+            what lies below them, and nothing that is cut with those.
         plugins: folders of plugin files.
         scope: the submodule to cut, for models that cannot be captured whole.
         space_options: further options of the search space, such as `{"divisor": 16}`.
@@ -89,6 +93,7 @@ def search(
         VerificationError: the cut network is not what it should be.
     """
     started = time.monotonic()
+    model = accepted(model)
     request = resolved(
         model,
         example_inputs,
@@ -101,7 +106,11 @@ def search(
             time_limit=time_limit,
             plugins=plugins,
             scope=scope,
-            space={**(space_options or {}), "include": tuple(include), "exclude": tuple(exclude)},
+            space={
+                **options_of(space_options),
+                "include": names("include", include),
+                "exclude": names("exclude", exclude),
+            },
             settings=settings or {},
         ),
         on_progress,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from nasprune.common.accepted import accepted
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import twin
 from nasprune.cut.living import kept_alive
@@ -26,7 +27,8 @@ def trace(
     """Finds what can be cut in `model`.
 
     Args:
-        model: any module that torch.export can capture in eval mode; left as found.
+        model: any module that torch.export can capture in eval mode, out of wrappers such as `DataParallel`; left as
+            found.
         example_inputs: what the model is called with, batch first: a tensor, a tuple of positional arguments, a dict of
             keyword arguments, or a `nasprune.Inputs` with both. Numbers, `None`, lists and dicts may stand among them.
         scope: path of the submodule to look at, for models that cannot be captured whole; its outputs are frozen.
@@ -36,7 +38,7 @@ def trace(
         TraceError: the model, or the part that `scope` names, cannot be captured.
         InputError: the model does not run on the inputs, or `scope` names nothing.
     """
-    copied = twin(model)
-    found = analyse(copied, example_inputs, scope, rules)
-    graph = settle(copied, found)
-    return kept_alive(copied, replace(graph, whole_call=Inputs.of(example_inputs, model)))
+    copied = twin(accepted(model))
+    inputs = Inputs.of(example_inputs, copied).fitting(copied)
+    graph = settle(copied, analyse(copied, inputs, scope, rules))
+    return kept_alive(copied, replace(graph, whole_call=inputs))
