@@ -292,6 +292,6 @@ def bisect(names: Sequence[Name], reason: Callable[[Sequence[Name]], str]) -> di
     middle = len(names) // 2
     failed = {**bisect(names[:middle], reason), **bisect(names[middle:], reason)}
     rest = [name for name in names if name not in failed]
-    if not failed or reason(rest):
+    if rest and (not failed or reason(rest)):
         failed |= dict.fromkeys(rest, f"a trial cut fails together with others: {why}")
     return failed
