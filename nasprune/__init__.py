@@ -6,7 +6,6 @@ Every public name is resolved on first use (PEP 562), so that `import nasprune` 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,13 +121,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 __all__ = sorted(_HOME_OF)
 
-try:
-    __version__ = version("nasprune")
-except PackageNotFoundError:  # a checkout that was not installed
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nasprune' has no attribute {name!r}; public names: {', '.join(__all__)}")
     value = getattr(import_module(f"nasprune.{_HOME_OF[name]}"), name)
@@ -136,5 +132,14 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("nasprune")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -22,8 +21,8 @@ class TraceError(NaspruneError, RuntimeError):
     """The model cannot be captured as a graph."""
 
 
-class PlanError(NaspruneError, ValueError):
-    """A plan or decision that does not fit the model it is applied to."""
+class PlanError(InputError):
+    """A plan or decision that is damaged or does not fit the model it is applied to."""
 
 
 class VerificationError(NaspruneError, RuntimeError):
@@ -34,11 +33,18 @@ class PluginError(NaspruneError, RuntimeError):
     """A plugin cannot be loaded, or breaks its contract."""
 
 
+LONGEST = 200
+"""Characters of an unknown name that are shown."""
+
+
 class UnknownNameError(InputError, KeyError):
     """A name that is not among the known ones; the message lists the nearest."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        import difflib  # not at the top: a command must be able to say at once that it was interrupted
+
         names = sorted(known)
+        name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         listed = ", ".join(names) if len(names) <= 30 else f"{', '.join(names[:30])}, … ({len(names)} in all)"

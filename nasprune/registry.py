@@ -154,8 +154,12 @@ def entries(kind: str, plugins: Plugins = None) -> list[Entry]:
     return [*_built_in(kind), *_installed(kind), *_bundled(kind), *_given(kind, plugins)]
 
 
-def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
+def find(kind: str, name: str, plugins: Plugins = None, *, own: bool = True) -> Entry:
     """The one entry called `name`, or the user's own `module:attribute` or `file.py:attribute`.
+
+    Args:
+        own: whether the user gave the name. One that was read from a file is `own=False`: it is looked up among what
+            is registered, and nothing that it names is imported otherwise.
 
     Raises:
         UnknownNameError: nothing is called so. PluginError: two origins declare the name.
@@ -167,10 +171,10 @@ def find(kind: str, name: str, plugins: Plugins = None) -> Entry:
         raise PluginError(f"the {KINDS[kind].singular} {name!r} is declared twice, by {origins}; remove or rename one")
     if found:
         return found[0]
-    if ".py:" in name:
+    if own and ".py:" in name:
         return Entry(kind, name, f"`{name}`", partial(find_factory, name, what=KINDS[kind].singular))
     module, colon, attribute = name.partition(":")
-    if colon and attribute and not any(entry.name.startswith(f"{module}:") for entry in known):
+    if own and colon and attribute and not any(entry.name.startswith(f"{module}:") for entry in known):
         return Entry(kind, name, f"`{name}`", partial(_attribute, name))
     raise UnknownNameError(KINDS[kind].singular, name, (entry.name for entry in known))
 
@@ -181,18 +185,21 @@ def load(kind: str, name: str, plugins: Plugins = None) -> Any:
 
 
 def with_options(
-    kind: str, spec: str, plugins: Plugins, shared: Sequence[str] = ()
+    kind: str, spec: str, plugins: Plugins, shared: Sequence[str] = (), *, own: bool = True
 ) -> tuple[Any, Callable[[], Any], dict[str, Any]]:
-    """The class that `spec` names, a constructor with the options given to it, and those given among `shared`."""
+    """The class that `spec` names, a constructor with the options given to it, and those given among `shared`.
+
+    own: as `find` takes it.
+    """
     named = parse_named(spec)
-    found = load(kind, named.name, plugins)
+    found = find(kind, named.name, plugins, own=own).load()
     common = {option: value for option, value in named.options.items() if option in shared}
-    own = {option: value for option, value in named.options.items() if option not in shared}
+    given = {option: value for option, value in named.options.items() if option not in shared}
     known = [name for name, value in inspect.signature(found).parameters.items() if value.kind in BY_NAME]
-    for option in own:
+    for option in given:
         if option not in known:
             raise UnknownNameError(f"`{named.name}` option", option, [*known, *shared])
-    make = partial(found, **own)
+    make = partial(found, **given)
     try:
         make()
     except (TypeError, ValueError) as error:

@@ -6,47 +6,86 @@ May import: everything.
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from nasprune.errors import NaspruneError
+from nasprune.cli.interrupts import INTERRUPTS
 
 INTERRUPTED = 130  # typer's code for an interrupt from the keyboard
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command and exits: 0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted."""
+    """Runs the command and exits.
+
+    0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted by Ctrl-C, 143 by SIGTERM.
+    """
+    with INTERRUPTS.watching():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    import os
+    import warnings
+
     # Threads that spin while they wait make a busy machine hundreds of times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from typer.exceptions import TyperException
 
     from nasprune.cli.app import app
+    from nasprune.errors import NaspruneError
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
-        code = app(args=arguments, prog_name="nasprune", standalone_mode=False)
+        with _logged():
+            code = app(args=arguments, prog_name="nasprune", standalone_mode=False)
         sys.stdout.flush()
-        if code == INTERRUPTED:
-            _complain("interrupted; a search that has recorded trials goes on when the command is repeated")
+        interrupted = code == INTERRUPTED or INTERRUPTS.signal is not None
+    except KeyboardInterrupt:
+        interrupted = True
     except NaspruneError as error:
-        code = _complain(str(error))
+        interrupted = INTERRUPTS.signal is not None  # it was taken for a failure on its way up
+        code = 2 if interrupted else _complain(str(error))
     except TyperException as error:
-        code = _complain(f"{error.format_message()} (nasprune --help lists the commands and their options)")
+        return _complain(f"{error.format_message()} (nasprune --help lists the commands and their options)")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 0
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _complain(f"{error.strerror}{f': {error.filename}' if error.filename else ' while writing the output'}")
-    sys.exit(code if isinstance(code, int) else 0)
+        place = f": {error.filename}" if error.filename else " while writing the output"
+        return _complain(f"{error.strerror}{place}")
+    if interrupted:
+        _complain(INTERRUPTS.line)
+        return INTERRUPTS.code
+    return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Inside, what the package logs is shown, and text that the output cannot encode is written out."""
+    import io
+    import logging
+
+    from nasprune.cli.screen import Notes
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    logger, notes = logging.getLogger("nasprune"), Notes(logging.WARNING)
+    logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
 
 
 def _complain(message: str) -> int:
-    line = " ".join(message.split())
-    print(f"nasprune: {line}", file=sys.stderr, flush=True)
+    from nasprune.common.words import visible
+
+    print(f"nasprune: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return 2

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.cli.nets import Origin, check_free, check_scorer
+from nasprune.cli.nets import Origin, check_scorer
 from nasprune.cli.supernet import check_epochs, plain_name
 from nasprune.errors import BudgetError, InputError, UnknownNameError
 from nasprune.supernet.price.limits import EXAMPLES, Limit, parse_limit
 
 if TYPE_CHECKING:
     from nasprune.run.result import SearchResult
-    from nasprune.supernet.storage import SupernetFile
+    from nasprune.supernet.saved import SupernetFile
     from nasprune.supernet.supernet import Supernet, TrimResult
     from nasprune.supernet.trim.discrete import Architecture
 
@@ -80,8 +80,8 @@ class Outcome:
 def checked(options: TrimOptions) -> Asked:
     """Raises BudgetError, InputError or UnknownNameError for what can be told from names, numbers and folders."""
     from nasprune.supernet.price.counting import Counts
+    from nasprune.supernet.saved import SupernetFile
     from nasprune.supernet.score.naming import op_scorer
-    from nasprune.supernet.storage import SupernetFile
     from nasprune.supernet.trim.schedules import stages_of
 
     if options.budget is None:
@@ -104,15 +104,21 @@ def checked(options: TrimOptions) -> Asked:
     if options.weights is not None and not options.weights.is_file():
         raise InputError(f"there is no file {str(options.weights)!r} with weights; give a safetensors or torch file")
     saved = SupernetFile.read(options.supernet) if options.supernet is not None else None
-    spec = options.space or (saved.settings.get("space") or saved.space if saved is not None else None)
+    spec = options.space or (saved.source if saved is not None else None)
     if not spec:
         raise InputError("give a supernet with --space darts, nasbench201 or file.py:factory, or --supernet DIR")
-    origin = Origin.find(spec, options.plugins)
+    typed = options.space is not None
+    origin = Origin.find(spec, options.plugins) if typed else _recorded(spec, options)
     _check_sizes(options, origin, saved)
     out = options.out or Path("runs") / plain_name(f"{plain_name(spec)}-{options.budget.replace('%', 'pct')}")
-    settings = _settings(options, spec)
-    check_free(out, settings)
-    return Asked(options, origin, saved, out, settings, _part(options.prune_channels))
+    return Asked(options, origin, saved, out, _settings(options, spec), _part(options.prune_channels))
+
+
+def _recorded(spec: str, options: TrimOptions) -> Origin:
+    """Where the supernet in the folder of `--supernet` comes from; what its files name is only looked up."""
+    from nasprune.supernet.genotype.naming import recorded_space
+
+    return Origin(spec, recorded_space(spec, options.plugins, repr(f"{options.supernet}/supernet.json")), None)
 
 
 def _check_sizes(options: TrimOptions, origin: Origin, saved: SupernetFile | None) -> None:

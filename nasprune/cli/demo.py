@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.text import Text
 from torch import nn
 
-from nasprune.cli.screen import SearchScreen, say, stdout, table
+from nasprune.cli.interrupts import INTERRUPTS, writing
+from nasprune.cli.screen import SearchScreen, printed, say, stdout, table
+from nasprune.common.words import python, shell_path
 from nasprune.cost.flops import measure
 from nasprune.cost.latency import compare_latency
 from nasprune.cost.units import short
 from nasprune.data import DataSplits, load_data
 from nasprune.data.splits import size_of
 from nasprune.models.loading import load_model
-from nasprune.run.checkpoint import save
+from nasprune.run.checkpoint import check_folder, save
+from nasprune.run.recorded import settings_in
 from nasprune.run.search import search
 from nasprune.train.finetune import Epoch, accuracy, finetune
 
@@ -37,19 +40,23 @@ class _Row:
 
 def run(seed: int, out: Path | None) -> None:
     """Trains, searches, fine-tunes, saves, and prints one table. The test images are looked at for the table only."""
-    if out is None:
-        out = FOLDER
-        for name in FILES:  # an earlier demo's
-            (out / name).unlink(missing_ok=True)
+    folder = out or FOLDER
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the net is so small that threads would wait for each other
     try:
-        _run(seed, out)
+        with writing(folder, FILES):
+            if out is None and (settings_in(folder) or {}).get("model") == MODEL:  # an earlier demo's
+                for name in FILES:
+                    (folder / name).unlink(missing_ok=True)
+            check_folder(folder, {"model": MODEL, "seed": str(seed)})
+            shown = _made(seed, folder)
+        shown()
     finally:
         torch.set_num_threads(threads)
 
 
-def _run(seed: int, out: Path) -> None:
+def _made(seed: int, out: Path) -> Callable[[], None]:
+    """All that is written; what then shows it."""
     data = load_data("digits", seed=seed)
     loaded = load_model(MODEL, seed=seed)
     inputs = loaded.example_inputs()
@@ -68,13 +75,15 @@ def _run(seed: int, out: Path) -> None:
             seed=seed,
             out=out,
             on_progress=screen,
+            should_stop=INTERRUPTS.stopping,
             settings={"model": MODEL},
         )
     say("3/3 fine-tuning the cut net with the dense one as its teacher")
     tuned = finetune(result.model, data, epochs=TUNING_EPOCHS, lr=0.05, teacher=dense, seed=seed, on_epoch=_say_epoch)
     save(result, out, model=tuned)
     rows = [_Row("dense", dense), _Row("cut", result.model), _Row("fine-tuned", tuned)]
-    _show(rows, inputs[0], data, result.report.dropped_blocks, result.report.proof.max_error, out)
+    report = result.report
+    return lambda: _show(rows, inputs[0], data, report.dropped_blocks, report.proof.max_error, out)
 
 
 def _say_epoch(epoch: Epoch) -> None:
@@ -101,7 +110,7 @@ def _show(
                 f"{milliseconds:.2f} ms",
             )
         )
-    typed = "nasprune" if shutil.which("nasprune") else sys.argv[0]
+    typed = "nasprune" if shutil.which("nasprune") else shell_path(sys.argv[0])
     console = stdout()
     console.print(table(("net", "test accuracy", "FLOPs", "parameters", "latency"), cells, right=(1, 2, 3, 4)))
     lines = [
@@ -114,11 +123,10 @@ def _show(
         "Next, from Python:",
         "  import nasprune",
         "  from nasprune.models import digits_net",
-        f'  small = nasprune.load("{out}", model=digits_net())',
+        f"  small = nasprune.load({python(str(out))}, model=digits_net())",
         "and from the shell:",
         f"  {typed} search --budget 2GFLOPs               # ResNet-50, no data and no weights needed",
         f"  {typed} inspect --model torchvision:resnet18  # what could be pruned, and what not and why",
         f"  {typed} search --budget 30% --model {MODEL} --weights YOUR.safetensors --data digits",
     ]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    printed(console, *lines)

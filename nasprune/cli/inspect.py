@@ -10,7 +10,7 @@ from torch import nn
 
 from nasprune.base import Criterion
 from nasprune.calibration.scoring import WeightContext, score_all
-from nasprune.cli.screen import say, stdout, table
+from nasprune.cli.screen import printed, say, stdout, table
 from nasprune.cost.budget import Cost
 from nasprune.cost.flops import CostModel
 from nasprune.cost.units import percent
@@ -45,7 +45,7 @@ def run(
     shares = {name: _share(prices, name) for name in names}
     proof = _half_proof(loaded.model, graph) if verify and (graph.free_groups or graph.free_blocks) else None
     if as_json:
-        stdout().print_json(json.dumps(_record(model, graph, prices.dense, shares, proof)))
+        stdout().print_json(ensure_ascii=True, json=json.dumps(_record(model, graph, prices.dense, shares, proof)))
     else:
         _print(model, graph, prices.dense, shares, proof)
     if graph.free_groups or graph.free_blocks:
@@ -98,20 +98,20 @@ def _print(
         console.print(table(("block", "FLOPs", "params", "state"), blocks, right=(1, 2)))
     if graph.skipped:
         console.print(table(("operation", "why its channels are frozen"), sorted(graph.skipped.items())))
-    console.print(
-        f"\n{model}: {dense}; {len(graph.free_groups)} of {len(graph.groups)} groups and "
+    printed(
+        console,
+        "",
+        f"{model}: {dense}; {len(graph.free_groups)} of {len(graph.groups)} groups and "
         f"{len(graph.free_blocks)} of {len(graph.blocks)} blocks can be pruned. A share is what would go with all of "
         "the group; shares overlap where groups meet.",
-        soft_wrap=True,
     )
     if proof is not None:
-        console.print(
+        printed(
+            console,
             f"half of it cut and proved: error {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
             f"{proof.tolerance:.0e}), {proof.flops:,} FLOPs counted, {proof.predicted_flops:,} predicted",
-            soft_wrap=True,
+            *(f"had to be left whole: {name}: {reason}" for name, reason in proof.frozen.items()),
         )
-        for name, reason in proof.frozen.items():
-            console.print(f"had to be left whole: {name}: {reason}")
 
 
 def _record(

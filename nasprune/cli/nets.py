@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,25 +168,6 @@ def check_net(supernet: Supernet, data: DataSplits | None, name: str) -> None:
 
     if data is not None:
         check_fits(supernet.net, data, name=name)
-
-
-def check_free(folder: Path, settings: Mapping[str, str]) -> None:
-    """Raises InputError where `folder` is no folder, or holds another run."""
-    import json
-
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file; choose a folder for --out")
-    for name in ("architecture.json", "supernet.json"):
-        try:
-            there = json.loads((folder / name).read_text())["settings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        for key in (*settings, *there):
-            if there.get(key) != settings.get(key):
-                raise InputError(
-                    f"{str(folder)!r} holds another run ({key} was {there.get(key, 'not given')!r}, now "
-                    f"{settings.get(key, 'not given')!r}); choose another --out, or delete that folder"
-                )
 
 
 @contextmanager

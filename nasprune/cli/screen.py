@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nasprune.common.words import visible
 from nasprune.cost.units import short
 
 if TYPE_CHECKING:
@@ -33,7 +35,20 @@ def stderr() -> Console:
 
 def say(text: str) -> None:
     """One line on stderr."""
-    stderr().print(Text(text), soft_wrap=True)
+    printed(stderr(), text)
+
+
+def printed(console: Console, *lines: str) -> None:
+    """Lines as they are, without markup; control characters are written out."""
+    for line in lines:
+        console.print(Text(visible(line)), soft_wrap=True)
+
+
+class Notes(logging.Handler):
+    """Shows what the package logs, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
@@ -42,7 +57,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence
     for number, name in enumerate(head):
         made.add_column(name, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made
 
 

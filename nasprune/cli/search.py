@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from nasprune.cli.screen import SearchScreen, say, stdout, table
+from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
+from nasprune.cli.screen import SearchScreen, printed, say, stdout, table
+from nasprune.common.words import shell_path
 from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
 from nasprune.errors import BudgetError, InputError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 NO_WEIGHTS = (
     "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
     "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
+)
+STOPPED = (
+    "The search was stopped by Ctrl-C after {:,} trials, and this is the best of them; repeat the command to go on."
 )
 REFITTED = "its weights are refitted in closed form on calibration images"
 RE_ESTIMATED = "its weights are the dense ones, with batch-norm statistics re-estimated"
@@ -59,14 +63,27 @@ class SearchOptions:
 
 def run(options: SearchOptions) -> None:
     """Checks, loads, searches, saves and prints. Cheap mistakes are found before anything is loaded."""
-    from nasprune.run.checkpoint import save
+    from nasprune.run.checkpoint import FILES, save
+    from nasprune.run.recorded import FILE as RECORD
 
     budget, out = _checked(options)
-    loaded, data = _load(options)
-    _announce(options, budget, loaded, data)
-    result = _noted(_searched(options, out, loaded, data), loaded, data)
-    save(result, out)
+    with writing(out, (*FILES, RECORD), partial(kept, out)):
+        loaded, data = _load(options)
+        _announce(options, budget, loaded, data)
+        result = _noted(_searched(options, out, loaded, data), loaded, data)
+        save(result, out)
     show(result.report, out)
+
+
+def kept(out: Path) -> str:
+    """What an interrupt leaves in the folder of a search, and how to go on."""
+    from nasprune.run.recorded import trials_in
+
+    trials = trials_in(out)
+    if not trials:
+        return NOTHING
+    what = "the best plan so far and all trials" if INTERRUPTS.asked else "all trials that ended"
+    return f"{what} ({trials:,}) are kept in {shell_path(out)}; repeat the command to go on"
 
 
 def _checked(options: SearchOptions) -> tuple[Budget, Path]:
@@ -121,6 +138,7 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             plugins=options.plugins or None,
             scope=options.scope,
             on_progress=screen,
+            should_stop=INTERRUPTS.stopping,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
             allow_uncounted=options.allow_uncounted,
         )
@@ -128,7 +146,9 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
 
 def _noted(result: SearchResult, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
     """The result with what should be said of its weights and its accuracy."""
-    notes = (*((NO_WEIGHTS,) if loaded.weights is None else ()), *result.report.notes)
+    untrained = (NO_WEIGHTS,) if loaded.weights is None else ()
+    stopped = (STOPPED.format(len(result.trials)),) if INTERRUPTS.asked else ()
+    notes = (*untrained, *stopped, *result.report.notes)
     result = replace(result, report=replace(result.report, notes=notes))
     return result if data is None else _on_data(result, loaded.model, data)
 
@@ -233,5 +253,4 @@ def show(report: SearchReport, out: Path) -> None:
         "  import nasprune",
         *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
     ]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    printed(console, *lines)

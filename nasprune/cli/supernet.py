@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from nasprune.cli.nets import Origin, check_free, check_net, load_images, trained, words
-from nasprune.cli.screen import say, stdout, table
+from nasprune.cli.interrupts import writing
+from nasprune.cli.nets import Origin, check_net, load_images, trained, words
+from nasprune.cli.screen import printed, say, stdout, table
+from nasprune.common.words import shell, shell_path
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
 
@@ -42,14 +42,23 @@ class TrainOptions:
 
 def run(options: TrainOptions) -> None:
     """Trains, saves and prints. Cheap mistakes are found before anything is built."""
-    from nasprune.supernet.storage import save_supernet
-    from nasprune.supernet.train.training import architecture_of
+    from nasprune.supernet.saved import FILES, check_free
 
     check_epochs(options.epochs, options.warmup_epochs)
     origin = Origin.find(options.space, options.plugins)
     out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
     settings = _settings(options)
     check_free(out, settings)
+    with writing(out, FILES):
+        accuracy, counts = _trained(options, origin, out, settings)
+    _show(options, out, accuracy, counts)
+
+
+def _trained(options: TrainOptions, origin: Origin, out: Path, settings: dict[str, str]) -> tuple[float, Counts]:
+    """Trains and saves; the validation accuracy and what the supernet costs."""
+    from nasprune.supernet.storage import save_supernet
+    from nasprune.supernet.train.training import architecture_of
+
     data = load_images(options.data, options.seed)
     assert data is not None
     size = origin.size(data, options.channels, options.layers)
@@ -71,7 +80,7 @@ def run(options: TrainOptions) -> None:
         device=options.device,
     )
     save_supernet(found, out, size=size, settings=settings, plugins=options.plugins or None)
-    _show(options, out, accuracy, counts)
+    return accuracy, counts
 
 
 def _show(options: TrainOptions, out: Path, accuracy: float, counts: Counts) -> None:
@@ -83,14 +92,14 @@ def _show(options: TrainOptions, out: Path, accuracy: float, counts: Counts) -> 
         ("parameters", short(counts.params)),
     ]
     console.print(table(("trained supernet", ""), rows, right=(1,)))
+    space = f" --space {shell(options.space)}" if ":" in options.space.partition("(")[0] else ""
     lines = [
         f"files    {out}/: supernet.json, model.safetensors",
         "",
         "Trim it to a budget:",
-        f"  {typed()} trim --supernet {out} --budget 60% --data {options.data}",
+        f"  {typed()} trim --supernet {shell_path(out)}{space} --budget 60% --data {shell(options.data)}",
     ]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    printed(console, *lines)
 
 
 def check_epochs(epochs: int, warmup_epochs: int) -> None:
@@ -110,7 +119,7 @@ def typed() -> str:
     """What the user types to get this program."""
     import shutil
 
-    return "nasprune" if shutil.which("nasprune") else sys.argv[0]
+    return "nasprune" if shutil.which("nasprune") else shell_path(sys.argv[0])
 
 
 def _settings(options: TrainOptions) -> dict[str, str]:

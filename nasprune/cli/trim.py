@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.asked import UNITS, Asked, Outcome, TrimOptions, checked, schedule_of
+from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
 from nasprune.cli.screen import say
 from nasprune.cost.units import short
@@ -29,24 +31,26 @@ UNTRAINED = (
 
 def run(options: TrimOptions) -> None:
     """Trims, saves and prints. Cheap mistakes are found before anything is built, loaded or trained."""
-    from nasprune.cli.trimmed import save, show
+    from nasprune.cli.trimmed import check_places, save, show
+    from nasprune.supernet.saved import FILES
 
     asked = checked(options)
-    data = load_images(options.data, options.seed)
-    whole, size = _whole(asked, data)
-    outcome = _outcome(asked, whole, size, data)
-    save(asked, outcome, size)
+    check_places(asked)
+    with writing(asked.out, FILES):
+        data = load_images(options.data, options.seed)
+        whole, size = _whole(asked, data)
+        outcome = _outcome(asked, whole, size, data)
+        save(asked, outcome, size)
     show(asked, outcome)
 
 
 def _whole(asked: Asked, data: DataSplits | None) -> tuple[Supernet, Size | None]:
     """The supernet, with the values it is to be judged by, and its size."""
-    from nasprune.supernet.storage import load_supernet, load_values
+    from nasprune.supernet.storage import load_values
 
     options, origin, saved = asked.options, asked.origin, asked.saved
     if saved is not None and options.supernet is not None:
-        net = origin.made() if origin.space is None else None
-        found, size = load_supernet(options.supernet, net, plugins=options.plugins), saved.size
+        found, size = _loaded(asked, options.supernet), saved.size
     else:
         size = origin.size(data, options.supernet_channels, options.supernet_layers)
         found = origin.build(size, data, options.seed)
@@ -64,6 +68,16 @@ def _whole(asked: Asked, data: DataSplits | None) -> tuple[Supernet, Size | None
     elif not asked.has_weights:
         say(UNTRAINED)
     return found, size
+
+
+def _loaded(asked: Asked, folder: Path) -> Supernet:
+    """The supernet in a folder; a space or a function of the user's own is what was typed, not what the folder says."""
+    from nasprune.supernet.storage import load_supernet
+
+    options, origin = asked.options, asked.origin
+    net = origin.made() if origin.space is None else None
+    space = origin.space if options.space is not None else None
+    return load_supernet(folder, net, space=space, plugins=options.plugins)
 
 
 def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits | None) -> Outcome:

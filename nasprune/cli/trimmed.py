@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from nasprune.cli.asked import UNITS, Asked, Outcome
-from nasprune.cli.screen import stdout, table
+from nasprune.cli.screen import printed, stdout, table
 from nasprune.cli.supernet import typed
+from nasprune.common.words import python, shell, shell_path
 from nasprune.cost.units import percent, short
 from nasprune.supernet.price.counting import Counter, Counts, count_module
 from nasprune.supernet.report import pages
+from nasprune.supernet.saved import check_free
 from nasprune.supernet.storage import genotype_text, save_architecture, save_supernet
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from nasprune.supernet.genotype.spaces import Size
 
 CUT = "channels"
 """The folder of the network with fewer channels, inside that of the run."""
 TRIMMED = "supernet"
 """The folder of the trimmed supernet, inside that of a run that discretises."""
+
+
+def check_places(asked: Asked) -> None:
+    """Raises InputError where one of the folders that will be written holds another run, or what is not ours."""
+    from nasprune.run.checkpoint import check_folder
+
+    check_free(asked.out, asked.settings)
+    if asked.options.discretise:
+        check_free(asked.out / TRIMMED, asked.settings)
+    if asked.channels:
+        check_folder(asked.out / CUT, {})
 
 
 def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
@@ -51,15 +60,15 @@ def show(asked: Asked, outcome: Outcome) -> None:
     rows = [(label, *(short(counts[counter]) for _, counts in columns)) for label, counter in labels.items()]
     right = tuple(range(1, len(columns) + 1))
     console.print(table(("", *(name for name, _ in columns)), rows, right=right))
-    _print(console, f"budget   {outcome.limit}: {_kept(columns[-1], outcome)}", "")
+    printed(console, f"budget   {outcome.limit}: {_kept(columns[-1], outcome)}", "")
     kept = [tuple(cell.replace("`", "") for cell in row) for row in pages.kept_rows(report)]
     console.print(table(("choice", "stays", "goes"), kept))
     console.print()
     console.print(table(pages.ROW_HEAD, [pages.row_cells(row) for row in report.rows], right=range(1, 7)))
-    _print(console, "", *pages.lines(report))
+    printed(console, "", *pages.lines(report))
     if outcome.architecture is not None:
-        _print(console, *_network(outcome))
-    _print(console, *_files(asked, outcome), "", *_next(asked, outcome))
+        printed(console, *_network(outcome))
+    printed(console, *_files(asked, outcome), "", *_next(asked, outcome))
 
 
 def _columns(outcome: Outcome) -> Iterator[tuple[str, Counts]]:
@@ -124,24 +133,19 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
         net += f", torch.randn{tuple(outcome.whole.structure.inputs[0].shape)}"
     yield "Load it in Python:"
     yield "  import nasprune" + (", torch" if own and discrete else "")
-    yield f'  net = nasprune.load_{what}("{asked.out}"{net}){"" if discrete else ".net"}'
+    yield f"  net = nasprune.load_{what}({python(str(asked.out))}{net}){'' if discrete else '.net'}"
     last = "net"
     if outcome.cut is not None:
         last = "small"
-        yield f'  small = nasprune.load("{asked.out / CUT}", model=net)'
+        yield f"  small = nasprune.load({python(str(asked.out / CUT))}, model=net)"
     if discrete:
         yield f"  {last} = nasprune.finetune({last}, data, epochs=...)"
         return
     yield "Pick one network from what is left:"
-    data = f" --data {asked.options.data}" if asked.options.data is not None else ""
-    space = f" --space {asked.origin.spec}" if own else ""
-    yield f"  {typed()} trim --supernet {asked.out}{space} --budget {_half(outcome)} --discretise{data}"
+    data = f" --data {shell(asked.options.data)}" if asked.options.data is not None else ""
+    space = f" --space {shell(asked.origin.spec)}" if own else ""
+    yield f"  {typed()} trim --supernet {shell_path(asked.out)}{space} --budget {_half(outcome)} --discretise{data}"
 
 
 def _half(outcome: Outcome) -> str:
     return f"{short(outcome.limit.number / 2).replace(' ', '')}{UNITS[outcome.limit.counter]}"
-
-
-def _print(console: Console, *lines: str) -> None:
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)

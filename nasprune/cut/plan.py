@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from nasprune.cut.recorded import InputSpec
+from nasprune.common.fields import Field, Source, parse, shown
+from nasprune.common.seals import sealed, unsealed
+from nasprune.cut.recorded import AXES, InputSpec
 from nasprune.errors import PlanError
 
-FORMAT = 1
+FORMAT = 2
+MEMBERS = ("format", "scope", "inputs", "keep", "drop", "signature", "weights")
+UNITS = 2**24
+"""Of one group, at most."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class PrunePlan:
             if name not in self.signature:
                 raise PlanError(f"this model has {name!r}, which the model that the plan was made for lacks")
 
-    def to_json(self) -> str:
-        record = {
+    def record(self) -> dict[str, object]:
+        """The plan in plain values, as `of` takes it."""
+        return {
             "format": FORMAT,
             "scope": self.scope,
             **self.inputs.to_record(),
@@ -63,21 +68,46 @@ class PrunePlan:
             "drop": list(self.drop),
             "signature": {name: list(shape) for name, shape in self.signature.items()},
         }
-        return json.dumps(record, indent=1)
+
+    def to_json(self, *, weights: str | None = None) -> str:
+        """weights: digest of the file of weights that is saved with it."""
+        return json.dumps(sealed({**self.record(), "weights": weights}), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> PrunePlan:
+    def from_json(cls, text: str | bytes) -> PrunePlan:
         """Reads what `to_json` wrote. Raises PlanError where the text is anything else."""
-        try:
-            record: dict[str, Any] = json.loads(text)
-            if record["format"] != FORMAT:
-                raise PlanError(f"expected plan format {FORMAT}, got {record['format']}; use a matching nasprune")
-            return cls(
-                signature={name: tuple(shape) for name, shape in record["signature"].items()},
-                keep={name: tuple(kept) for name, kept in record["keep"].items()},
-                drop=tuple(record["drop"]),
-                scope=record["scope"],
-                inputs=InputSpec.from_record(record),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise PlanError(f"not a nasprune plan: {type(error).__name__}: {error}") from error
+        return cls.of(plan_fields(text, "the text"))
+
+    @classmethod
+    def of(cls, record: Mapping[str, Field]) -> PrunePlan:
+        """The plan in a record that was read. Raises PlanError naming file and field where something is wrong."""
+        keep = {name: kept.wholes(0, UNITS, UNITS) for name, kept in record["keep"].members().items()}
+        for name, kept in keep.items():
+            if not kept or list(kept) != sorted(set(kept)):
+                raise record["keep"].members()[name].wrong("distinct units in ascending order")
+        drop = record["drop"].texts()
+        if list(drop) != sorted(set(drop)):
+            raise record["drop"].wrong("distinct names in order")
+        return cls(
+            signature={name: shape.wholes(0, UNITS**2, AXES) for name, shape in record["signature"].members().items()},
+            keep=keep,
+            drop=drop,
+            scope=None if record["scope"].absent else record["scope"].text(),
+            inputs=InputSpec.of_fields(record["inputs"], record.get("keywords")),
+        )
+
+
+def plan_fields(text: str | bytes, name: str) -> dict[str, Field]:
+    """The members of a plan's JSON, whose digest is right. name: of the file, for messages.
+
+    Raises:
+        PlanError: it is something else, or of another format.
+    """
+    source = Source(name, "a nasprune plan", "give a plan that nasprune saved", PlanError)
+    found = parse(text, source)
+    if isinstance(found.value, dict) and found.value.get("format") != FORMAT:
+        raise PlanError(
+            f"{name} is not a nasprune plan of format {FORMAT}: its format is {shown(found.value.get('format'))}; "
+            "plans before format 2 lack the digest that tells whether they are whole: search again, with the same seed"
+        )
+    return unsealed(found).parts(*MEMBERS, optional=("keywords",))

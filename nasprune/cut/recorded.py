@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from nasprune.common.fields import Field
 from nasprune.common.inputs import Inputs
 from nasprune.errors import PlanError
 
 VALUES = (bool, int, float, str, type(None))
+DTYPES = (
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+)
+"""Names of the types that tensors in a plan may have."""
+AXES, ELEMENTS = 16, 2**28
+"""Of a tensor in a plan, and elements of all of them."""
+DEEPEST, LEAVES = 16, 2**12
+"""How deep arguments are nested, and how many one list holds."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +82,16 @@ class InputSpec:
         return record
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> InputSpec:
-        """Reads what `to_record` wrote. Raises PlanError, KeyError, TypeError or AttributeError for anything else."""
-        return cls(
-            tuple(map(_from_record, record["inputs"])),
-            {str(name): _from_record(value) for name, value in record.get("keywords", {}).items()},
+    def of_fields(cls, inputs: Field, keywords: Field | None) -> InputSpec:
+        """Reads what `to_record` wrote. Raises PlanError naming the field where something is wrong."""
+        named = keywords.members() if keywords is not None else {}
+        found = cls(
+            tuple(_of_field(value, DEEPEST) for value in inputs.items(LEAVES)),
+            {name: _of_field(value, DEEPEST) for name, value in named.items()},
         )
+        if sum(map(_elements, (*found.args, *found.kwargs.values()))) > ELEMENTS:
+            raise inputs.wrong(f"tensors of at most {ELEMENTS:,} elements together")
+        return found
 
 
 def _spec(leaf: Any) -> Any:
@@ -109,22 +124,38 @@ def _to_record(value: Any) -> dict[str, Any]:
     return {"value": value}
 
 
-def _from_record(record: Mapping[str, Any]) -> Any:
-    if "shape" in record:
-        return TensorSpec(_sizes(record["shape"]), str(record["dtype"]))
-    if "tuple" in record:
-        return tuple(map(_from_record, record["tuple"]))
-    if "list" in record:
-        return list(map(_from_record, record["list"]))
-    if "dict" in record:
-        return {str(key): _from_record(part) for key, part in record["dict"].items()}
-    value = record["value"]
-    if type(value) not in VALUES:
-        raise PlanError(f"expected a number, a word or null as an input of the plan, got {value!r}")
-    return value
+def _of_field(found: Field, depth: int) -> Any:
+    """The argument that a field describes, of lists and the like at most `depth` deep."""
+    members = found.members()
+    if depth == 0:
+        raise found.wrong(f"arguments nested at most {DEEPEST} deep")
+    if "shape" in members:
+        return _tensor(found)
+    if len(members) != 1:
+        raise found.wrong("one of `tuple`, `list`, `dict`, `value`, or `shape` with `dtype`")
+    name, value = next(iter(members.items()))
+    if name in ("tuple", "list"):
+        parts = (_of_field(part, depth - 1) for part in value.items(LEAVES))
+        return tuple(parts) if name == "tuple" else list(parts)
+    if name == "dict":
+        return {key: _of_field(part, depth - 1) for key, part in value.members().items()}
+    if name != "value" or type(value.value) not in VALUES:
+        raise value.wrong("a number, a word or null as an input of the plan")
+    return value.value
 
 
-def _sizes(shape: Sequence[Any]) -> tuple[int, ...]:
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise PlanError(f"expected sizes from 0 as the shape of an input, got {shape!r}")
-    return tuple(shape)
+def _tensor(found: Field) -> TensorSpec:
+    parts = found.parts("shape", "dtype")
+    shape = parts["shape"].wholes(0, ELEMENTS, AXES)
+    if math.prod(shape) > ELEMENTS:
+        raise parts["shape"].wrong(f"at most {ELEMENTS:,} elements")
+    if parts["dtype"].text() not in DTYPES:
+        raise parts["dtype"].wrong(f"one of {', '.join(DTYPES)}")
+    return TensorSpec(shape, parts["dtype"].text())
+
+
+def _elements(value: Any) -> int:
+    if isinstance(value, TensorSpec):
+        return math.prod(value.shape)
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(map(_elements, parts)) if isinstance(value, tuple | list | dict) else 0

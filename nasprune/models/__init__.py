@@ -5,6 +5,6 @@ May import: `errors`, `common`.
 """
 
 from nasprune.common.factories import call_factory
-from nasprune.models.nets import digits_net, resnet20, resnet32, resnet44, resnet56
+from nasprune.models.nets import ResidualNet, digits_net, resnet20, resnet32, resnet44, resnet56
 
-__all__ = ["call_factory", "digits_net", "resnet20", "resnet32", "resnet44", "resnet56"]
+__all__ = ["ResidualNet", "call_factory", "digits_net", "resnet20", "resnet32", "resnet44", "resnet56"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.common.factories import one_line
+from nasprune.common.fields import shown
+from nasprune.common.files import opened
 from nasprune.errors import InputError
+from nasprune.models.values import unfit
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
 
@@ -24,7 +28,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Batch counters of batch-norm layers, and names tied to a tensor that is there, may be absent.
 
     Raises:
-        InputError: the file cannot be read, or does not fit; the first key that does not is named with both shapes.
+        InputError: the file cannot be read, or does not fit; the first key that does not is named with both shapes. Or
+            values cannot be meant: of another kind of numbers, sparse, quantised, NaN, a negative variance.
     """
     path = Path(path).expanduser()
     fit(model, _stripped(read_tensors(path)), path)
@@ -54,6 +59,10 @@ def fit(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in given.items():
         if name not in wanted:
             raise InputError(f"weights {str(path)!r}: {name!r} of shape {list(tensor.shape)} is not in the model")
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name, tensor in given.items():
+        if reason := unfit(name, tensor, wanted[name], parameter=name in parameters):
+            raise InputError(f"weights {str(path)!r}: {name!r} {reason}")
     copy_into(model, given)
 
 
@@ -84,29 +93,53 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch file, on the CPU. Raises InputError where it is neither."""
+    """All tensors of a safetensors or torch file, dense and on the CPU. Raises InputError where it is neither."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise InputError(f"cannot read weights {str(path)!r}: {error.strerror}") from error
+    with opened(path, "weights", "give a safetensors or torch file") as file:
+        head = file.read(9)
     try:
         if head[8:9] == b"{":
-            return load_file(path)
-        with warnings.catch_warnings():
+            text = str(path).isascii() or str(path).isprintable()  # other names safetensors may not open by itself
+            return _tensors(load_file(path) if text else load(path.read_bytes()), path)
+        _check_archive(path)
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            record = torch.load(path, map_location="cpu", weights_only=True)
+            record = torch.load(file, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except UnpicklingError as error:
         raise InputError(
             f"weights {str(path)!r} hold more than tensors, or are not a torch file, and are not opened; "
             "save them with torch.save(model.state_dict(), FILE) or safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"weights {str(path)!r} are damaged: {type(error).__name__}: {one_line(error)}") from error
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    except Exception as error:  # torch raises whatever its readers of damaged files come across
+        raise _damaged(path, error) from error
     return _tensors(record, path)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = one_line(error)
+    reason = reason if reason.isprintable() else shown(reason)
+    return InputError(
+        f"weights {str(path)!r} are damaged: {type(error).__name__}: {reason[:200]}; take another copy of the file"
+    )
+
+
+def _check_archive(path: Path) -> None:
+    """Raises InputError where a torch file would unpack to more than it is: `torch.save` compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > path.stat().st_size:
+        raise InputError(
+            f"weights {str(path)!r} would unpack to {size:,} bytes, more than the file has, which torch.save never "
+            "writes; they are not opened"
+        )
 
 
 def _tensors(record: Any, path: Path) -> dict[str, Tensor]:
@@ -116,7 +149,26 @@ def _tensors(record: Any, path: Path) -> dict[str, Tensor]:
     tensors = {k: v for k, v in record.items() if isinstance(v, torch.Tensor)} if isinstance(record, Mapping) else {}
     if not tensors:
         raise InputError(f"weights {str(path)!r}: expected a dictionary of tensors, got {type(record).__name__}")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            raise InputError(f"weights {str(path)!r}: expected names of tensors, got {shown(name)}; save a state_dict")
+        if kind := _unusual(tensor):
+            raise InputError(
+                f"weights {str(path)!r}: {shown(name)} is {kind}, an ordinary dense tensor is expected; convert it, "
+                "then save again"
+            )
     return tensors
+
+
+def _unusual(tensor: Tensor) -> str | None:
+    """What a tensor is that is not plain numbers in memory; `None` for one that is."""
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else "sparse"
+    if tensor.device.type != "cpu":
+        return "without values (on the meta device)" if tensor.is_meta else f"on the device {tensor.device}"
+    return None
 
 
 def _stripped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

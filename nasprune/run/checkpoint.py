@@ -14,9 +14,12 @@ from torch import nn
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import path, refused
-from nasprune.common.files import write_all
+from nasprune.common.fields import LARGEST
+from nasprune.common.files import check_places, content_of, write_all
 from nasprune.common.inputs import ExampleInputs, Inputs
-from nasprune.cut.plan import PrunePlan
+from nasprune.common.locks import held
+from nasprune.common.seals import check_bound, digest_of_bytes
+from nasprune.cut.plan import PrunePlan, plan_fields
 from nasprune.cut.surgery import build
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -24,11 +27,14 @@ from nasprune.graph.program import signature
 from nasprune.models.weights import load_weights, to_bytes
 from nasprune.registry import Plugins
 from nasprune.run.names import op_rules
+from nasprune.run.recorded import settings_in
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import markdown
 from nasprune.run.trace import trace
 
 PLAN, WEIGHTS, REPORT, PAGE = "plan.json", "model.safetensors", "report.json", "report.md"
+FILES = (PLAN, WEIGHTS, REPORT, PAGE)
+THEN = "give a folder that nasprune.save wrote"
 
 
 class Saveable(Protocol):
@@ -64,17 +70,18 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
             "write nasprune.save(result, folder), with a fine-tuned network nasprune.save(result, folder, model=tuned)",
         )
     folder = path("folder", folder, "write nasprune.save(result, 'runs/mine')")
-    check_folder(folder, result.report.settings)
     weights = to_bytes(_same_network(result.model, model).state_dict())
-    write_all(
-        folder,
-        {
-            WEIGHTS: weights,
-            PLAN: result.plan.to_json().encode(),
-            REPORT: result.report.to_json().encode(),
-            PAGE: markdown(result.report, folder=str(folder)).encode(),
-        },
-    )
+    with held(folder):
+        check_folder(folder, result.report.settings)
+        write_all(
+            folder,
+            {  # the report first: it tells a later save that the folder is its own
+                REPORT: result.report.to_json().encode(),
+                PAGE: markdown(result.report, folder=str(folder)).encode(errors="backslashreplace"),
+                WEIGHTS: weights,
+                PLAN: result.plan.to_json(weights=digest_of_bytes(weights)).encode(),
+            },
+        )
 
 
 def load(
@@ -96,14 +103,16 @@ def load(
         A new network in eval mode.
 
     Raises:
-        InputError: a file is missing or damaged.
-        PlanError: `model` is not the one the plan was made for; the first difference is named.
+        InputError: a file is missing or damaged, or the weights are of another save; names file and field.
+        PlanError: the plan is damaged, or `model` is not the one it was made for; the first difference is named.
     """
     folder = path("folder", folder, "write nasprune.load('runs/mine', model=the_dense_model)")
     model = accepted(model)
-    plan = PrunePlan.from_json(_text(folder / PLAN))
+    record = plan_fields(content_of(folder / PLAN, "the plan", THEN, most=LARGEST), repr(str(folder / PLAN)))
+    plan = PrunePlan.of(record)
     part = submodule(model, plan.scope)
     plan.check_signature(signature(part))
+    check_bound(folder / WEIGHTS, record["weights"], "weights", THEN)
     if example_inputs is None and not plan.inputs:
         raise InputError(f"the plan in {str(folder)!r} records no inputs to trace the model with; pass example_inputs=")
     inputs = Inputs.of(example_inputs, part) if example_inputs is not None else plan.inputs.noise()
@@ -130,12 +139,19 @@ def _same_network(searched: nn.Module, given: nn.Module | None) -> nn.Module:
 
 
 def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
-    """Raises InputError where `folder` is no folder or holds a run whose settings contradict the given ones."""
+    """Raises InputError where `folder` is no folder, or holds files that are not of a run with the given settings."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file; choose a folder")
-    if not (folder / REPORT).exists():
+    check_places(folder, FILES)
+    there = _settings_in(folder)
+    if there is None:
+        for name in FILES:
+            if (folder / name).exists():
+                raise InputError(
+                    f"{str(folder)!r} holds a file {name!r} that no search is known to have written; choose another "
+                    "folder, or move it away"
+                )
         return
-    there = SearchReport.from_json(_text(folder / REPORT)).settings
     for name in settings:
         if name in there and there[name] != settings[name]:
             raise InputError(
@@ -144,9 +160,9 @@ def check_folder(folder: Path, settings: Mapping[str, str]) -> None:
             )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise InputError(f"cannot read {str(path)!r}: {reason}; give a folder that nasprune.save wrote") from error
+def _settings_in(folder: Path) -> Mapping[str, str] | None:
+    path = folder / REPORT
+    if not path.exists():
+        return settings_in(folder)
+    content = content_of(path, "the report", "choose another folder, or delete that one", most=LARGEST)
+    return SearchReport.from_json(content, repr(str(path))).settings

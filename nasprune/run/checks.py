@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from math import inf
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.inputs import Inputs
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
+from nasprune.models.values import wrong_values
 
 
 def check_limits(trials: int | None, time_limit: float | None) -> None:
@@ -47,10 +48,12 @@ def check_options(seed: object, scope: object) -> None:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raises InputError where a parameter holds what is no number."""
-    for name, value in model.named_parameters():
-        if not bool(value.detach().isfinite().all()):
-            raise InputError(f"the model's {name!r} holds NaN or infinite values; give weights that are finite")
+    """Raises InputError where a parameter or buffer holds what no network computes with: NaN, a negative variance."""
+    tensors: list[tuple[str, Tensor, bool]] = [(name, value, True) for name, value in model.named_parameters()]
+    tensors += [(name, value, False) for name, value in model.named_buffers()]
+    for name, value, parameter in tensors:
+        if reason := wrong_values(name, value, parameter=parameter):
+            raise InputError(f"the model's {name!r} {reason}")
 
 
 def check_images(data: DataSplits, inputs: Inputs) -> None:

@@ -39,10 +39,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop. trials: at most so many. seconds: no new trial after so much time, replayed trials included."""
+    """When to stop. trials: at most so many. seconds: no new trial after so much time, replayed trials included.
+
+    asked: is asked before every new trial whether to stop; one is made in any case.
+    """
 
     trials: int | None
     seconds: float | None
+    asked: Callable[[], bool] | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.asked is not None and self.asked()
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class Exploration:
             index = len(trials)
             fresh = index >= len(recorded)
             late = limits.seconds is not None and time.monotonic() - start > limits.seconds
-            if fresh and late and trials:
+            if fresh and (limits.stopped or late) and trials:
                 break
             with running(self.controller, f"controller `{type(self.controller).__name__}`"):
                 proposal = self.controller.ask()

@@ -1,8 +1,9 @@
 """The trials of a run on disk: one JSON line each, appended as they end, read back when a search is resumed.
 
 The first line holds the settings that decide the result; a folder written under other settings is refused. A search
-that had to freeze something after its proof starts a new round, with a line of its own. A line that a killed process
-left unfinished is dropped.
+that had to freeze something after its proof starts a new round, with a line of its own. The file is read as a whole
+before anything is written: one that is damaged or not ours is refused by its line and left as it is. Only a last line
+that a killed process left unfinished is dropped.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from nasprune.common.files import NO_LINK, check_places, make_folder
 from nasprune.errors import InputError
+from nasprune.run.recorded import FILE, Recorded, recorded
 from nasprune.space.trials import Trial
 
-FILE = "trials.jsonl"
 RESULTS = ("plan.json", "report.json", "model.safetensors")
 SYNC_SECONDS = 1.0
 
@@ -30,32 +32,31 @@ class Journal:
     once a second, since a power failure may cost the last second but no more.
 
     Args:
-        folder: the run's folder, made where it is missing; `None` keeps nothing.
+        folder: the run's folder, made where it is missing; `None` keeps nothing. Hold its lock (`common.locks`).
         settings: names and values that decide the result.
 
     Raises:
-        InputError: the folder holds another run, or cannot be written.
+        InputError: the folder holds another run, a record that is damaged or not ours, or cannot be written.
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, str]) -> None:
         self._path = folder / FILE if folder is not None else None
         self._rounds: list[tuple[dict[str, str], list[Trial]]] = []
         self._synced = 0.0
+        self._size = 0
         if folder is None or self._path is None:
             return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lines = self._whole_lines(self._path)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        known = _settings(folder, lines[0]) if lines else {}
-        if any("round" not in json.loads(line) for line in lines[1:]):
-            self._read(folder, known, lines, settings)
-        elif found := [name for name in RESULTS if (folder / name).exists()]:
-            raise InputError(f"the folder {str(folder)!r} holds another result ({found[0]}); choose another one")
+        make_folder(folder)
+        check_places(folder, (FILE,))
+        first = _line({"settings": dict(settings)})
+        found = recorded(self._path, first) if self._path.exists() else Recorded({}, [], 0)
+        if any(trials for _, trials in found.rounds):
+            self._resume(folder, found, settings)
+        elif taken := [name for name in RESULTS if os.path.lexists(folder / name)]:
+            raise InputError(f"the folder {str(folder)!r} holds another result ({taken[0]}); choose another one")
         else:
             self._path.unlink(missing_ok=True)  # of a run that ended before its first trial
-            self._append({"settings": dict(settings)})
+            self._append(first)
 
     def round(self, number: int, frozen: Mapping[str, str]) -> tuple[Trial, ...]:
         """The trials recorded in one round; the next round is opened where it has none.
@@ -65,7 +66,7 @@ class Journal:
         """
         if number == len(self._rounds):
             self._rounds.append((dict(frozen), []))
-            self._append({"round": number, "frozen": dict(frozen)})
+            self._append(_line({"round": number, "frozen": dict(frozen)}))
         known, trials = self._rounds[number]
         if known != dict(frozen):
             raise InputError(f"round {number} of {self._path} froze other groups than now; choose another folder")
@@ -77,8 +78,12 @@ class Journal:
 
     def add(self, trial: Trial) -> None:
         """Appends a trial to the last round."""
-        self._append(trial.to_json())
+        self._append(trial.to_json().encode() + b"\n")
         self._rounds[-1][1].append(trial)
+
+    def end(self) -> None:
+        """From here on nothing more is written, so that a search that was stopped goes on from where it was."""
+        self._path = None
 
     @contextmanager
     def dropped_if_empty(self) -> Iterator[None]:
@@ -90,56 +95,50 @@ class Journal:
                 _drop(self._path)
             raise
 
-    def _read(self, folder: Path, known: Mapping[str, str], lines: list[str], settings: Mapping[str, str]) -> None:
+    def _resume(self, folder: Path, found: Recorded, settings: Mapping[str, str]) -> None:
+        known = found.settings
         for name in sorted({*known, *settings}):
             if known.get(name) != settings.get(name):
                 raise InputError(
                     f"the folder {str(folder)!r} holds another run ({name}: {known.get(name, 'not set')} there, "
                     f"{settings.get(name, 'not set')} now); choose another folder, or repeat the command as it was"
                 )
-        for line in lines[1:]:
-            record = json.loads(line)
-            if "round" in record:
-                self._rounds.append((record["frozen"], []))
-            else:
-                self._rounds[-1][1].append(Trial.from_json(line))
-
-    def _whole_lines(self, path: Path) -> list[str]:
-        """The complete lines of the file, which is cut back to them."""
-        if not path.exists():
-            return []
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
-        return whole.decode().splitlines()
-
-    def _append(self, record: str | dict[str, Any]) -> None:
-        if self._path is None:
-            return
-        line = record if isinstance(record, str) else json.dumps(record)
-        size = self._path.stat().st_size if self._path.exists() else 0
+        self._rounds, self._size = found.rounds, found.size
+        assert self._path is not None
         try:
-            with self._path.open("ab") as file:
-                file.write(line.encode() + b"\n")
-                file.flush()
-                if time.monotonic() - self._synced > SYNC_SECONDS:
-                    os.fsync(file.fileno())
-                    self._synced = time.monotonic()
+            os.truncate(self._path, found.size)
         except OSError as error:
-            if self._path.exists():
-                os.truncate(self._path, size)
-            if not size:  # not even the settings fitted: leave no trace of the run
-                _drop(self._path)
             raise _unwritable(self._path, error) from error
 
+    def _append(self, line: bytes) -> None:
+        if self._path is None:
+            return
+        try:
+            self._write(self._path, line)
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, self._size)
+            if not self._size:  # not even the settings fitted: leave no trace of the run
+                _drop(self._path)
+            raise _unwritable(self._path, error) from error
+        self._size += len(line)
 
-def _settings(folder: Path, line: str) -> dict[str, str]:
-    try:
-        settings = json.loads(line)["settings"]
-        return {str(name): str(value) for name, value in settings.items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / FILE} is no trial record of nasprune; choose another folder") from error
+    def _write(self, path: Path, line: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | NO_LINK | (0 if self._size else os.O_CREAT | os.O_EXCL)
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise InputError(
+                    f"somebody else wrote to {str(path)!r} while the search went on; choose a folder of its own"
+                )
+            file.write(line)
+            file.flush()
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def _drop(path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from nasprune.common.fields import Source, parse
+from nasprune.common.records import record_of
 from nasprune.cost.budget import Cost
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cut.proof import Proof
-from nasprune.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,11 @@ class SearchReport:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> SearchReport:
-        """Reads what `to_json` wrote. Raises InputError where the text is anything else."""
-        try:
-            record: dict[str, Any] = json.loads(text)
-            record["dense"], record["cut"] = Cost(**record["dense"]), Cost(**record["cut"])
-            record["groups"] = tuple(GroupOutcome(**group) for group in record["groups"])
-            record["proof"] = Proof(**record["proof"])
-            record["dropped_blocks"], record["notes"] = tuple(record["dropped_blocks"]), tuple(record["notes"])
-            record["front"] = tuple(
-                FrontPoint(**{**point, "cost": Cost(**point["cost"])}) for point in record.get("front", ())
-            )
-            record["uncounted"] = tuple(Uncounted(**item) for item in record.get("uncounted", ()))
-            return cls(**record)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"not a search report: {type(error).__name__}: {error}") from error
+    def from_json(cls, text: str | bytes, name: str = "the text") -> SearchReport:
+        """Reads what `to_json` wrote. name: of the file, for messages.
+
+        Raises:
+            InputError: the text is anything else; names file and field.
+        """
+        then = "choose another folder, or delete that one"
+        return record_of(cls, parse(text, Source(name, "a search report", then)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nasprune.common.words import python, visible
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
@@ -15,7 +16,7 @@ _BAR = 20
 def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
     """The report as one markdown page. folder: where it is saved, for the lines that load it."""
     parts = [
-        f"# {report.settings.get('model', 'model')} within {report.budget}",
+        f"# {visible(report.settings.get('model', 'model'))} within {report.budget}",
         _summary(report),
         *(["## Notes", _list(report.notes)] if report.notes else []),
         "## Cost",
@@ -158,24 +159,21 @@ def _loading(report: SearchReport, folder: str) -> str:
 def loading_lines(spec: str, folder: str) -> list[str]:
     """The Python lines that load the small network saved in `folder`, for the model named by `spec`."""
     source, _, name = spec.partition(":")
+    load = f"small = nasprune.load({python(folder)}, model="
     if source == "torchvision":
         options = ", weights_backbone=None" if _takes_backbone(name) else ""
         return [
             "import torchvision",
-            f'dense = torchvision.models.get_model("{name}", weights=None{options})',
-            f'small = nasprune.load("{folder}", model=dense)',
+            f"dense = torchvision.models.get_model({python(name)}, weights=None{options})",
+            f"{load}dense)",
         ]
     if source == "timm":
-        return ["import timm", f'small = nasprune.load("{folder}", model=timm.create_model("{name}"))']
-    if name and not source.endswith(".py"):
-        return [f"from {source} import {name}", f'small = nasprune.load("{folder}", model={name}())']
+        return ["import timm", f"{load}timm.create_model({python(name)}))"]
+    if name.isidentifier() and all(part.isidentifier() for part in source.split(".")) and not source.endswith(".py"):
+        return [f"from {source} import {name}", f"{load}{name}())"]
     if name:
-        call = f'call_factory("{spec}", what="model")'
-        return [
-            "from nasprune.models import call_factory",
-            f'small = nasprune.load("{folder}", model={call})',
-        ]
-    return [f'small = nasprune.load("{folder}", model=YOUR_DENSE_MODEL)']
+        return ["from nasprune.models import call_factory", f'{load}call_factory({python(spec)}, what="model"))']
+    return [f"{load}YOUR_DENSE_MODEL)"]
 
 
 def _takes_backbone(name: str) -> bool:
@@ -183,9 +181,9 @@ def _takes_backbone(name: str) -> bool:
 
 
 def _list(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+    return "\n".join(f"- {visible(item)}" for item in items)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(visible(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -42,6 +42,7 @@ class Options:
     scope: str | None
     space: Mapping[str, object]
     settings: Mapping[str, str] = field(default_factory=dict)
+    should_stop: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,11 @@ def resolved(
 
 def _limits(options: Options, methods: Methods) -> Limits:
     if options.trials is not None or options.time_limit is not None:
-        return Limits(options.trials, options.time_limit)
+        return Limits(options.trials, options.time_limit, options.should_stop)
     if issubclass(methods.controller, Auto):
-        return Limits(TRIALS_AUTO, None)
-    return Limits(TRIALS_WITH_DATA if methods.evaluator.needs_data else TRIALS_WITHOUT_DATA, None)
+        return Limits(TRIALS_AUTO, None, options.should_stop)
+    trials = TRIALS_WITH_DATA if methods.evaluator.needs_data else TRIALS_WITHOUT_DATA
+    return Limits(trials, None, options.should_stop)
 
 
 def _settings(

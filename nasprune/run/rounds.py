@@ -43,6 +43,8 @@ def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journ
         graph = graph.frozen(frozen)
         problem = _priced(request, graph, prices)
         opened = opened or journal()
+        if number and request.limits.stopped:
+            opened.end()  # later rounds of a search that was stopped are not those of one that goes on
         with opened.dropped_if_empty():
             found = _round(request, graph, problem, opened, number, frozen)
         if not found.proven.proof.frozen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names
 from nasprune.common.inputs import ExampleInputs
+from nasprune.common.locks import held
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
@@ -53,6 +55,7 @@ def search(
     scope: str | None = None,
     space_options: Mapping[str, object] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
     settings: Mapping[str, str] | None = None,
     allow_uncounted: bool = False,
 ) -> SearchResult:
@@ -76,13 +79,15 @@ def search(
         trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
             `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
         time_limit: seconds after which no new trial starts.
-        out: folder for `trials.jsonl`; a search with the same settings goes on where the file ends.
+        out: folder for `trials.jsonl`, which this process alone may write to meanwhile; a search with the same settings
+            goes on where the file ends.
         include, exclude: globs on paths of groups, blocks and modules, one or several: only what is cut with these and
             what lies below them, and nothing that is cut with those.
         plugins: folders of plugin files.
         scope: the submodule to cut, for models that cannot be captured whole.
         space_options: further options of the search space, such as `{"divisor": 16}`.
         on_progress: called after every trial.
+        should_stop: asked before every trial but the first; where it says so, the best so far is the result.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
@@ -112,15 +117,17 @@ def search(
                 "exclude": names("exclude", exclude),
             },
             settings=settings or {},
+            should_stop=should_stop,
         ),
         on_progress,
     )
-    with own_randomness(model):
+    folder = Path(out) if out is not None else None
+    with held(folder) if folder is not None else nullcontext(), own_randomness(model):
         graph = trace(model, request.inputs, scope, rules=op_rules(plugins))
         uncounted = left_out(submodule(request.model, scope), graph)
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
-        found = best_proved(request, graph, lambda: Journal(Path(out) if out is not None else None, request.settings))
+        found = best_proved(request, graph, lambda: Journal(folder, request.settings))
         fitted, plan = found.proven.model.eval(), found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = compare_latency(both, graph.example_inputs)

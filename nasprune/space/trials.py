@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from nasprune.common.fields import Field, Source, parse
+from nasprune.common.records import record_of
+from nasprune.common.seals import digest_of
 from nasprune.cost.budget import Cost
-from nasprune.errors import InputError
 from nasprune.space.choices import Decision
 from nasprune.space.pareto import undominated
 
@@ -26,7 +27,7 @@ class Trial:
     seconds: float
 
     def to_json(self) -> str:
-        """One line."""
+        """One line, with a digest of the decision and one of everything."""
         record = {
             "index": self.index,
             "digest": self.decision.digest,
@@ -35,19 +36,38 @@ class Trial:
             "seconds": round(self.seconds, 4),
             "decision": dict(self.decision),
         }
-        return json.dumps(record)
+        return json.dumps({**record, "check": _check(record)})
 
     @classmethod
-    def from_json(cls, line: str) -> Trial:
-        """Reads what `to_json` wrote. Raises InputError where the line is anything else."""
-        try:
-            record: dict[str, Any] = json.loads(line)
-            decision = Decision.of(record["decision"])
-            if decision.digest != record["digest"]:
-                raise InputError(f"trial {record['index']}: the decision does not match its digest")
-            return cls(record["index"], decision, Cost(**record["cost"]), record["score"], record["seconds"])
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"not a trial record: {type(error).__name__}: {error}") from error
+    def from_json(cls, line: str | bytes, name: str = "the text") -> Trial:
+        """Reads what `to_json` wrote. name: of the file and the line, for messages.
+
+        Raises:
+            InputError: the line is anything else; names the field.
+        """
+        return cls.of(parse(line, Source(name, "a trial record", "choose another folder")))
+
+    @classmethod
+    def of(cls, found: Field) -> Trial:
+        """The trial in a line that was parsed. Raises InputError as `from_json`."""
+        parts = found.parts("index", "digest", "score", "cost", "seconds", "decision", "check")
+        decision = Decision.of({name: option.whole() for name, option in parts["decision"].members().items()})
+        if decision.digest != parts["digest"].text():
+            raise parts["digest"].wrong(f"the digest {decision.digest} of its decision")
+        record = {name: value for name, value in found.value.items() if name != "check"}
+        if parts["check"].text() != _check(record):
+            raise found.source.wrong("it was changed after it was written: its content does not match its `check`")
+        return cls(
+            index=parts["index"].whole(),
+            decision=decision,
+            cost=record_of(Cost, parts["cost"]),
+            score=parts["score"].number(),
+            seconds=parts["seconds"].number(0),
+        )
+
+
+def _check(record: Mapping[str, object]) -> str:
+    return digest_of(record)[:16]
 
 
 def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:

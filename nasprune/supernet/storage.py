@@ -6,16 +6,18 @@ untouched net, or of one that its space builds, and fills the values in.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.factories import one_line
+from nasprune.common.fields import Field, Source
 from nasprune.common.files import write_all
+from nasprune.common.locks import held
+from nasprune.common.seals import check_bound, digest_of_bytes
 from nasprune.errors import InputError
 from nasprune.models.weights import fit, read_tensors, to_bytes
 from nasprune.registry import Plugins
@@ -24,54 +26,31 @@ from nasprune.supernet.find.alpha_slots import plain_tensors
 from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.genotype import codecs
 from nasprune.supernet.genotype.genotype import Genotype
-from nasprune.supernet.genotype.naming import spec_of, supernet_space
+from nasprune.supernet.genotype.naming import recorded_space, spec_of, supernet_space
 from nasprune.supernet.genotype.spaces import Size, SupernetSpace
 from nasprune.supernet.report import pages
 from nasprune.supernet.report.health import TrimReport
+from nasprune.supernet.saved import (
+    ARCHITECTURE,
+    GENOTYPE,
+    PAGE,
+    REPORT,
+    SUPERNET,
+    THEN,
+    WEIGHTS,
+    ArchitectureFile,
+    SupernetFile,
+    check_free,
+)
 from nasprune.supernet.structure.recognise import Names
 from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.supernet import Supernet
 from nasprune.supernet.trim.discrete import Architecture
 
-SUPERNET, ARCHITECTURE, WEIGHTS = "supernet.json", "architecture.json", "model.safetensors"
-GENOTYPE, REPORT, PAGE = "genotype.txt", "report.json", "report.md"
-FORMAT = 1
 PLAIN = "plain tensor:"
 """What stands before the names of tensors that a net holds outside of its state_dict."""
-
-
-@dataclass(frozen=True)
-class SupernetFile:
-    """`supernet.json`. space: its name with options, "" is none. size: of the supernet, where the space builds it.
-
-    kept: choice -> names of the candidates that stay. input_shape: batch first. plain: names of tensors outside the
-    state_dict. settings: how it came about, such as counter, budget, epochs. whole_numbers: whether it reads integers.
-    """
-
-    space: str
-    size: Size | None
-    kept: Mapping[str, tuple[str, ...]]
-    input_shape: tuple[int, ...]
-    plain: tuple[str, ...]
-    settings: Mapping[str, str]
-    whole_numbers: bool = False
-
-    def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
-
-    @classmethod
-    def read(cls, folder: Path) -> SupernetFile:
-        """Raises InputError where the file is missing or is something else."""
-        record = _record(folder / SUPERNET)
-        try:
-            size = Size(**record["size"]) if record["size"] is not None else None
-            kept = {str(name): tuple(map(str, ops)) for name, ops in record["kept"].items()}
-            shape = tuple(int(n) for n in record["input_shape"])
-            plain = tuple(map(str, record["plain"]))
-            whole = bool(record.get("whole_numbers", False))
-            return cls(str(record["space"]), size, kept, shape, plain, dict(record["settings"]), whole)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(folder / SUPERNET, error) from error
+PARAMETERS = 2**30
+"""Of the largest supernet that is built from a file."""
 
 
 def save_supernet(
@@ -97,6 +76,7 @@ def save_supernet(
     """
     net, space = supernet.net, supernet.structure.space
     plain = _plain(net)
+    weights = _weights(net, plain)
     record = SupernetFile(
         space=spec_of(space, plugins) if space is not None else "",
         size=size,
@@ -104,12 +84,10 @@ def save_supernet(
         input_shape=tuple(supernet.structure.inputs[0].shape),
         plain=tuple(plain),
         settings=dict(settings or {}),
+        weights=digest_of_bytes(weights),
         whole_numbers=not supernet.structure.inputs[0].is_floating_point(),
     )
-    files = {WEIGHTS: _weights(net, plain), SUPERNET: record.to_json().encode()}
-    if report is not None:
-        files |= {REPORT: report.to_json().encode(), PAGE: pages.markdown(report).encode()}
-    write_all(Path(folder), files)
+    _write(Path(folder), {SUPERNET: record.to_json().encode(), WEIGHTS: weights}, report)
 
 
 def load_supernet(
@@ -121,6 +99,7 @@ def load_supernet(
     weights: Weights | None = None,
     op_names: Names | None = None,
     edge_weights: EdgeWeights | None = None,
+    space: SupernetSpace | str | None = None,
     plugins: Plugins = None,
 ) -> Supernet:
     """The supernet saved in `folder`: its candidates taken out of a copy of `net`, then the saved values.
@@ -130,6 +109,8 @@ def load_supernet(
         net: the supernet with all of its candidates, with any values; left as it is. Not needed where a space built it.
             What `Supernet.from_model` made of it will do, and then the arguments after it are not looked at.
         choices, group, weights, op_names, edge_weights: as `Supernet.from_model` was given them.
+        space: that the supernet belongs to, or its name, where that is not registered: what a file names is only looked
+            up among registered spaces, and never imported.
         plugins: folders where the space is found.
 
     Raises:
@@ -137,11 +118,11 @@ def load_supernet(
     """
     folder = Path(folder)
     saved = SupernetFile.read(folder)
-    space = supernet_space(saved.space, plugins) if saved.space else None
-    if net is None:
-        net = _built(space, saved, folder)
+    check_bound(folder / WEIGHTS, _digest(folder / SUPERNET, saved.weights), "weights", THEN)
     whole = net
     if not isinstance(whole, Supernet):
+        space = _space(space, saved.space, plugins, folder / SUPERNET)
+        whole = whole if whole is not None else _built(space, saved, folder)
         example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
         example = torch.zeros_like(example, dtype=torch.int64) if saved.whole_numbers else example
         whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space, edge_weights)
@@ -176,23 +157,21 @@ def save_architecture(
         InputError: the folder cannot be written.
     """
     space, genotype = found.space, found.genotype
-    size = found.size or (space.sizes["search"] if space is not None else None)
-    record = {
-        "format": FORMAT,
-        "space": spec_of(space, plugins) if space is not None else "",
-        "genotype": json.loads(codecs.to_json(genotype)) if genotype is not None else None,
-        "ops": dict(found.ops),
-        "size": asdict(size) if size is not None else None,
-        "counts": asdict(found.counts),
-        "settings": dict(settings or {}),
-    }
     net = model if model is not None else found.model
-    files = {WEIGHTS: _weights(net, _plain(net)), ARCHITECTURE: json.dumps(record, indent=1).encode()}
+    weights = _weights(net, _plain(net))
+    record = ArchitectureFile(
+        space=spec_of(space, plugins) if space is not None else "",
+        genotype=genotype,
+        ops=dict(found.ops),
+        size=found.size or (space.sizes["search"] if space is not None else None),
+        counts=found.counts,
+        settings=dict(settings or {}),
+        weights=digest_of_bytes(weights),
+    )
+    files = {ARCHITECTURE: record.to_json().encode(), WEIGHTS: weights}
     if genotype is not None:
         files[GENOTYPE] = f"{genotype_text(genotype)}\n".encode()
-    if report is not None:
-        files |= {REPORT: report.to_json().encode(), PAGE: pages.markdown(report).encode()}
-    write_all(Path(folder), files)
+    _write(Path(folder), files, report)
 
 
 def load_architecture(
@@ -200,6 +179,7 @@ def load_architecture(
     net: nn.Module | Supernet | None = None,
     example_inputs: Tensor | None = None,
     *,
+    space: SupernetSpace | str | None = None,
     plugins: Plugins = None,
     **recognition: Any,
 ) -> nn.Module:
@@ -208,25 +188,24 @@ def load_architecture(
     Args:
         net, example_inputs: the whole supernet, where no space builds the network. What `Supernet.from_model` made of
             it will do as `net`, and then the arguments after it are not looked at.
+        space, plugins: as `load_supernet` takes them.
         recognition: `choices`, `group`, `weights` and `op_names`, as `Supernet.from_model` was given them.
 
     Raises:
         InputError: a file is missing or damaged, or the net is another; the first difference is named.
     """
     folder = Path(folder)
-    record = _record(folder / ARCHITECTURE)
-    try:
-        spec, ops = str(record["space"]), {str(name): str(op) for name, op in record["ops"].items()}
-        size = Size(**record["size"]) if record["size"] is not None else None
-        genotype = codecs.from_json(json.dumps(record["genotype"])) if record["genotype"] is not None else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(folder / ARCHITECTURE, error) from error
-    if spec and genotype is not None:
-        model = supernet_space(spec, plugins).network(genotype, size)
+    saved = ArchitectureFile.read(folder)
+    check_bound(folder / WEIGHTS, _digest(folder / ARCHITECTURE, saved.weights), "weights", THEN)
+    if saved.space and saved.genotype is not None:
+        found = _space(space, saved.space, plugins, folder / ARCHITECTURE)
+        assert found is not None
+        genotype = saved.genotype
+        model = _within_limits(lambda: found.network(genotype, saved.size), folder / ARCHITECTURE)
         plain: tuple[str, ...] = ()
     else:
         whole = net if isinstance(net, Supernet) else _recognised(folder, net, example_inputs, recognition)
-        model = whole.keep(_replayed(whole.choices, {name: (op,) for name, op in ops.items()}, folder)).net
+        model = whole.keep(_replayed(whole.choices, {name: (op,) for name, op in saved.ops.items()}, folder)).net
         plain = tuple(_plain(model))
     _fill(model, folder, plain)
     return model.eval()
@@ -272,11 +251,58 @@ def _weights(net: nn.Module, plain: Mapping[str, Tensor]) -> bytes:
     return to_bytes({**net.state_dict(), **plain})
 
 
+def _write(folder: Path, files: Mapping[str, bytes], report: TrimReport | None) -> None:
+    if report is not None:
+        page = pages.markdown(report).encode(errors="backslashreplace")
+        files = {**files, REPORT: report.to_json().encode(), PAGE: page}
+    with held(folder):
+        check_free(folder, names=files)
+        write_all(folder, files)
+
+
+def _digest(path: Path, recorded: str) -> Field:
+    return Field(Source(repr(str(path)), "a saved file", THEN), recorded, "weights")
+
+
+def _space(given: SupernetSpace | str | None, recorded: str, plugins: Plugins, path: Path) -> SupernetSpace | None:
+    """The user's own space, or the registered one that the file names."""
+    if isinstance(given, str):
+        return supernet_space(given, plugins)
+    if given is not None:
+        return given
+    return recorded_space(recorded, plugins, repr(str(path))) if recorded else None
+
+
 def _built(space: SupernetSpace | None, saved: SupernetFile, folder: Path) -> nn.Module:
-    if space is None or saved.size is None:
+    size = saved.size
+    if space is None or size is None:
         raise InputError(f"{str(folder)!r} does not say how its supernet is built; give the untouched net as `net=`")
-    with torch.random.fork_rng(devices=[]):
-        return space.supernet(saved.size)
+    return _within_limits(lambda: space.supernet(size), folder / SUPERNET)
+
+
+def _within_limits(build: Callable[[], nn.Module], path: Path) -> nn.Module:
+    """The network that a file describes, built without memory first, so that its size is known before it is there.
+
+    Raises:
+        InputError: it is larger than any that is meant, or cannot be built.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"):
+                number = sum(value.numel() for value in build().parameters())
+            if number <= PARAMETERS:
+                return build()
+    except InputError as error:
+        raise InputError(f"the network that {str(path)!r} describes cannot be built: {error}") from error
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError) as error:
+        raise InputError(
+            f"the network that {str(path)!r} describes cannot be built: {type(error).__name__}: {one_line(error)}; "
+            "give the untouched net as `net=`, or save it again"
+        ) from error
+    raise InputError(
+        f"the network that {str(path)!r} describes has {number:,} parameters, at most {PARAMETERS:,} are built from a "
+        "file; give the net as `net=` if that is meant"
+    )
 
 
 def _replayed(
@@ -313,23 +339,6 @@ def _fill_plain(plain: Mapping[str, Tensor], given: Mapping[str, Tensor], path: 
                     f"{list(plain[name].shape)} in the net; give the weights of this very net"
                 )
             plain[name].copy_(value)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}; give a folder that was saved") from error
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise InputError(f"{str(path)!r} has the format {found!r}, expected {FORMAT}; save it again")
-    return record
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{str(path)!r} is damaged: {type(error).__name__}: {error}; save it again")
 
 
 def _other(folder: Path, difference: str) -> InputError:

@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
+from nasprune.common.fields import shown
 from nasprune.errors import InputError, UnknownNameError
 from nasprune.supernet.genotype.genotype import Gene, Genotype
-from nasprune.supernet.genotype.literals import bounded, expression, number, numbers, shown, word
+from nasprune.supernet.genotype.literals import bounded, expression, number, numbers, plain, word
 
 KINDS = ("normal", "reduce")
 
@@ -43,7 +44,7 @@ def parse(text: str) -> Genotype:
     if stripped.startswith("|"):
         return from_nb201(stripped)
     if stripped.startswith("{"):
-        found = _literal_or_json(stripped)
+        found = plain(_literal_or_json(stripped), "a genotype")
         if isinstance(found, dict) and "cells" in found:
             return _from_record(found)
         if isinstance(found, dict) and any("/" in str(key) for key in found):
@@ -66,7 +67,7 @@ def from_darts(source: object) -> Genotype:
     Raises:
         InputError: it is none of that; nothing in the text is run.
     """
-    value = expression(source) if isinstance(source, str) else source
+    value = plain(expression(source), "a genotype") if isinstance(source, str) else source
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 4:
@@ -75,7 +76,9 @@ def from_darts(source: object) -> Genotype:
         raise InputError(f"expected Genotype(normal=..., normal_concat=..., reduce=..., ...), got {shown(source)}")
     kinds = [str(key) for key in value if not str(key).endswith("_concat")]
     if set(kinds) != set(KINDS):
-        raise InputError(f"expected the parts normal, normal_concat, reduce and reduce_concat, got {list(value)[:6]}")
+        raise InputError(
+            f"expected the parts normal, normal_concat, reduce and reduce_concat, got {shown(list(value)[:6])}"
+        )
     cells = {kind: _genes(value[kind], kind) for kind in KINDS}
     concat = {
         kind: _all_nodes(cells[kind]) if given is None else numbers(given, f"{kind}_concat")
@@ -115,7 +118,7 @@ def from_nb201(source: str | Sequence[int]) -> Genotype:
     """
     if not isinstance(source, str):
         return _from_numbers(source, NB201_OPS, NB201_EDGES)
-    genes = []
+    genes: list[Gene] = []
     for target, node in enumerate(bounded(source).strip().split("+"), start=1):
         for item in node.strip("|").split("|"):
             match = _NB201_NODE.fullmatch(item)
@@ -189,10 +192,12 @@ def from_nni(choices: Mapping[str, object]) -> Genotype:
         elif match := _NNI_KEY.fullmatch(str(key)):
             slots.setdefault((match[1], int(match[3]), int(match[4])), {})[match[2]] = value
         else:
-            raise InputError(f"expected keys like 'normal/op_2_0', 'normal/input_2_0' or 'cell/0_1', got {key!r}")
+            raise InputError(f"expected keys like 'normal/op_2_0', 'normal/input_2_0' or 'cell/0_1', got {shown(key)}")
     for (kind, target, slot), found in sorted(slots.items()):
         if set(found) != {"op", "input"}:
-            raise InputError(f"expected both an operation and an input for '{kind}/…_{target}_{slot}', got {found}")
+            raise InputError(
+                f"expected both an operation and an input for '{kind}/…_{target}_{slot}', got {shown(found)}"
+            )
         sources = numbers([found["input"]] if isinstance(found["input"], int) else found["input"], f"{kind}/input")
         for source in sources:
             genes.setdefault(kind, []).append(Gene(word(found["op"], f"{kind}/op"), source, target))
@@ -222,7 +227,9 @@ def from_mmrazor(text: str) -> Genotype:
         InputError: the YAML is not that; tags that would make objects are refused.
     """
     try:
-        found = yaml.safe_load(bounded(text))
+        found = plain(yaml.safe_load(bounded(text)), "the YAML of an MMRazor subnet")
+    except InputError:
+        raise
     except Exception as error:  # a malformed date or number raises whatever its constructor does
         raise InputError(f"expected the YAML of an MMRazor subnet, got {shown(text)}") from error
     if not isinstance(found, dict):
@@ -234,11 +241,11 @@ def from_mmrazor(text: str) -> Genotype:
         for edge in _chosen(found, key) if match is not None else ():
             source = edge.removeprefix(f"{key}_p")
             if match is None or not source.isdecimal() or len(source) > 3:
-                raise InputError(f"expected edges of {key!r} like '{key}_p0', got {edge!r}")
+                raise InputError(f"expected edges of {shown(key)} like '{key}_p0', got {shown(edge)}")
             for op in _chosen(found, edge):
                 genes.setdefault(match[1], []).append(Gene(ours.get(op, op), int(source), int(match[2])))
     if not genes:
-        raise InputError(f"expected nodes like 'normal_n2' among the keys, got {[str(key) for key in found][:6]}")
+        raise InputError(f"expected nodes like 'normal_n2' among the keys, got {shown(list(found))}")
     return Genotype(
         {kind: tuple(items) for kind, items in genes.items()},
         {kind: _all_nodes(items) for kind, items in genes.items()},
@@ -272,7 +279,9 @@ def from_json(text: str) -> Genotype:
         InputError: it is something else.
     """
     try:
-        found = json.loads(bounded(text))
+        found = plain(json.loads(bounded(text)), "a genotype")
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"expected the JSON of a genotype, got {shown(text)}") from error
     return _from_record(found)
@@ -356,7 +365,7 @@ def _chosen(found: Mapping[Any, Any], key: Any) -> list[str]:
     chosen = entry.get("chosen") if isinstance(entry, dict) else entry
     chosen = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(chosen, list) or not all(isinstance(item, str) for item in chosen):
-        raise InputError(f"expected '{key}: {{chosen: [names]}}', got {shown(entry)}")
+        raise InputError(f"expected {shown(key)} to be {{chosen: [names]}}, got {shown(entry)}")
     return chosen
 
 

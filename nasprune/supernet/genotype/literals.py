@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nasprune.common.fields import shown
 from nasprune.errors import InputError
 
 LONGEST = 20_000
 """Characters of the longest text that is read."""
+NAME = 200
+"""Of the longest name."""
+BITS = 64
+"""Of the longest whole number that is read."""
 
 
 def expression(text: str) -> Any:
@@ -23,7 +29,9 @@ def expression(text: str) -> Any:
         InputError: the text is anything else; nothing of it is run.
     """
     try:
-        body = ast.parse(bounded(text).strip()).body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in strings
+            body = ast.parse(bounded(text).strip()).body
         if len(body) != 1 or not isinstance(body[0], ast.Expr | ast.Assign) or body[0].value is None:
             raise ValueError("one expression is expected")
         node = body[0].value
@@ -58,7 +66,7 @@ def numbers(value: Any, what: str) -> tuple[int, ...]:
         InputError: these are something else, naming `what` they were for.
     """
     if isinstance(value, range) and value[100:]:
-        raise InputError(f"expected a few numbers for `{what}`, got {value}")
+        raise InputError(f"expected a few numbers for `{what}`, got {shown(value)}")
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
         raise InputError(f"expected numbers for `{what}`, got {shown(value)}")
     return tuple(number(item, what) for item in value)
@@ -78,14 +86,28 @@ def word(value: Any, what: Any) -> str:
     return value
 
 
+def plain(value: Any, what: str) -> Any:
+    """The value itself, if it is made of what genotypes are made of: few values, and no name or number without measure.
+
+    Raises:
+        InputError: it holds more than LONGEST values, counted as often as they are met, or a very long name or number.
+    """
+    waiting, met = [value], 0
+    while waiting:
+        one = waiting.pop()
+        met += 1
+        long = isinstance(one, str) and len(one) > NAME
+        if met > LONGEST or long or (isinstance(one, int) and one.bit_length() > BITS):
+            raise InputError(f"expected {what} of few, short values, got {shown(value)}")
+        if isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return value
+
+
 def bounded(text: str) -> str:
     """The text itself, or InputError where it is too long to be a genotype."""
     if len(text) > LONGEST:
         raise InputError(f"expected the text of a genotype, got {len(text)} characters")
     return text
-
-
-def shown(value: object) -> str:
-    """For a message: `repr`, cut."""
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}…"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from nasprune.errors import PluginError
+from nasprune.common.fields import shown
+from nasprune.errors import InputError, PluginError, UnknownNameError
 from nasprune.registry import Entry, Plugins, entries, with_options
 from nasprune.supernet.genotype.spaces import SupernetSpace
 
@@ -17,6 +18,30 @@ def supernet_space(spec: str, plugins: Plugins = None) -> SupernetSpace:
     """
     _, make, _ = with_options("supernet_spaces", spec, plugins)
     found: SupernetSpace = make()
+    return found
+
+
+def recorded_space(spec: str, plugins: Plugins, where: str) -> SupernetSpace:
+    """The space whose name was read from a file: only registered ones are looked up, and nothing else is imported.
+
+    Args:
+        where: it was read, for messages, such as "supernet.json".
+
+    Raises:
+        InputError: no such space is registered, or it refuses its options.
+    """
+    try:
+        _, make, _ = with_options("supernet_spaces", spec, plugins, own=False)
+        found: SupernetSpace = make()
+    except UnknownNameError as error:
+        raise InputError(
+            f"{where} names the space {shown(spec)}, which is not registered, and what a file names is never imported; "
+            f"if you trust it, give it yourself with `space=` (--space) or `plugins=` (--plugins). {error}"
+        ) from error
+    except (InputError, PluginError):
+        raise
+    except Exception as error:  # whatever a constructor raises at options that nobody typed
+        raise InputError(f"{where}: the space {shown(spec)} refuses its options: {shown(str(error))}") from error
     return found
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from nasprune.base import OpScorer
-from nasprune.errors import InputError
+from nasprune.common.fields import Source, parse
+from nasprune.common.records import record_of
 from nasprune.supernet.price.counting import Counts
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.report.checks import Check, checked
@@ -58,19 +58,14 @@ class TrimReport:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> TrimReport:
-        """Reads what `to_json` wrote. Raises InputError where the text is anything else."""
-        try:
-            record: dict[str, Any] = json.loads(text)
-            for name in ("before", "after", "predicted"):
-                record[name] = Counts(**record[name])
-            record["kept"] = {name: tuple(ops) for name, ops in record["kept"].items()}
-            record["rows"] = tuple(Row(**row) for row in record["rows"])
-            record["checks"] = tuple(Check(**check) for check in record["checks"])
-            record["notes"] = tuple(record["notes"])
-            return cls(**record)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"not a report of a trimmed supernet: {type(error).__name__}: {error}") from error
+    def from_json(cls, text: str | bytes, name: str = "the text") -> TrimReport:
+        """Reads what `to_json` wrote. name: of the file, for messages.
+
+        Raises:
+            InputError: the text is anything else; names file and field.
+        """
+        then = "choose another folder, or delete that one"
+        return record_of(cls, parse(text, Source(name, "a report of a trimmed supernet", then)))
 
 
 def examined(
