@@ -10,13 +10,14 @@ STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
 BIN := $(VENV)/bin
 SEEDS ?= 3
+TIMES ?= 2000
 PYTHON ?= python3.11 python3.12 python3.13 python3
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet lock clean
+.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +95,12 @@ bench-nb201: $(STAMP) ## published scores of operations on NAS-Bench-201, replay
 
 bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in about half an hour (SEEDS=3)
 	$(BIN)/python -m benchmarks.supernet --seeds $(SEEDS)
+
+bench-fuzz: $(STAMP) ## 2,000 damaged files of every kind: none may run code, hang, or load as another net (TIMES=2000)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz --times $(TIMES)
+
+bench-kills: $(STAMP) ## searches killed at random moments, and two writers in one folder: the same plan, bit for bit
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills
 
 lock: ## compile the locks: of pyproject.toml, of what benchmarks add, of uv itself
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \

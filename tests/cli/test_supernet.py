@@ -138,7 +138,9 @@ def test_the_users_own_supernet(command, tmp_path):
     code, out, err = command("supernet", "train", *own, "--data", "digits", "--epochs", 1, "--out", "super")
     assert code == 0, err
     assert "all of it is trained as weights" in err
-    code, out, err = command("trim", "--supernet", "super", "--budget", "80%", "--data", "digits", "--out", "small")
+    code, out, err = command(
+        "trim", *own, "--supernet", "super", "--budget", "80%", "--data", "digits", "--out", "small"
+    )
     assert code == 0, err
     assert 'load_supernet("small", YOUR_SUPERNET)' in out
     code, out, err = command("trim", *own, "--budget", "90%", "--discretise", "--out", "net")
@@ -153,7 +155,7 @@ def test_a_factory_may_say_where_its_architecture_weights_are(command):
     assert code == 0, err
     assert "trained as weights" not in err
     more = ["--budget", "90%", "--scorer", "alpha", "--keep-max", 2, "--out", "small"]
-    code, out, err = command("trim", "--supernet", "super", *more)
+    code, out, err = command("trim", *own, "--supernet", "super", *more)
     assert code == 0, err
     assert "conv" in out
 

@@ -49,11 +49,11 @@ def test_a_torn_last_line_is_dropped_and_writing_goes_on(tmp_path):
 def test_rounds_are_kept_apart(tmp_path):
     journal = filled(tmp_path)
     journal.round(1, {"a": "broke"})
-    journal.add(trial(7))
+    journal.add(trial(0))
     again = Journal(tmp_path, SETTINGS)
     assert again.closed(0)
     assert len(again.round(0, {})) == 3
-    assert again.round(1, {"a": "broke"}) == (trial(7),)
+    assert again.round(1, {"a": "broke"}) == (trial(0),)
     with pytest.raises(InputError, match="froze other groups"):
         again.round(1, {})
 

@@ -126,7 +126,7 @@ def test_another_net_is_refused_by_its_first_difference(tmp_path):
 def test_damaged_and_missing_files_are_said(tmp_path):
     with pytest.raises(InputError, match=r"supernet\.json': No such file"):
         load_supernet(tmp_path)
-    for text, message in (("{", "is damaged"), ('{"format": 7}', "has the format 7"), ('{"format": 1}', "is damaged")):
+    for text, message in (("{", "is damaged"), ('{"format": 7}', "has the format 7"), ('{"format": 2}', "is damaged")):
         (tmp_path / "supernet.json").write_text(text)
         with pytest.raises(InputError, match=message):
             load_supernet(tmp_path)
