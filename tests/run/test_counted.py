@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,5 +80,6 @@ def test_the_page_and_the_command_name_what_is_left_out(capsys: pytest.CaptureFi
 
 
 def test_a_report_without_the_list_is_read() -> None:
-    text = tiny_report().to_json().replace('"uncounted": []', '"notes": []')
-    assert SearchReport.from_json(text).uncounted == ()
+    record = json.loads(tiny_report().to_json())
+    del record["uncounted"]
+    assert SearchReport.from_json(json.dumps(record)).uncounted == ()
