@@ -8,6 +8,7 @@ SHELL := bash
 VENV := .venv
 STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
+ZOO_STAMP := $(VENV)/.set-up-zoo
 BIN := $(VENV)/bin
 SEEDS ?= 3
 TIMES ?= 2000
@@ -17,7 +18,7 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow check format zoo bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +67,15 @@ format: $(STAMP) ## sort imports and format
 zoo: $(STAMP) ## trace, cut and prove every torchvision model
 	$(BIN)/python benchmarks/zoo.py
 
+# What other packages' networks need stands beside the rest, too.
+$(ZOO_STAMP): requirements-zoo.lock $(STAMP)
+	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
+	"$$uv" pip install --quiet --python $(BIN)/python --requirement requirements-zoo.lock
+	@touch $(ZOO_STAMP)
+
+zoo-foreign: $(ZOO_STAMP) ## whole networks of other packages: searched, proved, saved, loaded anew, trained a step
+	$(BIN)/python -m benchmarks.zoo_foreign --jobs 2
+
 bench: $(STAMP) ## speed of cost prediction and of tracing
 	$(BIN)/python benchmarks/speed.py
 
@@ -106,6 +116,7 @@ lock: ## compile the locks: of pyproject.toml, of what benchmarks add, of uv its
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
 	"$$uv" pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements.lock; \
 	"$$uv" pip compile --quiet --group bench -c requirements.lock $(LOCK_OPTIONS) -o requirements-bench.lock; \
+	"$$uv" pip compile --quiet --group zoo -c requirements.lock $(LOCK_OPTIONS) -o requirements-zoo.lock; \
 	echo uv | "$$uv" pip compile --quiet $(LOCK_OPTIONS) -o requirements-uv.lock -
 
 clean: ## remove .venv, caches and built files (not runs/)
