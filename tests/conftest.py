@@ -9,10 +9,19 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in sub-processes
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from nasprune.supernet.report import comparison
 
 torch.set_num_threads(1)
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture
+def one_draw(monkeypatch):
+    """Reports of trims draw the baseline `random` once, to save time; tests of reports see what several give."""
+    monkeypatch.setitem(comparison.BASELINES, "random", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,6 @@ from benchmarks import foreign, noise, supernet, trims
 from benchmarks.digits import PARTS, QUICK, digits, size, spread, trained_supernet
 from search_spaces.darts import Darts
 from search_spaces.nasbench201 import PRIMITIVES, NasBench201
-from tests.supernet.foreign import DartsNet
 
 COSTS = trims.prices(NasBench201())
 
@@ -80,7 +80,12 @@ def test_qualities_are_of_the_sample():
     assert (found.accuracy, found.macs) == (0.5, 0.5)
 
 
-def test_the_table_says_where_a_baseline_wins():
+@pytest.fixture
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("benchmarks.digits.RESAMPLES", 200)
+
+
+def test_the_table_says_where_a_baseline_wins(few_resamples):
     def row(scorer: str, keep: int, mean: float, seed: int = 0) -> dict[str, object]:
         rest = {"worst_tenth": mean, "best": mean, "accuracy": 0.9, "macs": 0.5}
         return {"seed": seed, "scorer": scorer, "keep": keep, "draw": 0, "mean": mean, **rest}
@@ -98,8 +103,26 @@ def test_the_table_says_where_a_baseline_wins():
     assert any("-0.100 [-0.100, -0.100]" in line for line in text if "nwot" in line)
 
 
-def test_e2_trims_samples_and_trains(monkeypatch):
+class Inline:
+    """Does at once what a pool of processes would, with what pickling makes of it."""
+
+    def __init__(self, workers, mp_context):
+        assert (workers, mp_context.get_start_method()) == (1, "spawn")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def map(self, function, *arguments, chunksize):
+        sent = pickle.dumps([(function, one) for one in zip(*arguments, strict=True)])
+        return [call(*one) for call, one in pickle.loads(sent)]
+
+
+def test_e2_trims_samples_and_trains(monkeypatch, few_resamples):
     monkeypatch.setattr(trims, "SIZE", size(2, 1))
+    monkeypatch.setattr(trims, "ProcessPoolExecutor", Inline)
     found = trims.experiment([0], QUICK, 1, lambda wanted: iter(wanted), ("alpha", "flops_order"))
     assert {(one["scorer"], one["keep"]) for one in found["qualities"]} == {
         (scorer, keep) for scorer in ("alpha", "flops_order", "random") for keep in (3, 2, 1)
@@ -124,7 +147,12 @@ def test_e4_counts_noise(monkeypatch):
     assert "50.0" in shown(noise.table({"rows": rows}))
 
 
-def test_e5_recognises_and_measures():
+class DartsNet(foreign.DartsNet):
+    names = ("none", "max", "avg", "skip", "sep3")
+
+
+def test_e5_recognises_and_measures(monkeypatch):
+    monkeypatch.setattr(foreign, "PRIMITIVES", DartsNet.names)
     torch.manual_seed(0)
     net = DartsNet(4, 3)
     supernet = foreign.adapted(net)

@@ -77,9 +77,9 @@ class MixedOp(nn.Module):
 class PartialEdge(nn.Module):
     """PC-DARTS: a quarter of the channels is mixed, the rest passes by, then all are shuffled."""
 
-    def __init__(self, c: int, stride: int):
+    def __init__(self, c: int, stride: int, names=PRIMITIVES):
         super().__init__()
-        self._ops = nn.ModuleList(op(name, c // 4, stride) for name in PRIMITIVES)
+        self._ops = nn.ModuleList(op(name, c // 4, stride) for name in names)
         self.mp = nn.MaxPool2d(2, 2)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -133,6 +133,7 @@ class Cell(nn.Module):
 class DartsNet(nn.Module):
     """The chain of cells; the alphas are plain tensors as in quark0, in a list beside."""
 
+    names = PRIMITIVES
     betas = False
     edges_name = "_ops"
 
@@ -150,11 +151,11 @@ class DartsNet(nn.Module):
         self.set_alphas(spread)
 
     def edge(self, reduction: bool):
-        return lambda c, stride, number: MixedOp(c, stride)
+        return lambda c, stride, number: MixedOp(c, stride, self.names)
 
     def set_alphas(self, spread: float) -> None:
-        self.alphas_normal = (spread * torch.randn(14, 8)).requires_grad_()
-        self.alphas_reduce = (spread * torch.randn(14, 8)).requires_grad_()
+        self.alphas_normal = (spread * torch.randn(14, len(self.names))).requires_grad_()
+        self.alphas_reduce = (spread * torch.randn(14, len(self.names))).requires_grad_()
         self._arch_parameters = [self.alphas_normal, self.alphas_reduce]
         if self.betas:
             self.betas_normal, self.betas_reduce = (torch.randn(14).requires_grad_() for _ in range(2))
@@ -174,7 +175,7 @@ class PartialNet(DartsNet):
     betas = True
 
     def edge(self, reduction: bool):
-        return lambda c, stride, number: PartialEdge(c, stride)
+        return lambda c, stride, number: PartialEdge(c, stride, self.names)
 
 
 class SwitchedNet(DartsNet):
