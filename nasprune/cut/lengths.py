@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.weight_norm import WeightNorm
 
+from nasprune.cut.tensors import tensor_of
 from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
 
@@ -27,27 +28,20 @@ def shorten(model: nn.Module, graph: ModelGraph, keep: Bools) -> None:
 
 
 def _shorten(model: nn.Module, graph: ModelGraph, keep: Bools, direction: str, length: str, dim: int) -> None:
-    value = _tensor(model, direction)
+    value = tensor_of(model, direction).detach()
     left = value
     for axis in graph.params.get(direction, ()):
         if axis.axis != dim and len(axis.units) == 1:
             gone = torch.from_numpy(~axis.positions(keep)[0]).to(value.device)
             left = left.index_fill(axis.axis, gone.nonzero().flatten(), 0)
     if left is not value:
-        scaled = _tensor(model, length)
+        scaled = tensor_of(model, length).detach()
         scaled.copy_(scaled * left_of(left, value, dim).reshape(scaled.shape))
 
 
 def left_of(left: Tensor, whole: Tensor, dim: int) -> Tensor:
     """The share of each length that stays; in `left`, what goes is zero."""
     return torch.norm_except_dim(left, 2, dim) / torch.norm_except_dim(whole, 2, dim)
-
-
-def _tensor(model: nn.Module, name: str) -> Tensor:
-    path, _, leaf = name.rpartition(".")
-    found = getattr(model.get_submodule(path), leaf)
-    assert isinstance(found, Tensor)
-    return found.detach()
 
 
 def refresh(modules: Iterable[nn.Module]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -11,19 +11,16 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune.common.inputs import ExampleInputs, Inputs
-from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.controllers.auto import Auto
 from nasprune.cost.budget import Budget, parse_budget
 from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
-from nasprune.evaluators.function import OwnFunction
-from nasprune.registry import Plugins
-from nasprune.run import identity
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
 from nasprune.run.methods import Methods, Names, looked_up
+from nasprune.run.settings import Options, settings_of
 
 TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
 TRIALS_WITH_DATA = 100
@@ -32,27 +29,14 @@ FEW_IMAGES = 1024  # below which the training images calibrate, too
 
 
 @dataclass(frozen=True)
-class Options:
-    """The arguments of `nasprune.search` besides the model, its inputs, the budget and the methods."""
-
-    seed: int
-    trials: int | None
-    time_limit: float | None
-    plugins: Plugins
-    scope: str | None
-    space: Mapping[str, object]
-    settings: Mapping[str, str] = field(default_factory=dict)
-    should_stop: Callable[[], bool] | None = None
-
-
-@dataclass(frozen=True)
 class Request:
     """What belongs to one run.
 
-    model: a twin of the user's, to be run as often as needed. inputs: of a batch one item. settings: everything that
-    decides the result, in words.
+    original: the user's model, which is never run. model: a twin of it, to be run as often as needed. inputs: of a
+    batch one item. settings: everything that decides the result, in words.
     """
 
+    original: nn.Module
     model: nn.Module
     inputs: Inputs
     budget: Budget
@@ -92,13 +76,15 @@ def resolved(
     methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
     splits = load_data(data, seed=options.seed) if data is not None else None
     inputs = Inputs.of(example_inputs, model)
-    check_weights(model)
     copied = twin(model)
     inputs = inputs.fitting(copied).one_item(copied)
     if splits is not None:
         check_images(splits, inputs)
-        splits = splits.in_type(inputs.tensors[0].dtype) if inputs.tensors[0].is_floating_point() else splits
+    check_weights(model)
+    if splits is not None and inputs.tensors[0].is_floating_point():
+        splits = splits.in_type(inputs.tensors[0].dtype)
     return Request(
+        original=model,
         model=copied,
         inputs=inputs,
         budget=goal,
@@ -106,7 +92,7 @@ def resolved(
         data=splits,
         options=options,
         limits=_limits(options, methods),
-        settings=_settings(model, inputs, goal, methods, splits, options),
+        settings=settings_of(model, inputs, goal, methods, splits, options),
         on_progress=on_progress,
     )
 
@@ -118,32 +104,3 @@ def _limits(options: Options, methods: Methods) -> Limits:
         return Limits(TRIALS_AUTO, None, options.should_stop)
     trials = TRIALS_WITH_DATA if methods.evaluator.needs_data else TRIALS_WITHOUT_DATA
     return Limits(trials, None, options.should_stop)
-
-
-def _settings(
-    model: nn.Module,
-    inputs: Inputs,
-    goal: Budget,
-    methods: Methods,
-    data: DataSplits | None,
-    options: Options,
-) -> dict[str, str]:
-    chosen = {
-        "model": type(model).__name__,
-        "weights": identity.of_model(model),
-        "inputs": str(inputs),
-        "budget": str(goal),
-        "data": data.name if data is not None else "none",
-        **methods.names,
-        **{f"space {name}": str(value) for name, value in options.space.items()},
-        "scope": options.scope or "all",
-        "seed": str(options.seed),
-        **options.settings,
-    }
-    if data is not None:
-        with own_randomness(model):  # the same for the same data, with random transforms too
-            seed_all(options.seed, model)
-            chosen["images"] = identity.of_data(data)
-    if issubclass(methods.evaluator, OwnFunction):
-        chosen["evaluator's code"] = identity.of_code(methods.evaluator.function)
-    return chosen

@@ -28,9 +28,10 @@ from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
 from nasprune.run.methods import Names
 from nasprune.run.names import op_rules
-from nasprune.run.request import Options, resolved
+from nasprune.run.request import resolved
 from nasprune.run.result import SearchResult, result_of
 from nasprune.run.rounds import best_proved
+from nasprune.run.settings import Options
 from nasprune.run.trace import trace
 
 
@@ -98,9 +99,8 @@ def search(
         VerificationError: the cut network is not what it should be.
     """
     started = time.monotonic()
-    model = accepted(model)
     request = resolved(
-        model,
+        accepted(model),
         example_inputs,
         budget,
         data,
@@ -122,8 +122,8 @@ def search(
         on_progress,
     )
     folder = Path(out) if out is not None else None
-    with held(folder) if folder is not None else nullcontext(), own_randomness(model):
-        graph = trace(model, request.inputs, scope, rules=op_rules(plugins))
+    with held(folder) if folder is not None else nullcontext(), own_randomness(request.model):
+        graph = trace(request.original, request.inputs, scope, rules=op_rules(plugins))
         uncounted = left_out(submodule(request.model, scope), graph)
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
@@ -132,5 +132,5 @@ def search(
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = compare_latency(both, graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
-        small = rebuilt(model, fitted, found.graph, plan)
+        small = rebuilt(request.original, fitted, found.graph, plan)
     return result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)
