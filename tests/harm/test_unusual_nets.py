@@ -40,6 +40,8 @@ def test_groups_that_no_module_reads_are_narrowed_last() -> None:
 
 
 class Tokens(nn.Module):
+    """Gives its embeddings as well, so that they keep their width."""
+
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(20, 6)
@@ -48,15 +50,16 @@ class Tokens(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         return self.head((x + self.b(nn.functional.relu(self.a(x), inplace=True))).mean(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(self.table(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.table(x)
+        return self.features(x), x
 
 
 class Embedded(Tokens):
     """Reads what `Tokens` reads behind its table."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.features(x), x
 
 
 @pytest.mark.parametrize("refit", [False, True])
