@@ -75,8 +75,13 @@ def search(
         str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
     ] = "auto",
     plugins: Plugins = None,
-    include: Annotated[list[str] | None, typer.Option("--include", help="Only groups and blocks like this.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="No groups and blocks like this.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", help="Glob of modules: cut only what belongs to these, and all below."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Glob of modules: leave these whole, and all below.")
+    ] = None,
     scope: Scope = None,
     trials: Annotated[int | None, typer.Option("--trials", help="How many decisions to evaluate.")] = None,
     time_limit: Annotated[
@@ -86,6 +91,12 @@ def search(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/MODEL-BUDGET]")
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Where networks run: cpu, cuda, or auto for a GPU if any.")
+    ] = "cpu",
+    allow_chance: Annotated[
+        bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
+    ] = False,
     allow_uncounted: Annotated[
         bool, typer.Option("--allow-uncounted", help="A share of FLOPs, even if they leave out much of the time.")
     ] = False,
@@ -113,6 +124,8 @@ def search(
             time_limit=time_limit,
             seed=seed,
             out=out,
+            device=device,
+            allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )
     )

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from nasprune.run.result import SearchResult
 
 NO_WEIGHTS = (
-    "No weights were given, so this is an untrained network: the search compared architectures, not what the network "
-    "has learned. Train the result from scratch, or give trained weights with --weights FILE (or --weights default)."
+    "No weights were given and none were found in the network, so it is taken as untrained: the search compared "
+    "architectures, not what the network has learned. Train the result from scratch, or give trained weights with "
+    "--weights FILE (or --weights default)."
 )
 STOPPED = (
     "The search was stopped by Ctrl-C after {:,} trials, and this is the best of them; repeat the command to go on."
 )
 REFITTED = "its weights are refitted in closed form on calibration images"
 RE_ESTIMATED = "its weights are the dense ones, with batch-norm statistics re-estimated"
-FINE_TUNE = "Fine-tune it: small = nasprune.finetune(small, data, teacher=dense)."
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class SearchOptions:
     time_limit: float | None
     seed: int
     out: Path | None
+    device: str = "cpu"
     allow_uncounted: bool = False
+    allow_chance: bool = False
 
 
 def run(options: SearchOptions) -> None:
@@ -70,7 +72,7 @@ def run(options: SearchOptions) -> None:
     with writing(out, (*FILES, RECORD), partial(kept, out)):
         loaded, data = _load(options)
         _announce(options, budget, loaded, data)
-        result = _noted(_searched(options, out, loaded, data), loaded, data)
+        result = _noted(options, _searched(options, out, loaded, data), loaded, data)
         save(result, out)
     show(result.report, out)
 
@@ -111,6 +113,8 @@ def _announce(options: SearchOptions, budget: Budget, loaded: LoadedModel, data:
         f"{options.model} at {'×'.join(map(str, shape))}, budget {budget}, "
         f"weights {loaded.weights or 'none (as initialised)'}, data {data.name if data else 'none (data-free)'}"
     )
+    if data is not None:
+        say(f"images: {data.split}; pixels {data.normalisation}")
     if loaded.weights is None:
         say(NO_WEIGHTS)
 
@@ -141,22 +145,23 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             should_stop=INTERRUPTS.stopping,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
             allow_uncounted=options.allow_uncounted,
+            allow_chance=options.allow_chance,
         )
 
 
-def _noted(result: SearchResult, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
+def _noted(options: SearchOptions, result: SearchResult, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
     """The result with what should be said of its weights and its accuracy."""
     untrained = (NO_WEIGHTS,) if loaded.weights is None else ()
     stopped = (STOPPED.format(len(result.trials)),) if INTERRUPTS.asked else ()
     notes = (*untrained, *stopped, *result.report.notes)
     result = replace(result, report=replace(result.report, notes=notes))
-    return result if data is None else _on_data(result, loaded.model, data)
+    return result if data is None else _on_data(options, result, loaded.model, data)
 
 
 def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     """The model and the data, which fit each other. The data says the shape of images where the model does not."""
     from nasprune.data import check_fits, load_data
-    from nasprune.models.loading import load_model
+    from nasprune.models.loading import chosen_device, load_model
 
     data: DataSplits | None = None
 
@@ -172,6 +177,7 @@ def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
         seed=options.seed,
         shape_of_data=shape_of_data if options.data is not None else None,
     )
+    loaded.model.to(chosen_device(options.device))
     if options.data is None:
         return loaded, None
     data = data or load_data(options.data, seed=options.seed, size=loaded.shape[-1])
@@ -184,26 +190,38 @@ def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     return loaded, data
 
 
-def _on_data(result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
-    """The result with the test accuracy of both nets."""
-    from nasprune.common.calls import main_output
+def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, data: DataSplits) -> SearchResult:
+    """The result with the accuracy of both nets on the test part, which is no test where the dense net has seen it."""
+    from nasprune.common.calls import in_type_of, main_output
     from nasprune.data.batches import batches, has_labels
+    from nasprune.run.notes import SEEN
     from nasprune.train.finetune import accuracy
 
     images, _ = next(batches(data.calibration, 1))
-    output = main_output(result.model(images))
+    output = main_output(result.model(in_type_of(result.model, images).to(next(result.model.parameters()).device)))
     if output is None or output.ndim != 2 or not has_labels(data.test):  # no classifier, or nothing to compare with
         return result
+    reached = accuracy(dense, data.test)
+    seen = reached == 1 and "test" not in data.given
+    name = "accuracy on seen images" if seen else "test accuracy"
     measured = {
         **result.report.measured,
-        "test accuracy dense": accuracy(dense, data.test),
-        "test accuracy cut": accuracy(result.model, data.test),
+        f"{name} dense": reached,
+        f"{name} cut": accuracy(result.model, data.test),
     }
     how = RE_ESTIMATED if result.report.settings["reconstruct"] == "none" else REFITTED
     cut = bool(result.plan.keep or result.plan.drop)
-    notes = (f"The cut net is not trained: {how}. {FINE_TUNE}",) if cut else ()
+    notes = [SEEN.format("test")] if seen else []
+    notes += [f"The cut net is not trained: {how}. Fine-tune it: {_training_line(options, data)}"] if cut else []
     report = replace(result.report, measured=measured, notes=(*result.report.notes, *notes))
     return replace(result, report=report)
+
+
+def _training_line(options: SearchOptions, data: DataSplits) -> str:
+    """What trains the loaded network on the data of this run, as it is to be typed."""
+    resized = str(options.data).startswith("imagefolder:")
+    size = f", input_size={data.input_shape[-1]}" if resized else ""
+    return f"small = nasprune.finetune(small, {str(options.data)!r}{size}), with teacher=YOUR_TRAINED_MODEL if you like"
 
 
 def default_folder(model: str, budget: str) -> Path:

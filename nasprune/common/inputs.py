@@ -110,7 +110,10 @@ class Inputs:
         return replace(self, kwargs={name: self.kwargs[name] for name in keywords})
 
     def fitting(self, model: nn.Module) -> Inputs:
-        """The same call in the type of the model's parameters, where it runs in that and not as it is."""
+        """The same call on the model's device, and in the type of its parameters where it runs only in that."""
+        devices = {value.device for value in model.parameters()}
+        if len(devices) == 1 and self.tensors and {tensor.device for tensor in self.tensors} != devices:
+            return self.to(*devices).fitting(model)
         types = {value.dtype for value in model.parameters() if value.is_floating_point()}
         own = {tensor.dtype for tensor in self.tensors if tensor.is_floating_point()}
         if len(types) != 1 or not own or own == types or self.runs(model):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from nasprune.common.calls import in_type_of
 from nasprune.common.factories import call_factory, one_line
 from nasprune.common.untouched import undisturbed
 from nasprune.data.cifar10 import cifar10
@@ -81,9 +82,10 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
 def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:
     """Raises InputError unless `model` takes one validation image and has an output for every class."""
     image, _ = checked(data.validation, data.name)[0]
+    home = next((value.device for value in model.parameters()), image.device)
     try:
         with undisturbed(model):
-            output = model(image.unsqueeze(0))
+            output = model(in_type_of(model, image.unsqueeze(0)).to(home))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"data {data.name!r} gives images of shape {data.input_shape}, which model {name!r} does not take: "

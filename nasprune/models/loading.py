@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.accepted import accepted
 from nasprune.common.factories import call_factory, one_line
 from nasprune.errors import InputError, UnknownNameError
+from nasprune.models.initial import looks_initialised
 from nasprune.models.weights import load_weights
 
 EXAMPLES = "torchvision:NAME, timm:NAME, file.py:factory or package.module:factory"
+OWN = "those that the factory gives"
 _SIDE = 224
 _FRAMES = 16
 
@@ -99,6 +102,21 @@ def load_model(
     return LoadedModel(short, spec, built.model.eval(), shape, input_size is not None, built.weights)
 
 
+def chosen_device(name: str) -> torch.device:
+    """The device called so; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: there is none here.
+    """
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"no device {name!r} here ({one_line(error)}); choose cpu, cuda or auto") from error
+    return device
+
+
 def parse_input_size(text: str, known: tuple[int, ...] | None) -> tuple[int, ...]:
     """Shape of one input: "224" and "160x192" set the last axes of `known` (3 channels if none), "3x8x8" is in full."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
@@ -166,10 +184,12 @@ def _factory(spec: str, own: bool) -> _Built:
         hint = f"did you mean torchvision:{near[0]}? " if near else ""
         raise InputError(f"the model {spec!r} does not say where it is from: {hint}write {EXAMPLES}")
     model = call_factory(spec, what="model")
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model factory {spec!r} must return an nn.Module, got {type(model).__name__}")
+    try:
+        model = accepted(model, spec)
+    except InputError as error:
+        raise InputError(f"the model factory gives what cannot be used: {error}") from error
     shape = getattr(model, "input_shape", None)
-    return _Built(model, tuple(shape) if shape is not None else None)
+    return _Built(model, tuple(shape) if shape is not None else None, None if looks_initialised(model) else OWN)
 
 
 def _unreachable(spec: str, error: BaseException) -> str:

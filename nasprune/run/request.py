@@ -20,6 +20,7 @@ from nasprune.data.splits import size_of
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
 from nasprune.run.methods import Methods, Names, looked_up
+from nasprune.run.sanity import check_not_at_chance
 from nasprune.run.settings import Options, settings_of
 
 TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
@@ -83,6 +84,8 @@ def resolved(
     check_weights(model)
     if splits is not None and inputs.tensors[0].is_floating_point():
         splits = splits.in_type(inputs.tensors[0].dtype)
+    if splits is not None and not options.allow_chance:
+        check_not_at_chance(copied, splits, inputs.device)
     return Request(
         original=model,
         model=copied,

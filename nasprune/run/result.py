@@ -13,6 +13,7 @@ from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import percent
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
+from nasprune.run.notes import of_scores
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
@@ -77,6 +78,7 @@ def result_of(
             *(_left_out(item) for item in uncounted if not item.by_convention),
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
             *refit_notes,
+            *of_scores(request, found),
         ),
         uncounted=tuple(uncounted),
     )

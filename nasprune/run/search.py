@@ -59,6 +59,7 @@ def search(
     should_stop: Callable[[], bool] | None = None,
     settings: Mapping[str, str] | None = None,
     allow_uncounted: bool = False,
+    allow_chance: bool = False,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
 
@@ -90,6 +91,7 @@ def search(
         on_progress: called after every trial.
         should_stop: asked before every trial but the first; where it says so, the best so far is the result.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
+        allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
     Raises:
@@ -118,6 +120,7 @@ def search(
             },
             settings=settings or {},
             should_stop=should_stop,
+            allow_chance=allow_chance,
         ),
         on_progress,
     )

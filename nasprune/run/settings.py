@@ -29,6 +29,7 @@ class Options:
     space: Mapping[str, object]
     settings: Mapping[str, str] = field(default_factory=dict)
     should_stop: Callable[[], bool] | None = None
+    allow_chance: bool = False
 
 
 def settings_of(
@@ -45,6 +46,7 @@ def settings_of(
         "inputs": str(inputs),
         "budget": str(goal),
         "data": data.name if data is not None else "none",
+        **({"data split": data.split, "normalisation": data.normalisation} if data is not None else {}),
         **methods.names,
         **{f"space {name}": str(value) for name, value in options.space.items()},
         "scope": options.scope or "all",

@@ -19,19 +19,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from nasprune.common.calls import main_output
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import number, whole_number
+from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.losses import cross_entropy
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import twin, undisturbed
-from nasprune.data import DataSplits, load_data
+from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.data.load import DataSource, check_fits
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.models.weights import copy_into
+from nasprune.train.augmenting import Augment, batch_change
+from nasprune.train.fitness import check_teacher, check_trainable, training_parts
 from nasprune.train.loops import Schedule, quiet, start_fabric
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def finetune(
     weight_decay: float = 5e-4,
     warmup: float = 0.1,
     augment: Augment | None = None,
+    input_size: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "32-true",
@@ -70,14 +73,17 @@ def finetune(
 
     Args:
         model: what to train; its output is (N, classes).
-        data: a data set name, `DataSplits`, `Dataset`, `DataLoader` or `(inputs, labels)` pair.
+        data: as for `nasprune.search`. Of a name or `DataSplits` the training part is trained on; of data of your own
+            all but a tenth, which chooses the epoch, and but what you gave as a test part. What is held back is logged.
         epochs: passes over the training part, at least 1.
         lr: highest learning rate, for SGD with Nesterov momentum.
         batch_size: images a step, at least 2.
         teacher: a network with the same outputs to learn from as well, or `None`.
         temperature: softens the outputs of both nets, above 0. soft_share: weight of the teacher's term, in [0, 1].
         momentum, weight_decay: of SGD; biases and norm weights do not decay. warmup: share of the steps, in [0, 1).
-        augment: changes a batch of images, given a seeded generator, such as `nasprune.data.augment.flip_and_shift`.
+        augment: changes a batch of images, given a seeded generator, such as `nasprune.data.augment.flip_and_shift`, or
+            one image tensor, as transforms of torchvision do; the shape stays.
+        input_size: pixels of a side, for a data set name that resizes; else what the source says.
         seed: of the order of images, of augmentation and of dropout; torch's own random state is left as it was.
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
         on_epoch: called after every epoch.
@@ -86,11 +92,18 @@ def finetune(
         The trained network, in eval mode, on the device where `model` lies.
 
     Raises:
-        InputError: an option is out of range, or the loss is no longer finite.
+        InputError: an option is out of range, the model takes no gradients, the teacher has other outputs, or the loss
+        is no longer finite.
     """
+    model = accepted(model)
+    teacher = accepted(teacher, "teacher") if teacher is not None else None
     _check(epochs=epochs, batch_size=batch_size, lr=lr, temperature=temperature, soft_share=soft_share, warmup=warmup)
-    parts = load_data(data, seed=seed)
+    parts = training_parts(data, seed=seed, input_size=input_size, model=model)
     check_fits(model, parts, name=type(model).__name__)
+    check_trainable(model)
+    if teacher is not None:
+        check_teacher(model, teacher, parts)
+    change = batch_change(augment)
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     with quiet(), own_randomness(model), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -105,7 +118,7 @@ def finetune(
         start = time.perf_counter()
         for number in range(1, epochs + 1):
             student.train()
-            mean = _epoch(fabric, wrapped, optimizer, loss, steps, parts, batch_size, augment, generator)
+            mean = _epoch(fabric, wrapped, optimizer, loss, steps, parts, batch_size, change, generator)
             reached = accuracy(student, parts.validation)
             if reached >= best_accuracy:
                 best, best_accuracy = _state(student), reached
@@ -125,7 +138,9 @@ def accuracy(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], *, batch_si
     right = 0
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size):
-            right += int((_classes(main_output(model(images.to(device)))).argmax(1).cpu() == labels).sum())
+            right += int(
+                (_classes(main_output(model(in_type_of(model, images).to(device)))).argmax(1).cpu() == labels).sum()
+            )
     return right / size_of(dataset)
 
 
@@ -170,7 +185,7 @@ def _epoch(
     schedule: Schedule,
     parts: DataSplits,
     batch_size: int,
-    augment: Augment | None,
+    change: Augment,
     generator: torch.Generator,
 ) -> float:
     order = torch.randperm(size_of(parts.train), generator=generator).tolist()
@@ -181,7 +196,7 @@ def _epoch(
             continue
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = fabric.to_device(images if augment is None else augment(images, generator))
+        images = fabric.to_device(change(images, generator))
         labels = fabric.to_device(labels)
         optimizer.zero_grad()
         value = loss(images, _classes(model(images)).float(), labels)
@@ -206,6 +221,10 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _check(*, epochs: int, batch_size: int, lr: float, temperature: float, soft_share: float, warmup: float) -> None:
+    for name, given in (("epochs", epochs), ("batch_size", batch_size)):
+        whole_number(name, given, f"write for example {name}=64")
+    for name, rate in (("lr", lr), ("temperature", temperature), ("soft_share", soft_share), ("warmup", warmup)):
+        number(name, rate, f"write for example {name}=0.5")
     rules = (
         ("epochs", epochs, epochs >= 1, "at least 1"),
         ("batch_size", batch_size, batch_size >= 2, "at least 2"),

@@ -71,7 +71,7 @@ def test_input_size_that_does_not_parse(text):
         ("timm:resnet81", UnknownNameError, "did you mean resnet18"),
         ("resnet50", InputError, "did you mean torchvision:resnet50"),
         ("torch.nn:Identity", InputError, "the input size of 'torch.nn:Identity' is not known"),
-        ("builtins:dict", InputError, "must return an nn.Module, got dict"),
+        ("builtins:dict", InputError, "`builtins:dict` must be a torch.nn.Module, got a dict"),
     ],
 )
 def test_wrong_names(spec, error, message):

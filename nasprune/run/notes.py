@@ -1,0 +1,28 @@
+"""Sentences of a report about what its scores say less than they seem to."""
+
+from __future__ import annotations
+
+from nasprune.evaluators.accuracy import Accuracy
+from nasprune.run.request import Request
+from nasprune.run.rounds import Found
+
+SEEN = (
+    "The dense network is right on every {} image. These were drawn from the data given, so it has probably seen them "
+    "in training, and they do not test what a cut costs on new images: give images that it was not trained on, as "
+    "data=(train, test), as a `nasprune.DataSplits`, or as a folder with train/ and test/."
+)
+
+
+def of_scores(request: Request, found: Found) -> list[str]:
+    """Images that the dense network knows by heart, and trials that the evaluator cannot tell apart."""
+    notes = []
+    drawn = request.data is not None and "validation" not in request.data.given
+    if drawn and issubclass(request.methods.evaluator, Accuracy) and found.dense_score == 1:
+        notes.append(SEEN.format("validation"))
+    best = [trial for trial in found.trials if trial.score == found.best.score]
+    if len({trial.decision.digest for trial in best}) > 1:
+        notes.append(
+            f"{len(best)} of {len(found.trials)} trials have the best score, and the first of them was taken; the "
+            "evaluators `loss` and `kl` tell finer differences apart."
+        )
+    return notes

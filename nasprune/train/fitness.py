@@ -1,0 +1,85 @@
+"""Whether model, teacher and data fit each other for training, and which images are trained on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from torch import nn
+from torch.utils.data import ConcatDataset
+
+from nasprune.common.calls import in_type_of, main_output
+from nasprune.common.untouched import undisturbed
+from nasprune.data import DataSplits, load_data
+from nasprune.data.items import checked
+from nasprune.data.load import DataSource
+from nasprune.data.splits import size_of
+from nasprune.errors import InputError
+
+
+def training_parts(data: DataSource, *, seed: int, input_size: int | None, model: nn.Module) -> DataSplits:
+    """The data for training, in the model's type; what is not trained on is logged.
+
+    Of data that is no name and no `DataSplits`, the calibration part is trained on, and the test part, too, where it
+    was not given as such.
+
+    Raises:
+        InputError: there is no such data, or its images are not of `input_size`.
+    """
+    parts = load_data(data, seed=seed) if input_size is None else load_data(data, seed=seed, size=input_size)
+    if input_size is not None and parts.input_shape[-1] != input_size:
+        raise InputError(
+            f"`input_size` is {input_size}, and data {parts.name!r} gives images of shape {parts.input_shape} and does "
+            "not resize them; leave `input_size` out"
+        )
+    if not isinstance(data, str | DataSplits):
+        more = [parts.calibration, *(() if "test" in parts.given else (parts.test,))]
+        parts = replace(parts, train=ConcatDataset([checked(parts.train), *map(checked, more)]))
+    if not isinstance(data, DataSplits):
+        _say(parts, tested="test" in parts.given or isinstance(data, str), calibrated=isinstance(data, str))
+    kind = next((value.dtype for value in model.parameters() if value.is_floating_point()), None)
+    return parts.in_type(kind) if kind is not None else parts
+
+
+def _say(parts: DataSplits, *, tested: bool, calibrated: bool) -> None:
+    held = [
+        f"{size_of(parts.validation):,} choose the best epoch",
+        *([f"{size_of(parts.calibration):,} are left for calibration"] if calibrated else []),
+        *([f"{size_of(parts.test):,} for a test"] if tested else []),
+    ]
+    logging.getLogger(__name__).warning(
+        "finetune trains on %s images of data %r; %s. To divide them otherwise give a nasprune.DataSplits",
+        f"{size_of(parts.train):,}",
+        parts.name,
+        ", ".join(held),
+    )
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Raises InputError where no parameter takes gradients."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            "every parameter of `model` is frozen (requires_grad is False), so there is nothing to train; call "
+            "model.requires_grad_(True) first"
+        )
+
+
+def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits) -> None:
+    """Raises InputError unless the teacher takes the data, and gives outputs of the model's shape."""
+    image, _ = checked(parts.validation, parts.name)[0]
+    shapes = []
+    for name, net in (("model", model), ("teacher", teacher)):
+        home = next((value.device for value in net.parameters()), image.device)
+        try:
+            with undisturbed(net):
+                found = main_output(net(in_type_of(net, image.unsqueeze(0)).to(home)))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"the {name} does not take images of shape {parts.input_shape}: {error}; give one that does"
+            ) from error
+        shapes.append(tuple(found.shape) if found is not None else None)
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"`teacher` must give outputs of the model's shape {shapes[0]}, got {shapes[1]}; give a teacher with the "
+            "same classes, such as the dense network"
+        )
