@@ -53,7 +53,7 @@ def test_images_are_resized_as_in_the_search(tmp_path):
     colour = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2))
     finetune(colour, f"imagefolder:{tmp_path}", epochs=1, input_size=12)
     with pytest.raises(
-        InputError, match="`input_size` is 12, and data 'data' gives images of shape .* does not resize"
+        InputError, match=r"`input_size` is 12, and data 'data' gives images of shape .* does not resize"
     ):
         finetune(net(), IMAGES, epochs=1, input_size=12)
 
