@@ -120,12 +120,14 @@ class Typed(Dataset[tuple[Tensor, Any]]):
 
 
 def typed(dataset: Dataset[Any], dtype: torch.dtype) -> Dataset[tuple[Tensor, Any]]:
-    """`dataset`, its items checked, with floating-point images in `dtype`; other images are as they are."""
+    """`dataset`, its items checked, with floating-point images in `dtype`; other images are as they are.
+
+    No item is read before it is asked for: a search never asks for those of the test part.
+    """
     if isinstance(dataset, ArrayDataset):
         kept = not dataset.images.is_floating_point() or dataset.images.dtype == dtype
         return dataset if kept else ArrayDataset(dataset.images.to(dtype), dataset.labels)
-    found = checked(dataset)
-    return found if found[0][0].dtype == dtype else Typed(found, dtype)
+    return Typed(checked(dataset), dtype)
 
 
 def checked(dataset: Dataset[Any], name: str = "data") -> Dataset[tuple[Tensor, Any]]:

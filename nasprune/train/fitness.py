@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset
 
 from nasprune.common.calls import in_type_of, main_output
-from nasprune.common.untouched import undisturbed
+from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
 from nasprune.data.items import checked
 from nasprune.data.load import DataSource
@@ -71,8 +71,8 @@ def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits) -> No
     for name, net in (("model", model), ("teacher", teacher)):
         home = next((value.device for value in net.parameters()), image.device)
         try:
-            with undisturbed(net):
-                found = main_output(net(in_type_of(net, image.unsqueeze(0)).to(home)))
+            with undisturbed(twin(net)) as copied:
+                found = main_output(copied(in_type_of(net, image.unsqueeze(0)).to(home)))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"the {name} does not take images of shape {parts.input_shape}: {error}; give one that does"
