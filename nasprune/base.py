@@ -207,9 +207,13 @@ class EvaluationTask:
 
 
 class Evaluator(ABC):
-    """Scores a candidate. The constructor takes `(task: EvaluationTask)`."""
+    """Scores a candidate. The constructor takes `(task: EvaluationTask)`; further keyword arguments are its options.
+
+    reads_labels: whether scores depend on the labels of the data, so that a network at chance on them is refused.
+    """
 
     needs_data: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, task: EvaluationTask) -> None: ...

@@ -105,6 +105,7 @@ def _network(outcome: Outcome) -> Iterator[str]:
             f"network  right on {percent(outcome.inherited)} of the validation images with the supernet's values and "
             "batch-norm statistics of its own; train it before judging it"
         )
+    yield from (f"warning: {note}" for note in found.notes)
     total = len(found.model.state_dict())
     if len(found.left) > total / 2:
         yield "note: the network has another size than the supernet, so its values are initial ones: train it"

@@ -22,6 +22,8 @@ from nasprune.evaluators.measured import Ready
 class OwnFunction(Evaluator):
     """Scores with `function`, which `name` names in messages; made by `evaluator_of`."""
 
+    reads_labels: ClassVar[bool] = False
+
     name: ClassVar[str]
     function: ClassVar[Callable[[nn.Module], Any]]
 

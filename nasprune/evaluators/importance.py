@@ -23,6 +23,7 @@ or add up between layers are not seen. It ranks plans of one model and predicts 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -36,6 +37,8 @@ from nasprune.space.shares import SMALLEST, cost_shares
 
 class Importance(Evaluator):
     """Importance kept, in (0, 1]; 1 is the dense network."""
+
+    reads_labels: ClassVar[bool] = False
 
     def __init__(self, task: EvaluationTask) -> None:
         space = task.problem.space

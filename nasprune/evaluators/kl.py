@@ -7,6 +7,8 @@ the outputs, where accuracy jumps by one image, and it asks for what the dense n
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +26,8 @@ class KL(Measured):
     The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions. A single output
     has no softmax: there it is half the squared change, the divergence of normal distributions of variance one.
     """
+
+    reads_labels: ClassVar[bool] = False
 
     def __init__(self, task: EvaluationTask) -> None:
         super().__init__(task)

@@ -170,6 +170,8 @@ def _assemble(
         cells = _cells(cell_of[own.start : own.stop])
         width = len(own)
         step = width // reduce(gcd, (len(cell) for cell in cells))
+        if reason is None and width == step:
+            reason = _indivisible(slices[i], width)
         groups.append(CoupledGroup(_name(slices[i], names), width, slices[i], cells, step, reason))
     params: dict[str, list[AxisUnits]] = {}
     for axis in axes:
@@ -189,6 +191,14 @@ def _assemble(
         unit_index,
         {name: frozenset(nodes) for name, nodes in doubts.items()},
     )
+
+
+def _indivisible(slices: tuple[AxisSlice, ...], width: int) -> str:
+    """Why nothing smaller than the whole group can stay."""
+    if width > 1:
+        return f"its {width} parts must stay equal, and each is one unit that cannot be cut further"
+    channels = max(part.count for part in slices)
+    return f"the code ties its {channels} channels into one unit, so that all stay or none (a shuffle does this)"
 
 
 def _cells(cell_of: Ints) -> tuple[tuple[int, ...], ...]:

@@ -84,7 +84,7 @@ def resolved(
     check_weights(model)
     if splits is not None and inputs.tensors[0].is_floating_point():
         splits = splits.in_type(inputs.tensors[0].dtype)
-    if splits is not None and not options.allow_chance:
+    if splits is not None and methods.evaluator.reads_labels and not options.allow_chance:
         check_not_at_chance(copied, splits, inputs.device)
     return Request(
         original=model,

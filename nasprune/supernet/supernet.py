@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor, nn
@@ -17,12 +17,14 @@ from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.refit.recalibrate import calibration_batches, recalibrate
 from nasprune.registry import Plugins
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.genotype.spaces import Size, SupernetSpace
 from nasprune.supernet.price.counting import Counter, Counts
 from nasprune.supernet.price.limits import parse_limit
+from nasprune.supernet.report.checks import collapsed
 from nasprune.supernet.report.health import TrimReport, examined
 from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.structure.recognise import Names, recognise
@@ -35,6 +37,7 @@ from nasprune.supernet.trim.trimming import Data, scores_of, trim
 BATCHES = 8
 BATCH = 64
 WITH_DATA, WITHOUT_DATA = "perturbation", "flops_order"
+RE_ESTIMATED = "The batch norms of the trimmed supernet have statistics re-estimated on calibration images."
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class Supernet:
         data: DataSource | None = None,
         seed: int = 0,
         plugins: Plugins = None,
+        re_estimate: bool = True,
     ) -> TrimResult:
         """A smaller supernet within a budget: the candidates worth most, chosen exactly; weights are inherited.
 
@@ -168,6 +172,7 @@ class Supernet:
                 data.
             data: a name, `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
             seed: fixes the result. plugins: folders of plugin files.
+            re_estimate: whether the batch norms of the result get the statistics of calibration images, with data.
 
         Raises:
             BudgetError: the budget does not parse, or the cheapest candidates are above it. InputError: another
@@ -192,6 +197,10 @@ class Supernet:
             "seed": str(seed),
         }
         report = examined(self.structure, trimmed, made, stages, limit, seen, settings, time.monotonic() - started)
+        if splits is not None and re_estimate:
+            small, device = trimmed.structure.net, trimmed.structure.inputs[0].device
+            recalibrate(small, calibration_batches(splits.calibration, device))
+            report = replace(report, notes=(*report.notes, RE_ESTIMATED))
         return TrimResult(Supernet(trimmed.structure), report)
 
     def discretise(
@@ -229,7 +238,8 @@ class Supernet:
         splits = load_data(data, seed=seed) if data is not None else None
         chosen = scorer if scorer is not None else f"alpha(rule={rule or 'darts'})"
         scores = scores_of(self.structure, _scorer(chosen, splits, plugins), _data(splits), seed)
-        return discretised(self.structure, scores, limit, size, inherit=inherit)
+        found = discretised(self.structure, scores, limit, size, inherit=inherit)
+        return replace(found, notes=collapsed(self.structure, found.ops))
 
 
 def _schedule(schedule: str | None, keep_max: int | None) -> str:

@@ -105,3 +105,9 @@ def test_the_split_is_in_the_report(trained, images):
     settings = result.report.settings
     assert settings["data split"].endswith("drawn by the seed from the 1,797 given")
     assert settings["normalisation"] == "as given"
+
+
+def test_evaluators_that_read_no_labels_go_on(trained, images):
+    x, y = images
+    result = nasprune.search(trained, x[:1], "60%", data=(x[:200], y[:200].roll(7)), trials=1, evaluator="kl")
+    assert result.report.proof.ok

@@ -68,11 +68,33 @@ def _collapse(before: Structure, trimmed: Trimmed) -> Iterator[Check]:
     limit, words = (FEW, "3 in 8") if single else (HALF, "half")
     for kind, flags in free.items():
         share = sum(flags) / len(flags)
-        where = f" in {kind.removesuffix('cell')} cells".replace("  ", " ") if kind else ""
+        where = _where(kind)
         said = f"{sum(flags)} of the {len(flags)} operations that stay{where} have no parameters"
         if share >= limit:
             said += f", at least {words}: searches that collapse to skips and pools look like this"
         yield _check(f"parameter-free operations{where}", share, share >= limit, said)
+
+
+def collapsed(structure: Structure, ops: Mapping[str, str]) -> tuple[str, ...]:
+    """What should be said of one operation per choice: that too many of them have no parameters, in any kind of cell.
+
+    ops: choice -> the operation that stays.
+    """
+    free: dict[str, list[bool]] = {}
+    for choice in structure.choices:
+        if ops.get(choice.name) in choice.ops:
+            counts = dict(zip(choice.ops, structure.prices.of_choice(choice), strict=True))
+            free.setdefault(_kind(choice.name), []).append(counts[ops[choice.name]].params == 0)
+    return tuple(
+        f"{sum(flags)} of the {len(flags)} operations{_where(kind)} have no parameters, at least 3 in 8: searches that "
+        "collapse to skips and pools look like this; rank the operations by another scorer, or train it longer"
+        for kind, flags in free.items()
+        if sum(flags) / len(flags) >= FEW
+    )
+
+
+def _where(kind: str) -> str:
+    return f" in {kind.removesuffix('cell')} cells".replace("  ", " ") if kind else ""
 
 
 def _entropy(structure: Structure, notes: list[str]) -> Iterator[Check]:

@@ -26,7 +26,8 @@ class Architecture:
 
     ops: choice -> the operation that stays, for the choices that the network has. counts: of `model`, for one item.
     genotype: where the supernet's space has genotypes; size: of the network that was budgeted. left: names in the
-    model's state_dict that hold initial values because the supernet has none that fit.
+    model's state_dict that hold initial values because the supernet has none that fit. notes: sentences the user should
+    read.
     """
 
     model: nn.Module = field(repr=False)
@@ -36,6 +37,7 @@ class Architecture:
     size: Size | None = None
     left: tuple[str, ...] = ()
     space: SupernetSpace | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def build(self, size: Size | None = None) -> nn.Module:
         """A new, untrained network of the genotype at another size; by default at the one that was budgeted.

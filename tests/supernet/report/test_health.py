@@ -16,6 +16,7 @@ from nasprune import OpScorer, Supernet
 from nasprune.data import load_data
 from nasprune.errors import InputError
 from nasprune.supernet.report.accuracy import accuracies, accuracy, norms_without_averages
+from nasprune.supernet.report.checks import collapsed
 from nasprune.supernet.report.comparison import Row
 from nasprune.supernet.report.health import Check, TrimReport
 from nasprune.supernet.report.pages import cost_rows, kept_rows, lines, markdown, row_cells
@@ -186,7 +187,8 @@ def test_even_architecture_weights_are_warned_of():
 
 
 def test_accuracies_are_those_of_the_nets(trimmed):
-    supernet, result = trimmed
+    supernet, again = trimmed
+    result = supernet.trim(scorer="flops_order", keep_max=2, data="digits", re_estimate=False)
     checks, data = named(result.report), load_data("digits").validation
     for name, net in (("accuracy before", supernet.net), ("accuracy after", result.model)):
         net = copy.deepcopy(net).eval()
@@ -194,6 +196,37 @@ def test_accuracies_are_those_of_the_nets(trimmed):
             right = (net(torch.stack([x for x, _ in data])).argmax(1) == torch.tensor([y for _, y in data])).float()
         assert checks[name].value == pytest.approx(float(right.mean()), abs=1e-5)
         assert f"{name}, re-estimated" in checks
+    assert any("statistics re-estimated on calibration images" in note for note in again.report.notes)
+    assert not any("statistics re-estimated on" in note for note in result.report.notes)
+
+
+def test_the_result_has_batch_norm_statistics_of_its_own():
+    supernet = toy()
+    kept, own = (
+        supernet.trim(scorer="flops_order", keep_max=2, data="digits", re_estimate=yes) for yes in (False, True)
+    )
+    first, second = kept.model.state_dict(), own.model.state_dict()
+    moved = {name for name in first if not torch.equal(first[name], second[name])}
+    assert all("running" in name or "tracked" in name for name in moved)
+    names = {name for name, _ in own.model.named_buffers() if "running" in name}
+    assert moved >= names if names else not moved
+
+
+def _params(priced):
+    return priced[0].params
+
+
+def test_one_network_of_operations_without_parameters_is_said():
+    supernet = toy()
+    chosen = supernet.discretise(scorer="flops_order")
+    assert collapsed(supernet.structure, chosen.ops) == chosen.notes
+    free = {
+        choice.name: min(zip(supernet.structure.prices.of_choice(choice), choice.ops, strict=True), key=_params)[1]
+        for choice in supernet.choices
+    }
+    (note,) = collapsed(supernet.structure, free)
+    assert "have no parameters, at least 3 in 8" in note
+    assert "rank the operations by another scorer" in note
 
 
 def test_norms_without_averages_are_noted_and_left_alone():
