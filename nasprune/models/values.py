@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 VARIANCE = "running_var"
+STATISTICS = ("running_mean", VARIANCE)
+"""Buffers of norms, which no network can compute with where they are not finite."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Floating-point types that hold values by themselves; the 8-bit ones need scales beside them."""
 
@@ -26,10 +28,10 @@ def wrong_values(name: str, value: Tensor, *, parameter: bool) -> str | None:
     whole = value.detach()
     if bool(whole.isnan().any()):
         return "holds NaN; give weights that are finite"
-    variance = name.rpartition(".")[2] == VARIANCE
-    if (parameter or variance) and not bool(whole.isfinite().all()):
+    leaf = name.rpartition(".")[2]
+    if (parameter or leaf in STATISTICS) and not bool(whole.isfinite().all()):
         return "holds infinite values; give weights that are finite"
-    if variance and bool((whole < 0).any()):
+    if leaf == VARIANCE and bool((whole < 0).any()):
         return f"holds negative variances (the least is {float(whole.min()):g}); give the statistics of a trained net"
     return None
 

@@ -81,6 +81,12 @@ def test_variances_in_files_and_in_models(tmp_path, change, message):
         check_weights(net)
 
 
+def test_means_that_are_not_finite(tmp_path):
+    saved(tmp_path / "w.pt", bn1__running_mean=filled(float("-inf")))
+    with pytest.raises(InputError, match=r"'bn1\.running_mean' holds infinite values"):
+        load_weights(digits_net(), tmp_path / "w.pt")
+
+
 def test_a_mask_may_hold_infinities():
     net = nn.Linear(2, 2)
     net.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
