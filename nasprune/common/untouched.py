@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,8 +67,10 @@ def in_eval(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def twin(model: nn.Module) -> nn.Module:
+def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """A copy with parameters, buffers and attributes of its own. Kept activations come without their history.
+
+    instead: what the copy holds in the place of some of the model's tensors, by the identity of those.
 
     Raises:
         InputError: an attribute cannot be copied; it is named.
@@ -82,7 +84,7 @@ def twin(model: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and value.grad_fn is not None
     }
     try:
-        return copy.deepcopy(model, dict(history))
+        return copy.deepcopy(model, {**history, **(instead or {})})
     except Exception as error:  # whatever the user's attributes raise
         culprit = _uncopyable(model, history)
         where = f"its attribute {culprit} cannot be copied" if culprit else "it cannot be copied"
@@ -91,6 +93,18 @@ def twin(model: nn.Module) -> nn.Module:
             f"{next(iter(str(error).splitlines()), '')}); take it off the model for the time being, or give its class "
             "a `__deepcopy__`"
         ) from error
+
+
+def in_same_memory(model: nn.Module) -> dict[int, Tensor]:
+    """For `twin`: parameters without gradients as yet that share the memory of the model's.
+
+    For copies that are run and thrown away; code that writes to its parameters while it runs needs a copy of them.
+    """
+    return {
+        id(value): nn.Parameter(value.detach(), value.requires_grad)
+        for value in model.parameters()
+        if type(value) is nn.Parameter
+    }
 
 
 def _uncopyable(model: nn.Module, history: dict[int, Tensor]) -> str:

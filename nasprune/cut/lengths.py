@@ -13,30 +13,32 @@ from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import arguments, operator
 
 
-def shorten(model: nn.Module, graph: ModelGraph, keep: Bools) -> None:
-    """Scales the lengths of the still whole weights of `model`, in place. keep: see `ModelGraph.unit_mask`."""
+def shortened(model: nn.Module, graph: ModelGraph, keep: Bools) -> dict[str, Tensor]:
+    """Lengths of weights that lose a part, by name, for all that stays of them. keep: see `ModelGraph.unit_mask`."""
     params = graph.program.params
-    done: set[str] = set()
+    found: dict[str, Tensor] = {}
     for node in graph.program.nodes:
         if operator(node) not in ("_weight_norm", "_weight_norm_interface"):
             continue
         args = arguments(node)
         direction, length = params.get(args["v"].name), params.get(args["g"].name)
-        if direction is not None and length is not None and length not in done:
-            done.add(length)
-            _shorten(model, graph, keep, direction, length, int(args.get("dim", 0)))
+        if direction is None or length is None or length in found:
+            continue
+        whole, own = tensor_of(model, direction).detach(), tensor_of(model, length).detach()
+        left = _left(whole, graph, keep, direction, int(args.get("dim", 0)))
+        if left is not whole:
+            found[length] = own * left_of(left, whole, int(args.get("dim", 0))).reshape(own.shape)
+    return found
 
 
-def _shorten(model: nn.Module, graph: ModelGraph, keep: Bools, direction: str, length: str, dim: int) -> None:
-    value = tensor_of(model, direction).detach()
-    left = value
+def _left(whole: Tensor, graph: ModelGraph, keep: Bools, direction: str, dim: int) -> Tensor:
+    """The weight with zeros for what it loses within its lengths."""
+    left = whole
     for axis in graph.params.get(direction, ()):
         if axis.axis != dim and len(axis.units) == 1:
-            gone = torch.from_numpy(~axis.positions(keep)[0]).to(value.device)
+            gone = torch.from_numpy(~axis.positions(keep)[0]).to(whole.device)
             left = left.index_fill(axis.axis, gone.nonzero().flatten(), 0)
-    if left is not value:
-        scaled = tensor_of(model, length).detach()
-        scaled.copy_(scaled * left_of(left, value, dim).reshape(scaled.shape))
+    return left
 
 
 def left_of(left: Tensor, whole: Tensor, dim: int) -> Tensor:

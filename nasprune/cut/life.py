@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
-from nasprune.common.untouched import twin
+from nasprune.common.untouched import in_same_memory, twin
 
 TOGETHER = "on two items at once"
 CLOSE = 1e-2
@@ -97,7 +97,7 @@ def _failure(model: nn.Module, situation: Situation) -> str:
 
 
 def _called(model: nn.Module, situation: Situation) -> list[Tensor]:
-    copied = twin(model).train(situation.training)
+    copied = twin(model, in_same_memory(model)).train(situation.training)
     with own_randomness(model), torch.set_grad_enabled(situation.backward):
         outputs = list(_tensors(situation.inputs.clone().call(copied)))
         if situation.backward:

@@ -9,9 +9,9 @@ from torch import nn
 from nasprune.common.calls import removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
-from nasprune.common.untouched import twin
+from nasprune.common.untouched import in_same_memory, twin
 from nasprune.cut.life import Situation, as_given, in_training, why_not
-from nasprune.cut.surgery import build
+from nasprune.cut.surgery import draft
 from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import bisect
 from nasprune.graph.capture import submodule
@@ -34,7 +34,7 @@ def kept_alive(model: nn.Module, graph: ModelGraph) -> ModelGraph:
         widths = [name for name in names if name not in blocks]
         plan = half_plan(graph, widths, [name for name in names if name in blocks])
         try:
-            small = build(model, graph, plan)
+            small = draft(model, graph, plan)
         except RuntimeError as error:
             return str(error)
         return why_not(model, small, situations)
@@ -70,7 +70,7 @@ def _read_by_nobody(model: nn.Module, graph: ModelGraph) -> dict[str, str]:
 def _ran_in_training(model: nn.Module, part: nn.Module, owners: set[str], inputs: Inputs) -> set[str]:
     """Those of the modules that run in a training step."""
     ran: set[str] = set()
-    copied = twin(model)
+    copied = twin(model, in_same_memory(model))
     path_of = {id(module): path for path, module in part.named_modules()}
     pairs = zip(model.modules(), copied.modules(), strict=True)
     watched = {path_of[id(own)]: other for own, other in pairs if path_of.get(id(own)) in owners}

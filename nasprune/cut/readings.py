@@ -11,7 +11,7 @@ from torch import nn
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.remedies import Place, Reading, joined, owner, readings, splits_axis
 from nasprune.cut.trial_plans import half_plan, uneven_plan
-from nasprune.cut.verify import bisect, trial
+from nasprune.cut.verify import Match, bisect, runs, trial
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.hints import Hints
 from nasprune.graph.model import CoupledGroup, ModelGraph
@@ -82,11 +82,12 @@ class _Failing:
 def _failing(stirred: nn.Module, found: Analysis) -> _Failing:
     cases = _cases(found, [group for group in found.graph.groups if group.free])
 
-    def reason(chosen: Sequence[_Case]) -> str:
-        names = [group.name for case in chosen for group in case.groups]
-        return trial(stirred, found.graph, half_plan(found.graph, names)).reason
+    def plan(chosen: Sequence[_Case]) -> PrunePlan:
+        return half_plan(found.graph, [group.name for case in chosen for group in case.groups])
 
-    why = bisect(cases, reason)
+    why = bisect(cases, lambda chosen: runs(stirred, found.graph, plan(chosen))[1].reason)
+    running = [case for case in cases if case not in why]
+    why |= bisect(running, lambda chosen: trial(stirred, found.graph, plan(chosen)).reason)
     frozen = [group for group in found.graph.groups if group.frozen_because and _split(found, group)]
     return _Failing(tuple(replace(case, why=why[case]) for case in cases if case in why), tuple(_cases(found, frozen)))
 
@@ -154,7 +155,7 @@ class _Outcome:
             groups = _touched(other, place.lines, modules)
             bad = self._failed(other.graph, groups)
             lost = frozenset(_modules(other, bad)) | (modules - frozenset(_modules(other, groups)))
-            if groups and not bad and not self._reason(other.graph, uneven_plan(other.graph, _names(groups))):
+            if groups and not bad:
                 self.held, self.found = modules - lost, other
                 break
             modules -= lost
@@ -162,27 +163,47 @@ class _Outcome:
                 break
 
     def _failed(self, graph: ModelGraph, groups: Sequence[CoupledGroup]) -> list[CoupledGroup]:
-        """Those that cannot be cut by half. Groups of one kind, such as those of equal layers, are tried as one."""
+        """Those that cannot be cut. Groups of one kind, such as those of equal layers, are tried as one."""
         kinds: dict[object, list[CoupledGroup]] = {}
         for group in groups:
             slices = tuple((part.param.rpartition(".")[2], part.axis, part.count) for part in group.slices)
             kinds.setdefault((group.width, group.multiple_of, slices), []).append(group)
 
-        def reason(chosen: Sequence[object]) -> str:
-            names = [group.name for kind in chosen for group in kinds[kind]]
-            return self._reason(graph, half_plan(graph, names))
+        def plan(chosen: Sequence[object]) -> PrunePlan:
+            return half_plan(graph, _names(group for kind in chosen for group in kinds[kind]))
 
-        order = list(kinds)
-        if len(order) > 2 and reason(order) and reason(order[:1]) and reason(order[-1:]):
-            return list(groups)  # the ones between are taken to fail, too
-        return [group for kind in bisect(order, reason) for group in kinds[kind]]
+        def stops(chosen: Sequence[object]) -> str:
+            return self._why(runs(self._stirred, graph, plan(chosen))[1])
 
-    def _reason(self, graph: ModelGraph, plan: PrunePlan) -> str:
-        match = trial(self._stirred, graph, plan)
+        def differs(chosen: Sequence[object]) -> str:
+            return self._why(trial(self._stirred, graph, plan(chosen)))
+
+        failed = _failing_of(list(kinds), stops)
+        running = [kind for kind in kinds if kind not in failed]
+        uneven = uneven_plan(graph, _names(group for kind in running for group in kinds[kind]))
+        if running and self._why(trial(self._stirred, graph, uneven)):
+            failed += _failing_of(running, differs) or running
+        return [group for kind in failed for group in kinds[kind]]
+
+    def _why(self, match: Match) -> str:
         if match.module is not None:
             self.raised.add(match.module)
         self.differs |= 0 < match.error < float("inf") and not match.ok
         return match.reason
+
+
+def _failing_of(kinds: list[object], reason: Callable[[Sequence[object]], str]) -> list[object]:
+    """Those for which there is a reason. Where the first and the last fail, the ones between are taken to fail, too."""
+    known: dict[tuple[object, ...], str] = {}
+
+    def why(chosen: Sequence[object]) -> str:
+        if tuple(chosen) not in known:
+            known[tuple(chosen)] = reason(chosen)
+        return known[tuple(chosen)]
+
+    if len(kinds) > 2 and why(kinds) and why(kinds[:1]) and why(kinds[-1:]):
+        return kinds
+    return list(bisect(kinds, why))
 
 
 def _names(groups: Iterable[CoupledGroup]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
-from nasprune.common.untouched import twin
+from nasprune.common.untouched import in_same_memory, twin
 from nasprune.cut.attributes import update
-from nasprune.cut.lengths import refresh, shorten
+from nasprune.cut.lengths import refresh, shortened
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.sizes import update_sizes
-from nasprune.cut.tensors import slice_tensors
+from nasprune.cut.tensors import smaller
 from nasprune.errors import PlanError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import Bools, ModelGraph
@@ -26,14 +26,21 @@ def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
     Raises:
         PlanError: the plan was made for another model, or names groups, units or blocks that `graph` does not have.
     """
-    plan.check_signature(signature(submodule(model, graph.scope)))
+    return _built(model, graph, plan, {})
+
+
+def draft(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
+    """As `build`, to be run and thrown away: parameters that lose nothing share the memory of the model's."""
+    return _built(model, graph, plan, in_same_memory(model))
+
+
+def _built(model: nn.Module, graph: ModelGraph, plan: PrunePlan, instead: Mapping[int, Tensor]) -> nn.Module:
+    part = submodule(model, graph.scope)
+    plan.check_signature(signature(part))
     check_plan(graph, plan)
-    small = twin(model)
-    part = submodule(small, graph.scope)
-    for block in graph.blocks:
-        if block.name in plan.drop:
-            _replace(part, block.name, nn.ReLU() if block.relu else nn.Identity())
-    cut(part, graph, graph.unit_mask(plan.keep), plan.drop)
+    keep = graph.unit_mask(plan.keep)
+    small = twin(model, {**instead, **smaller(part, graph, keep, plan.drop, shortened(part, graph, keep))})
+    _finish(submodule(small, graph.scope), graph, plan, keep)
     return small
 
 
@@ -58,13 +65,14 @@ def check_plan(graph: ModelGraph, plan: PrunePlan) -> None:
             raise PlanError(f"the plan drops block {name!r}, which the model does not have; trace the same model")
 
 
-def cut(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[str] = ()) -> None:
-    """Slices the parameters and buffers of `model` in place. keep: shape (units + 1,), see `ModelGraph.unit_mask`."""
-    shorten(model, graph, keep)
-    slice_tensors(model, graph, keep, dropped)
-    refresh(model.modules())
-    update_sizes(model, graph, keep, dropped)
-    update(model, graph, keep, dropped)
+def _finish(part: nn.Module, graph: ModelGraph, plan: PrunePlan, keep: Bools) -> None:
+    """Takes dropped blocks out and sets what else a model records of the sizes of its tensors."""
+    for block in graph.blocks:
+        if block.name in plan.drop:
+            _replace(part, block.name, nn.ReLU() if block.relu else nn.Identity())
+    refresh(part.modules())
+    update_sizes(part, graph, keep, plan.drop)
+    update(part, graph, keep, plan.drop)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -11,25 +11,28 @@ from torch import Tensor, nn
 from nasprune.graph.model import AxisUnits, Bools, ModelGraph
 
 
-def slice_tensors(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[str]) -> None:
-    """Slices all parameters and buffers of `model`, in place; tied ones stay tied. keep: see `ModelGraph.unit_mask`."""
-    aliases = _aliases(model)
-    sliced: dict[int, Tensor] = {}
-    for name, axes in graph.params.items():
-        if any(name.startswith(f"{block}.") for block in dropped):
+def smaller(
+    model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[str], changed: Mapping[str, Tensor]
+) -> dict[int, Tensor]:
+    """What takes the place of each parameter and buffer that loses something, by the identity of the whole one.
+
+    keep: see `ModelGraph.unit_mask`. changed: values, by name, that are not the model's own before they are cut.
+    """
+    cut: dict[int, Tensor] = {}
+    for name in dict.fromkeys((*graph.params, *changed)):
+        axes = [axis for axis in graph.params.get(name, ()) if not keep[axis.units].all()]
+        if any(name.startswith(f"{block}.") for block in dropped) or not (axes or name in changed):
             continue
-        if all(keep[axis.units].all() for axis in axes):
-            continue
-        old = tensor_of(model, name)
-        new = sliced.setdefault(id(old), _sliced(old, axes, keep))
-        for alias in aliases.get(id(old), [name]):
-            _set_tensor(model, alias, new)
+        whole = tensor_of(model, name)
+        if id(whole) not in cut:
+            data = _sliced(changed.get(name, whole.detach()), axes, keep)
+            cut[id(whole)] = nn.Parameter(data, whole.requires_grad) if isinstance(whole, nn.Parameter) else data
+    return cut
 
 
-def _sliced(value: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
-    data = value.detach()
+def _sliced(data: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
     parted = [axis for axis in axes if len(axis.units) > 1]
-    rows = np.ones(data.shape[0], dtype=np.bool_)
+    rows = np.ones(data.shape[:1], dtype=np.bool_)
     for axis in axes:
         if len(axis.units) == 1:
             positions = axis.positions(keep)[0]
@@ -40,8 +43,7 @@ def _sliced(value: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
         positions = axis.positions(keep).repeat(rows.size // len(axis.units), axis=0)[rows]
         mask = torch.from_numpy(positions).to(data.device)
         data = data[mask].reshape(len(positions), -1, *data.shape[2:])
-    data = data.clone(memory_format=torch.preserve_format)
-    return nn.Parameter(data, value.requires_grad) if isinstance(value, nn.Parameter) else data
+    return data
 
 
 def tensor_of(model: nn.Module, name: str) -> Tensor:
@@ -49,24 +51,4 @@ def tensor_of(model: nn.Module, name: str) -> Tensor:
     path, _, leaf = name.rpartition(".")
     found = getattr(model.get_submodule(path), leaf)
     assert isinstance(found, Tensor)
-    return found
-
-
-def _set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(path)
-    if isinstance(value, nn.Parameter):
-        owner._parameters[leaf] = value
-    else:
-        owner._buffers[leaf] = value
-
-
-def _aliases(model: nn.Module) -> Mapping[int, list[str]]:
-    """Tensor identity -> all names it has in the model."""
-    found: dict[int, list[str]] = {}
-    for name, value in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
-        found.setdefault(id(value), []).append(name)
     return found

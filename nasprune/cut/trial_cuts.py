@@ -10,14 +10,10 @@ from torch.utils.hooks import RemovableHandle
 from nasprune.common.calls import removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
-from nasprune.cut.blame import innermost
-from nasprune.cut.life import first_line
-from nasprune.cut.plan import PrunePlan
 from nasprune.cut.readings import Settled, settle_lines
 from nasprune.cut.remedies import Place, joined, readings
-from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan, uneven_plan
-from nasprune.cut.verify import bisect, distinct, trial
+from nasprune.cut.verify import bisect, distinct, runs, trial
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
@@ -36,9 +32,9 @@ def _settle_modules(stirred: nn.Module, part: nn.Module, settled: Settled) -> An
     """The reading under which modules that check their input against a size of their own take what is cut."""
     found = settled.found
     names = [group.name for group in found.graph.free_groups if group.name not in settled.failed]
-    failed = bisect(names, lambda chosen: _failure(stirred, found.graph, half_plan(found.graph, chosen))[0])
+    failed = bisect(names, lambda chosen: runs(stirred, found.graph, half_plan(found.graph, chosen))[1].reason)
     for name in failed:
-        module = _failure(stirred, found.graph, half_plan(found.graph, [name]))[1]
+        module = runs(stirred, found.graph, half_plan(found.graph, [name]))[1].module
         place = Place(frozenset(), (module,) if module is not None else ())
         for reading in readings(found, part, place, links=False, all_of_them=True):
             other = found.again(found.hints.with_more(joined(reading.sized.values())))
@@ -53,7 +49,7 @@ def _settle_blocks(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """The graph with those blocks frozen without which the model does not run."""
 
     def reason(names: Sequence[str]) -> str:
-        return _failure(model, graph, half_plan(graph, (), names))[0]
+        return runs(model, graph, half_plan(graph, (), names))[1].reason
 
     names = [block.name for block in graph.blocks]
     if not names or not reason(names):
@@ -70,21 +66,9 @@ def _settle_widths(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """
 
     def reason(names: Sequence[str]) -> str:
-        return _failure(model, graph, half_plan(graph, names))[0]
+        return runs(model, graph, half_plan(graph, names))[1].reason
 
     return graph.frozen(bisect([group.name for group in graph.free_groups], reason))
-
-
-def _failure(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[str, str | None]:
-    """Why the cut model does not run, "" where it does, and the path of the module that raised the error."""
-    part: nn.Module = nn.Identity()
-    try:
-        part = submodule(build(model, graph, plan), graph.scope)
-        with undisturbed(part):
-            graph.example_inputs.clone().call(part)
-    except Exception as error:  # the user's code may fail in any way once it is cut: that is what is being tried
-        return f"{type(error).__name__}: {first_line(error)}", innermost(part, error)
-    return "", None
 
 
 def _not_tensor_to_tensor(model: nn.Module, inputs: Inputs, names: Sequence[str]) -> set[str]:

@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
-from nasprune.common.untouched import twin, undisturbed
+from nasprune.common.untouched import in_same_memory, twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.blame import innermost
 from nasprune.cut.life import everywhere, first_line, why_not
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
 from nasprune.cut.reference import MaskedProgram, Precision, default_dtype
-from nasprune.cut.surgery import build
+from nasprune.cut.surgery import build, draft
 from nasprune.errors import NaspruneError, PlanError, VerificationError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
@@ -137,19 +137,37 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
 
     It is run as it is before it is compared in float64, which may be much slower.
     """
-    part: nn.Module = nn.Identity()
+    small, match = runs(model, graph, plan)
+    if not match.ok:
+        return match
     try:
-        small = build(model, graph, plan)
-        part = submodule(small, graph.scope)
-        with undisturbed(part):
-            graph.example_inputs.clone().call(part)
         on_noise = compare(model, small, graph, plan, [noise_like(graph.example_inputs)])
         return on_noise if on_noise.tried else compare(model, small, graph, plan, [graph.example_inputs])
     except NaspruneError:
         raise
+    except Exception as error:  # the reference runs what the user's code became, in ways that nobody foresaw
+        return _raised(submodule(small, graph.scope), error)
+
+
+def runs(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[nn.Module, Match]:
+    """Builds `plan` and runs it on the example inputs, without a look at what it gives."""
+    small: nn.Module = nn.Identity()
+    part = small
+    try:
+        small = draft(model, graph, plan)
+        part = submodule(small, graph.scope)
+        with undisturbed(part):
+            graph.example_inputs.clone().call(part)
+    except NaspruneError:
+        raise
     except Exception as error:  # surgery on the user's modules may fail in any way: that is what is being tried
-        why = f"{type(error).__name__}: {first_line(error)}"
-        return Match(float("inf"), torch.float64, why, innermost(part, error))
+        return small, _raised(part, error)
+    return small, Match(0.0, torch.float64)
+
+
+def _raised(part: nn.Module, error: Exception) -> Match:
+    why = f"{type(error).__name__}: {first_line(error)}"
+    return Match(float("inf"), torch.float64, why, innermost(part, error))
 
 
 def compare(
@@ -216,10 +234,20 @@ def _says_something(value: Tensor) -> bool:
 
 def run(model: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
-    copied = twin(model)
+    copied = twin(model, {**in_same_memory(model), **_cast(model, dtype)})
     with default_dtype(dtype), undisturbed(copied), Precision(dtype):
-        leaves = tree_leaves(inputs.clone().cast(dtype).call(copied.to(dtype)))
+        leaves = tree_leaves(inputs.clone().cast(dtype).call(copied))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> dict[int, Tensor]:
+    """For `twin`: parameters and buffers of another precision in this one."""
+    found: dict[int, Tensor] = {}
+    for value in _tensors(model).values():
+        if value.is_floating_point() and value.dtype != dtype:
+            data = value.detach().to(dtype)
+            found[id(value)] = nn.Parameter(data, value.requires_grad) if isinstance(value, nn.Parameter) else data
+    return found
 
 
 def _relative(expected: Tensor, got: Tensor) -> float:
