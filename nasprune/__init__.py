@@ -82,6 +82,9 @@ if TYPE_CHECKING:
     from nasprune.supernet.storage import save_supernet as save_supernet
     from nasprune.supernet.supernet import Supernet as Supernet
     from nasprune.train.finetune import finetune as finetune
+    from nasprune.train.polish import Polished as Polished
+    from nasprune.train.polish import PolishStep as PolishStep
+    from nasprune.train.polish import polish as polish
 
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
@@ -116,6 +119,7 @@ _HOMES = {
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",
     "supernet.supernet": "Supernet",
     "train.finetune": "finetune",
+    "train.polish": "Polished PolishStep polish",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -74,6 +74,9 @@ def search(
     reconstruct: Annotated[
         str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
     ] = "auto",
+    polish: Annotated[
+        bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
+    ] = False,
     plugins: Plugins = None,
     include: Annotated[
         list[str] | None,
@@ -116,6 +119,7 @@ def search(
             evaluator=evaluator,
             space=space,
             reconstruct=reconstruct,
+            polish=polish,
             plugins=tuple(plugins or ()),
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),

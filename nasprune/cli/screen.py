@@ -18,6 +18,7 @@ from nasprune.cost.units import short
 
 if TYPE_CHECKING:
     from nasprune.run.exploration import Progress
+    from nasprune.train.polish import PolishStep
 
 _PLAIN_WIDTH = 160
 _PLAIN_SECONDS = 5.0
@@ -95,6 +96,23 @@ class SearchScreen:
         elif last or time.monotonic() - self._last > _PLAIN_SECONDS:
             self._last = time.monotonic()
             say(f"{_where(progress)}  {_left(progress, self._limit)}")
+
+    def polishing(self, step: PolishStep) -> None:
+        """Takes the progress of polishing after each check."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description="polishing", completed=step.number, total=step.of, state=_polish_state(step)
+            )
+        else:
+            say(_polish_state(step))
+
+
+def _polish_state(step: PolishStep) -> str:
+    left = round(step.seconds * (step.of / step.number - 1))
+    return (
+        f"polish step {step.number}/{step.of}  loss {step.loss:.4f}  divergence {step.divergence:.4f} "
+        f"(best {step.best:.4f})  rate {step.rate:.1e}  {left // 60}:{left % 60:02} left at most"
+    )
 
 
 def _where(progress: Progress) -> str:

@@ -50,6 +50,7 @@ class SearchOptions:
     evaluator: str
     space: str
     reconstruct: str
+    polish: bool
     plugins: tuple[Path, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -99,8 +100,10 @@ def _checked(options: SearchOptions) -> tuple[Budget, Path]:
     from nasprune.refit.reconstruct import check_method
     from nasprune.run.checkpoint import check_folder
     from nasprune.run.checks import check_limits
+    from nasprune.run.polishing import check_polish
 
     check_limits(options.trials, options.time_limit)
+    check_polish(options.polish, has_data=options.data is not None)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
     check_folder(out, {"model": options.model, "budget": str(budget), "seed": str(options.seed)})
@@ -133,6 +136,7 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             evaluator=options.evaluator,
             space=options.space,
             reconstruct=options.reconstruct,
+            polish=options.polish,
             seed=options.seed,
             trials=options.trials,
             time_limit=options.time_limit,
@@ -142,6 +146,7 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             plugins=options.plugins or None,
             scope=options.scope,
             on_progress=screen,
+            on_polish=screen.polishing,
             should_stop=INTERRUPTS.stopping,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
             allow_uncounted=options.allow_uncounted,
@@ -210,9 +215,12 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
         f"{name} cut": accuracy(result.model, data.test),
     }
     how = RE_ESTIMATED if result.report.settings["reconstruct"] == "none" else REFITTED
+    how += ", then polished on images without labels" if options.polish else ""
     cut = bool(result.plan.keep or result.plan.drop)
     notes = [SEEN.format("test")] if seen else []
-    notes += [f"The cut net is not trained: {how}. Fine-tune it: {_training_line(options, data)}"] if cut else []
+    notes += (
+        [f"The cut net is not trained on labels: {how}. Fine-tune it: {_training_line(options, data)}"] if cut else []
+    )
     report = replace(result.report, measured=measured, notes=(*result.report.notes, *notes))
     return replace(result, report=report)
 

@@ -1,4 +1,4 @@
-"""The loss of classifiers, with labels checked."""
+"""The loss of classifiers, with labels checked, and the distance between what two networks say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 from nasprune.errors import InputError
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+def cross_entropy(outputs: Tensor, labels: Tensor, reduction: str = "mean", smoothing: float = 0.0) -> Tensor:
     """That of outputs (n, classes) with labels (n,), which all must have a class.
 
     Raises:
@@ -21,4 +21,16 @@ def cross_entropy(outputs: Tensor, labels: Tensor, reduction: str = "mean") -> T
             f"from 0; got outputs {tuple(outputs.shape)}, labels from {least} to {most}, where below 0 is none. "
             "Give labelled data, or choose what needs no labels"
         )
-    return functional.cross_entropy(outputs, labels, reduction=reduction)
+    return functional.cross_entropy(outputs, labels, reduction=reduction, label_smoothing=smoothing)
+
+
+def divergence(target: Tensor, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+    """The sum of KL(target || outputs) in nats over images and positions; outputs (n, classes, ...), softmax on axis 1.
+
+    Both are divided by the temperature first. A single output has no softmax: there it is half the squared change, the
+    divergence of normal distributions of variance one, and the temperature divides their difference.
+    """
+    if outputs.shape[1] == 1:
+        return 0.5 * ((outputs - target) / temperature).square().sum()
+    reached, wanted = ((value / temperature).log_softmax(1) for value in (outputs, target))
+    return functional.kl_div(reached, wanted, reduction="sum", log_target=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional
 
 from nasprune.base import EvaluationTask
+from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.evaluators.measured import Measured
 
@@ -37,10 +37,7 @@ class KL(Measured):
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
         dense, cut = self._of_dense(number, inputs).double(), outputs.double()
         positions = outputs.numel() // outputs.shape[1]
-        if outputs.shape[1] == 1:
-            return -0.5 * float((cut - dense).square().sum()), positions
-        divergence = functional.kl_div(cut.log_softmax(1), dense.log_softmax(1), reduction="sum", log_target=True)
-        return -float(divergence), positions
+        return -float(divergence(dense, cut)), positions
 
     def _of_dense(self, number: int, inputs: Tensor) -> Tensor:
         if number in self._known:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from torch import nn
@@ -38,6 +38,10 @@ class SearchResult:
     decision: Decision
     graph: ModelGraph = field(repr=False)
     trials: tuple[Trial, ...] = field(repr=False)
+
+    def measured(self, more: Mapping[str, float]) -> SearchResult:
+        """The same with further measurements in the report."""
+        return replace(self, report=replace(self.report, measured={**self.report.measured, **more}))
 
 
 def result_of(

@@ -28,11 +28,13 @@ from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
 from nasprune.run.methods import Names
 from nasprune.run.names import op_rules
+from nasprune.run.polishing import check_polish, polished
 from nasprune.run.request import resolved
 from nasprune.run.result import SearchResult, result_of
 from nasprune.run.rounds import best_proved
 from nasprune.run.settings import Options
 from nasprune.run.trace import trace
+from nasprune.train.polish import PolishStep
 
 
 def search(
@@ -46,6 +48,7 @@ def search(
     evaluator: str | Callable[[nn.Module], float] = "auto",
     space: str = "auto",
     reconstruct: str = "auto",
+    polish: bool = False,
     seed: int = 0,
     trials: int | None = None,
     time_limit: float | None = None,
@@ -56,6 +59,7 @@ def search(
     scope: str | None = None,
     space_options: Mapping[str, object] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_polish: Callable[[PolishStep], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     settings: Mapping[str, str] | None = None,
     allow_uncounted: bool = False,
@@ -77,6 +81,8 @@ def search(
             For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
             `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
             data `l2`, `evolution`, `importance`, `widths`, `none`.
+        polish: whether gradient steps on images without labels bring the refitted network nearer to the dense one, as
+            `nasprune.polish` does; needs data.
         seed: fixes the result.
         trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
             `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
@@ -88,7 +94,7 @@ def search(
         plugins: folders of plugin files.
         scope: the submodule to cut, for models that cannot be captured whole.
         space_options: further options of the search space, such as `{"divisor": 16}`.
-        on_progress: called after every trial.
+        on_progress: called after every trial. on_polish: called after every check while polishing.
         should_stop: asked before every trial but the first; where it says so, the best so far is the result.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
         allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
@@ -101,6 +107,7 @@ def search(
         VerificationError: the cut network is not what it should be.
     """
     started = time.monotonic()
+    check_polish(polish, has_data=data is not None)
     request = resolved(
         accepted(model),
         example_inputs,
@@ -118,8 +125,9 @@ def search(
                 "include": names("include", include),
                 "exclude": names("exclude", exclude),
             },
-            settings=settings or {},
+            settings={**({"polish": "yes"} if polish else {}), **(settings or {})},
             should_stop=should_stop,
+            polish=polish,
             allow_chance=allow_chance,
         ),
         on_progress,
@@ -135,5 +143,8 @@ def search(
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = compare_latency(both, graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
-        small = rebuilt(request.original, fitted, found.graph, plan)
-    return result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)
+        recovered = polished(request, found.graph, fitted, plan, on_polish)
+        small = rebuilt(request.original, recovered.model, found.graph, plan)
+    notes = [*notes, *recovered.notes]
+    result = result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)
+    return result.measured(recovered.measured or {})

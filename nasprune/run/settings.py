@@ -30,6 +30,7 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)
     should_stop: Callable[[], bool] | None = None
     allow_chance: bool = False
+    polish: bool = False
 
 
 def settings_of(

@@ -1,4 +1,4 @@
-"""What training loops share: Lightning Fabric without its announcements, and the learning rate of each step."""
+"""What training loops share: the learning rate of each step, precision, and Lightning Fabric without announcements."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from nasprune.errors import InputError
 
@@ -30,6 +32,13 @@ class Schedule:
             return self.lr * self.step / self.rise
         done = (self.step - 1 - self.rise) / max(1, self.total - self.rise)
         return self.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def fast_precision(device: torch.device) -> str:
+    """ "bf16-mixed" where the device multiplies bfloat16 faster than single precision, else "32-true"."""
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
 
 
 def start_fabric(device: str, precision: str) -> Any:

@@ -1,0 +1,305 @@
+"""Polish: gradient steps on unlabelled images that bring a cut network back to what the dense one computes.
+
+One loss for the whole cut network: at every tap the squared distance of its output from what the dense network gives
+for the channels that stay, relative to the size of the latter, summed over the taps; and the divergence of the
+outputs softened by a temperature of 4 (Hinton, Vinyals, Dean 2015, arXiv:1503.02531). Gradients pass through the whole
+net, as in the global step of Frantar, Alistarh 2022, "SPDY", arXiv:2201.13096. Departures: Adam with a warm-up and half
+a cosine; blocks are taps, too; batch norms keep the statistics that the refit has set; the weights that count are an
+exponential average over the steps; and images that no step sees decide, by the divergence of the outputs, when to stop
+and which weights are returned: those of the start where nothing came nearer to the dense net.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset, Dataset
+
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import number, refused, whole_number
+from nasprune.common.calls import in_type_of
+from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.untouched import in_eval, twin
+from nasprune.cut.plan import PrunePlan
+from nasprune.data import load_data
+from nasprune.data.batches import batches, draw
+from nasprune.data.load import DataSource
+from nasprune.data.splits import size_of
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
+from nasprune.train.augmenting import Augment, batch_change
+from nasprune.train.averaging import Average
+from nasprune.train.loops import Schedule, fast_precision
+from nasprune.train.nearness import Nearness, speaks
+from nasprune.train.taps import taps
+
+STEPS = 400
+RATE = 1e-3
+IMAGES = 4096  # that the steps see at most
+HELD_OUT = 512  # that decide
+CHECKS = 8
+PATIENCE = 3  # checks in a row without anything better
+DECAY = 0.98  # of the average of weights
+CLIP = 1.0  # norm of the gradient
+WORSE = 4.0  # times the start's divergence, from which on the rate is too high
+LOWER = 0.1  # times the rate, after that
+ATTEMPTS = 4
+MIXED = ("auto", "32-true", "bf16-mixed")
+
+
+@runtime_checkable
+class Found(Protocol):
+    """What a search returns."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def plan(self) -> PrunePlan: ...
+
+    @property
+    def graph(self) -> ModelGraph: ...
+
+
+@dataclass(frozen=True)
+class PolishStep:
+    """How far it is. divergence: of the averaged weights on held-out images; best: the lowest; seconds: so far."""
+
+    number: int
+    of: int
+    loss: float
+    divergence: float
+    best: float
+    rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Polished:
+    """A polished network, in eval mode, and what came of it.
+
+    before, after: divergence from the dense network on held-out images, in nats (of the taps where outputs are not
+    compared: their relative squared errors); never worse after. kept: the step whose weights these are, 0 is the start.
+    steps: that were taken. notes: what should be said.
+    """
+
+    model: nn.Module = field(repr=False)
+    before: float
+    after: float
+    kept: int
+    steps: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def polish(
+    found: Found | nn.Module,
+    teacher: nn.Module,
+    data: DataSource,
+    *,
+    steps: int = STEPS,
+    lr: float = RATE,
+    batch_size: int = 64,
+    augment: Augment | None = None,
+    precision: str = "auto",
+    seed: int = 0,
+    on_step: Callable[[PolishStep], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Polished:
+    """Brings a cut network nearer to the dense one, on images without labels; `found` and `teacher` stay as they are.
+
+    Args:
+        found: what `nasprune.search` returned, or a cut network: of that only outputs, and features that are as wide as
+            the dense network's, can be compared.
+        teacher: the dense network.
+        data: as for `nasprune.search`; labels are not read. At most 4,096 images of the training and calibration parts
+            are learned from; 512 of the validation part decide. The test part is not looked at.
+        steps: at most, at least 8.
+        lr: highest learning rate of Adam. Where it drives the network away from the dense one, polishing starts again
+            with a lower one.
+        batch_size: images a step, at least 1.
+        augment: as for `nasprune.finetune`.
+        precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
+        seed: of the order of images and of augmentation; global random states are left as they were.
+        on_step: called after every check, of which there are eight.
+        should_stop: asked after every step; where it says so, the best so far is the result.
+
+    Raises:
+        InputError: an argument cannot be used, or there is nothing to compare the networks by.
+    """
+    start = accepted(found.model if isinstance(found, Found) else found, "found")
+    dense = accepted(teacher, "teacher")
+    _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision)
+    splits = load_data(data, seed=seed)
+    home = next((value.device for value in start.parameters()), torch.device("cpu"))
+    began = time.perf_counter()
+    with own_randomness(start):
+        seed_all(seed, start)
+        learned: Dataset[tuple[Tensor, int]] = ConcatDataset([splits.train, splits.calibration])
+        images = _inputs(learned, IMAGES, start, home)
+        held = _inputs(splits.validation, HELD_OUT, start, home)
+        near = _nearness(found, dense, start, held, precision, home)
+        run = _Run(
+            near=near,
+            images=images,
+            held=torch.split(held, 128),
+            steps=steps,
+            batch_size=batch_size,
+            change=batch_change(augment),
+            seed=seed,
+            on_step=on_step,
+            should_stop=should_stop,
+            began=began,
+        )
+        return run.polished(start, lr)
+
+
+def _inputs(dataset: Dataset[tuple[Tensor, int]], count: int, model: nn.Module, home: torch.device) -> Tensor:
+    """At most `count` images, where the model is and in its type."""
+    order = draw(size_of(dataset), count)
+    found = torch.cat([inputs for inputs, _ in batches(dataset, 128, order)])
+    if not bool(found.isfinite().all()):
+        raise InputError("some images hold NaN or infinite values; give images that are finite")
+    return in_type_of(model, found).to(home)
+
+
+def _nearness(
+    found: Found | nn.Module, dense: nn.Module, start: nn.Module, held: Tensor, precision: str, home: torch.device
+) -> Nearness:
+    teacher = twin(dense).to(home).eval().requires_grad_(False)
+    graph, plan = (found.graph, found.plan) if isinstance(found, Found) else (None, None)
+    where = taps(graph, plan, submodule(teacher, graph.scope)) if graph is not None and plan is not None else ()
+    spoken = speaks(teacher, start, held[:2])
+    if not where and not spoken:
+        raise InputError(
+            "there is nothing to compare the networks by: their outputs have other shapes; give what nasprune.search "
+            "returned, and its dense network as the teacher"
+        )
+    mixed = (fast_precision(home) if precision == "auto" else precision) == "bf16-mixed"
+    single = held.dtype == torch.float32
+    return Nearness(teacher, where, graph.scope if graph is not None else None, spoken, mixed and single)
+
+
+class _Diverged(Exception):
+    """The rate is too high."""
+
+
+@dataclass
+class _Run:
+    """The loop, with all that stays the same between attempts."""
+
+    near: Nearness
+    images: Tensor
+    held: Sequence[Tensor]
+    steps: int
+    batch_size: int
+    change: Augment
+    seed: int
+    on_step: Callable[[PolishStep], None] | None
+    should_stop: Callable[[], bool] | None
+    began: float
+    taken: int = 0
+
+    def polished(self, start: nn.Module, lr: float) -> Polished:
+        """The best that an attempt gave."""
+        before = self.near.measure(start, self.held)
+        notes: list[str] = []
+        best, after, kept = twin(start).eval(), before, 0
+        for attempt in range(ATTEMPTS):
+            rate = lr * LOWER**attempt
+            try:
+                best, after, kept = self._attempt(start, rate, before)
+                break
+            except _Diverged:
+                notes.append(f"polish: a rate of {rate:g} drove the network away from the dense one; it was lowered")
+        if not kept:
+            notes.append(
+                "polish: nothing came nearer to the dense network on held-out images, so the weights are those before"
+            )
+        return Polished(best, before, after, kept, self.taken, time.perf_counter() - self.began, tuple(notes))
+
+    def _attempt(self, start: nn.Module, rate: float, before: float) -> tuple[nn.Module, float, int]:
+        """The best weights at a rate, their divergence and their step. Raises _Diverged where it is too high."""
+        student = twin(start)
+        weights = [weight for weight in student.parameters() if weight.is_floating_point()]
+        for weight in weights:
+            weight.requires_grad_(True)
+        optimizer = torch.optim.Adam(weights, lr=rate)
+        schedule, average = Schedule(rate, self.steps, 0.05), Average(start, DECAY)
+        best, after, kept, losses = twin(start).eval(), before, 0, []
+        generator = torch.Generator().manual_seed(self.seed)
+        every, since = max(1, self.steps // CHECKS), 0
+        with in_eval(student):
+            for step, images in zip(range(1, self.steps + 1), self._batches(generator), strict=False):
+                losses.append(self._step(student, weights, optimizer, schedule.next(), images))
+                average.add(student)
+                self.taken += 1
+                stopping = self.should_stop is not None and self.should_stop()
+                if step % every and step != self.steps and not stopping:
+                    continue
+                reached = self.near.measure(average.net, self.held)
+                if not math.isfinite(reached) or reached > WORSE * before + 1e-6:
+                    raise _Diverged
+                since = 0 if reached < after else since + 1
+                if reached < after:
+                    best, after, kept = twin(average.net), reached, step
+                self._say(step, sum(losses) / len(losses), reached, after, optimizer.param_groups[0]["lr"])
+                losses.clear()
+                if since == PATIENCE or stopping:
+                    break
+        return _as_before(best, start), after, kept
+
+    def _step(
+        self, student: nn.Module, weights: list[nn.Parameter], optimizer: torch.optim.Optimizer, rate: float, x: Tensor
+    ) -> float:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss = self.near.loss(student, x)
+        if not math.isfinite(float(loss.detach())):
+            raise _Diverged
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(weights, CLIP)
+        optimizer.step()
+        return float(loss.detach())
+
+    def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
+        size = min(self.batch_size, len(self.images))
+        while True:
+            order = torch.randperm(len(self.images), generator=generator)
+            for chosen in torch.split(order[: len(order) - len(order) % size], size):
+                yield self.change(self.images[chosen.to(self.images.device)], generator)
+
+    def _say(self, step: int, loss: float, reached: float, best: float, rate: float) -> None:
+        if self.on_step is not None:
+            self.on_step(PolishStep(step, self.steps, loss, reached, best, rate, time.perf_counter() - self.began))
+
+
+def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
+    """The network in eval mode, with gradients asked for where the start asks for them."""
+    for own, other in zip(model.parameters(), start.parameters(), strict=True):
+        own.requires_grad_(other.requires_grad)
+    return model.eval()
+
+
+def _check(*, steps: int, lr: float, batch_size: int, precision: str) -> None:
+    whole_number("steps", steps, "write for example steps=400")
+    whole_number("batch_size", batch_size, "write for example batch_size=64")
+    number("lr", lr, "write for example lr=1e-3")
+    if precision not in MIXED:
+        raise refused("precision", f"one of {', '.join(MIXED)}", precision, "leave it out")
+    rules = (
+        ("steps", steps, steps >= CHECKS, f"at least {CHECKS}"),
+        ("batch_size", batch_size, batch_size >= 1, "at least 1"),
+        ("lr", lr, 0 < lr < math.inf, "above 0"),
+    )
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise InputError(f"`{name}` must be {rule}, got {value}")

@@ -1,0 +1,185 @@
+"""Polishing brings a cut net nearer to the dense one on unseen images, never farther, and touches nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.surgery import build
+from nasprune.cut.trial_plans import half_plan
+from nasprune.errors import InputError
+from nasprune.graph.model import ModelGraph
+from nasprune.run import search as story
+from nasprune.run.checkpoint import load, save
+from nasprune.run.trace import trace
+from nasprune.testing import SampleNet
+from nasprune.train.nearness import Nearness
+from nasprune.train.polish import PolishStep, polish
+from nasprune.train.taps import taps, watched
+from tests.nets import EXAMPLE, TinyResNet, images
+
+
+@dataclass(frozen=True)
+class Cut:
+    model: nn.Module
+    plan: PrunePlan
+    graph: ModelGraph
+
+
+@pytest.fixture(scope="module")
+def dense() -> nn.Module:
+    torch.manual_seed(0)
+    return TinyResNet(8, 2).eval()
+
+
+@pytest.fixture(scope="module")
+def cut(dense: nn.Module) -> Cut:
+    graph = trace(dense, EXAMPLE)
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    return Cut(build(dense, graph, plan).eval(), plan, graph)
+
+
+IMAGES = images(200)[0]
+DATA = IMAGES, None
+QUICK = {"steps": 24, "batch_size": 16}
+
+
+def test_it_comes_nearer_and_touches_nothing(dense: nn.Module, cut: Cut) -> None:
+    before = {net: {name: value.clone() for name, value in net.state_dict().items()} for net in (dense, cut.model)}
+    seen: list[PolishStep] = []
+    state = torch.get_rng_state()
+    done = polish(cut, dense, DATA, on_step=seen.append, **QUICK)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert done.after < 0.9 * done.before
+    assert 0 < done.kept <= done.steps <= 24
+    assert [(step.number, step.of) for step in seen] == [(number, 24) for number in range(3, done.steps + 1, 3)]
+    assert seen[-1].best == done.after == min(step.divergence for step in seen)
+    for net, values in before.items():
+        assert all(torch.equal(value, values[name]) for name, value in net.state_dict().items())
+        assert not any(module._forward_hooks for module in net.modules())
+        assert all(weight.requires_grad and weight.grad is None for weight in net.parameters())
+    assert not done.model.training
+    assert all(weight.requires_grad for weight in done.model.parameters())
+    assert not any(module._forward_hooks for module in done.model.modules())
+    again = polish(cut, dense, DATA, **QUICK)
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), done.model.parameters(), strict=True))
+
+
+def test_images_of_no_step_decide(dense: nn.Module, cut: Cut) -> None:
+    fresh = images(400, seed=5)[0]
+    near = Nearness(dense, (), None, speaks=True)
+    done = polish(cut, dense, DATA, **QUICK)
+    assert near.measure(done.model, [fresh]) < near.measure(cut.model, [fresh])
+
+
+def test_a_rate_that_destroys_is_lowered_and_what_helps_nothing_is_the_start(dense: nn.Module, cut: Cut) -> None:
+    wild = polish(cut, dense, DATA, lr=30.0, **QUICK)
+    assert wild.after <= wild.before
+    assert "polish: a rate of 30 drove the network away from the dense one; it was lowered" in wild.notes
+    lost = polish(cut, dense, DATA, lr=1e30, **QUICK)
+    assert (lost.kept, lost.after) == (0, lost.before)
+    assert "nothing came nearer to the dense network on held-out images, so the weights are those before" in str(lost)
+    assert all(torch.equal(a, b) for a, b in zip(lost.model.parameters(), cut.model.parameters(), strict=True))
+
+
+def test_it_stops_when_asked_and_keeps_the_best(dense: nn.Module, cut: Cut) -> None:
+    asked = iter([False] * 4 + [True])
+    done = polish(cut, dense, DATA, should_stop=lambda: next(asked), **QUICK)
+    assert done.steps == 5
+    assert done.after <= done.before
+
+
+def test_taps_hold_the_channels_that_stay() -> None:
+    dense = SampleNet().eval()
+    graph = trace(dense, torch.randn(1, 3, 8, 8))
+    plan = half_plan(graph, [group.name for group in graph.free_groups], ["second"])
+    where = taps(graph, plan, dense)
+    assert [tap.path for tap in where] == ["norm", "first", "split", "head"]
+    small = build(dense, graph, plan).eval()
+    x = torch.randn(4, 3, 8, 8)
+    with torch.no_grad(), watched(dense, where) as wide, watched(small, where) as narrow:
+        dense(x)
+        small(x)
+    for tap in where:
+        assert tap.of_dense(wide[tap.path]).shape == narrow[tap.path].shape
+    assert torch.equal(where[0].of_dense(wide["norm"]), narrow["norm"])
+    assert narrow["norm"].shape[1] < wide["norm"].shape[1]
+
+
+def test_a_network_alone_is_compared_by_its_outputs(dense: nn.Module, cut: Cut) -> None:
+    done = polish(cut.model, dense, DATA, **QUICK)
+    assert done.after < done.before
+
+
+class Listed(nn.Module):
+    """Outputs without a tensor, as of a detector."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.net(x).unbind(0))
+
+
+def test_features_count_where_outputs_cannot_be_compared(dense: nn.Module) -> None:
+    whole = Listed(dense)
+    graph = trace(whole, EXAMPLE, "net")
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    done = polish(Cut(build(whole, graph, plan).eval(), plan, graph), whole, DATA, **QUICK)
+    assert done.after < done.before
+    with pytest.raises(InputError, match="nothing to compare the networks by: their outputs have other shapes"):
+        polish(done.model, whole, DATA)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 7}, "`steps` must be at least 8, got 7"),
+        ({"steps": 2.5}, "`steps` must be a whole number"),
+        ({"lr": -1.0}, "`lr` must be above 0"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"precision": "half"}, "`precision` must be one of auto, 32-true, bf16-mixed, got the str 'half'"),
+        ({"teacher": nn.Linear(2, 2)}, r"the teacher does not take images of shape \(3, 8, 8\)"),
+        ({"data": (torch.full((20, 3, 8, 8), torch.nan), None)}, "some images hold NaN or infinite values"),
+    ],
+)
+def test_what_cannot_be_used_is_said(dense: nn.Module, cut: Cut, options: dict[str, object], message: str) -> None:
+    arguments = {"found": cut, "teacher": dense, "data": DATA, **options}
+    with pytest.raises(InputError, match=message):
+        polish(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_search_polishes_and_says_so(dense: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("nasprune.train.polish.polish.__kwdefaults__", polish.__kwdefaults__ | QUICK)
+    seen: list[PolishStep] = []
+    both = [
+        story.search(
+            dense, EXAMPLE, "60%", data=DATA, evaluator="kl", reconstruct="none", polish=wanted, on_polish=seen.append
+        )
+        for wanted in (False, True)
+    ]
+    plain, done = both
+    assert done.plan == plain.plan
+    assert done.report.settings["polish"] == "yes"
+    assert "polish" not in plain.report.settings
+    measured = done.report.measured
+    assert measured["divergence after polish"] <= measured["divergence before polish"]
+    assert seen[-1].best == measured["divergence after polish"]
+    assert any(note.startswith("Polished: ") for note in done.report.notes)
+    near = Nearness(dense, (), None, speaks=True)
+    fresh = images(400, seed=5)[0]
+    assert near.measure(done.model, [fresh]) < near.measure(plain.model, [fresh])
+    save(done, tmp_path)
+    loaded = load(tmp_path, dense)
+    with torch.no_grad():
+        assert torch.equal(loaded(fresh), done.model(fresh))
+
+
+def test_a_search_without_data_cannot_polish(dense: nn.Module) -> None:
+    with pytest.raises(InputError, match="polishing needs images"):
+        story.search(dense, EXAMPLE, "60%", polish=True)
