@@ -76,8 +76,9 @@ $(ZOO_STAMP): requirements-zoo.lock $(STAMP)
 zoo-foreign: $(ZOO_STAMP) ## whole networks of other packages: searched, proved, saved, loaded anew, trained a step
 	$(BIN)/python -m benchmarks.zoo_foreign --jobs 2
 
-bench: $(STAMP) ## speed of cost prediction and of tracing
+bench: $(STAMP) ## speed of cost prediction and of tracing; what the checks of a search cost
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.checks
 
 bench-criteria: $(STAMP) ## seconds and memory of every criterion on ResNet-50
 	$(BIN)/python benchmarks/criteria.py

@@ -40,5 +40,7 @@ def states(model: nn.Module) -> list[object]:
 
 def devices_of(model: nn.Module) -> list[int]:
     """The indices of the GPUs that hold parameters of the model."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
     found = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     return sorted(device.index for device in found)

@@ -116,9 +116,8 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
 
     def reason(names: Sequence[str]) -> str:
         part = restricted(plan, names)
-        return trial(stirred, graph, part).reason or why_not(
-            stirred, build(stirred, graph, part), everywhere(graph.call, whole=graph.scope is None)
-        )
+        small, match = tried(stirred, graph, part)
+        return match.reason or why_not(stirred, small, everywhere(graph.call, whole=graph.scope is None))
 
     failed = bisect([*plan.keep, *plan.drop], reason)
     plan = restricted(plan, [name for name in [*plan.keep, *plan.drop] if name not in failed])
@@ -133,20 +132,22 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
 
 
 def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
-    """Builds `plan` and compares; a cut model that does not run is a failed match, not an error.
+    """Builds `plan` and compares; a cut model that does not run is a failed match, not an error."""
+    return tried(model, graph, plan)[1]
 
-    It is run as it is before it is compared in float64, which may be much slower.
-    """
+
+def tried(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[nn.Module, Match]:
+    """The draft of a cut model and how it does: run as it is before it is compared in float64, which may be slow."""
     small, match = runs(model, graph, plan)
     if not match.ok:
-        return match
+        return small, match
     try:
         on_noise = compare(model, small, graph, plan, [noise_like(graph.example_inputs)])
-        return on_noise if on_noise.tried else compare(model, small, graph, plan, [graph.example_inputs])
+        return small, on_noise if on_noise.tried else compare(model, small, graph, plan, [graph.example_inputs])
     except NaspruneError:
         raise
     except Exception as error:  # the reference runs what the user's code became, in ways that nobody foresaw
-        return _raised(submodule(small, graph.scope), error)
+        return small, _raised(submodule(small, graph.scope), error)
 
 
 def runs(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[nn.Module, Match]:

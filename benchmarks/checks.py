@@ -1,0 +1,92 @@
+"""What a search spends on its promises: the proof, the life of the cut, the user's model left untouched, the lock.
+
+    python -m benchmarks.checks
+
+The main job, ResNet-50 to 2 GFLOPs without data on one thread, is run with its checks and with all of them taken out,
+in turn and each time in a process of its own: CPU seconds and the highest memory of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, nullcontext
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+
+import nasprune
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.proof import Proof
+from nasprune.cut.surgery import build
+from nasprune.cut.verify import Proven
+from nasprune.graph.model import ModelGraph
+
+REPEATS = 5
+
+
+def unproved(model: torch.nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
+    return Proven(build(model, graph, plan), plan, Proof(True, 0.0, 0.0, "float64", 0, 0))
+
+
+INSTEAD: dict[str, Any] = {
+    "nasprune.run.rounds.prove": unproved,
+    "nasprune.run.trace.kept_alive": lambda _, graph: graph,
+    "nasprune.run.trace.twin": lambda model: model,
+    "nasprune.run.request.twin": lambda model: model,
+    "nasprune.run.search.rebuilt": lambda _, fitted, *__: fitted,
+    "nasprune.run.search.held": lambda _: nullcontext(),
+}
+
+
+def main_job(*, checked: bool) -> None:
+    """Prints CPU seconds and GiB at the highest."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, inputs = torchvision.models.resnet50().eval(), torch.randn(1, 3, 224, 224)
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        for name, stub in ({} if checked else INSTEAD).items():
+            stack.enter_context(patch(name, stub))
+        start = time.process_time()
+        nasprune.search(model, inputs, "2GFLOPs", out=folder)
+        spent = time.process_time() - start
+    print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+
+
+def measured(*options: str) -> tuple[float, float]:
+    out = subprocess.run([sys.executable, "-m", "benchmarks.checks", *options], check=True, capture_output=True).stdout
+    seconds, memory = json.loads(out.splitlines()[-1])
+    return seconds, memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", choices=("with", "without"), help="one run, for the parent process")
+    chosen = parser.parse_args().run
+    if chosen is not None:
+        main_job(checked=chosen == "with")
+        return
+    pairs = [(measured("--run", "with"), measured("--run", "without")) for _ in range(REPEATS)]
+    table = Table(
+        "ResNet-50, 2 GFLOPs, no data", "CPU s", "GiB", title=f"what the checks cost, {REPEATS} runs in pairs"
+    )
+    medians = [[median(run[side][value] for run in pairs) for value in (0, 1)] for side in (0, 1)]
+    for name, (seconds, memory) in zip(("with all checks", "without any"), medians, strict=True):
+        table.add_row(name, f"{seconds:.1f}", f"{memory:.2f}")
+    ratio = median(checked[0] / bare[0] for checked, bare in pairs)
+    table.add_row("added", f"{ratio - 1:+.0%}", f"{medians[0][1] - medians[1][1]:+.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
