@@ -17,6 +17,8 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header 
 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
+# What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
-from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,16 +32,29 @@ FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if "_bund
 MODULES = sorted(set(FILES) - {""})
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def walked(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Modules of the package that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: set[str] = set()
+    for node in walked(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "nasprune":
             for alias in node.names:
                 full = f"{node.module}.{alias.name}".removeprefix("nasprune.")
-                yield full if full in FILES else node.module.removeprefix("nasprune").removeprefix(".")
+                found.add(full if full in FILES else node.module.removeprefix("nasprune").removeprefix("."))
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 assert not alias.name.startswith("nasprune."), f"{path}: write `from nasprune... import ...`"
+    return frozenset(found)
 
 
 def imported_by(module: str) -> set[str]:
@@ -62,10 +75,11 @@ def room_of(module: str) -> str:
 
 def promised(room: str) -> set[str]:
     """The rooms that a room says it may import."""
-    text = ast.get_docstring(ast.parse(FILES[room].read_text())) or ""
+    text = ast.get_docstring(parsed(FILES[room])) or ""
     return set(re.findall(r"`([\w.]+)`", text.partition("May import:")[2]))
 
 
+@cache
 def arrows() -> dict[str, set[str]]:
     """Room -> the other rooms that its files import."""
     found: dict[str, set[str]] = {}
@@ -114,7 +128,7 @@ def test_only_definitions_at_import_time(module):
     allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
     if module == "cli.__main__":
         return
-    for node in ast.parse(FILES[module].read_text()).body:
+    for node in parsed(FILES[module]).body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         assert docstring or typing or isinstance(node, allowed), f"{module}:{node.lineno}"
@@ -122,9 +136,7 @@ def test_only_definitions_at_import_time(module):
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] != "cli"])
 def test_only_the_command_line_prints_or_exits(module):
-    calls = [
-        ast.unparse(node.func) for node in ast.walk(ast.parse(FILES[module].read_text())) if isinstance(node, ast.Call)
-    ]
+    calls = [ast.unparse(node.func) for node in walked(FILES[module]) if isinstance(node, ast.Call)]
     assert not {"print", "exit", "sys.exit", "input"} & set(calls)
 
 

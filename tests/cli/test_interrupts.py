@@ -15,6 +15,7 @@ import pytest
 import nasprune
 from nasprune.cli import interrupts, main
 from nasprune.cli.interrupts import Interrupts, Stopped, writing
+from tests.forks import forked
 from tests.toys import tiny_net
 
 SLOW = (
@@ -90,16 +91,9 @@ def test_nothing_stays_in_a_folder_that_was_not_written_to(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def begun(tmp_path, *arguments):
+def begun(tmp_path, arguments):
     (tmp_path / "slow.py").write_text(SLOW)
-    return subprocess.Popen(
-        [sys.executable, "-m", "nasprune.cli", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
+    return forked(lambda: main(arguments), tmp_path)
 
 
 def trials(tmp_path):
@@ -110,17 +104,17 @@ def trials(tmp_path):
 
 
 def waited(process, tmp_path, number):
-    while trials(tmp_path) < number and process.poll() is None:
+    while trials(tmp_path) < number and process.is_alive():
         time.sleep(0.02)
 
 
 def test_a_search_is_interrupted_terminated_and_goes_on(tmp_path, monkeypatch, capsys):
     command = [*SEARCH, "--evaluator", "slow.py:score", "--out", "o"]
-    process = begun(tmp_path, *command)
-    waited(process, tmp_path, 2)
-    process.send_signal(signal.SIGINT)
-    out = process.communicate()[0]
-    assert process.returncode == 130, out
+    run = begun(tmp_path, command)
+    waited(run.process, tmp_path, 2)
+    os.kill(run.process.pid, signal.SIGINT)
+    out = run.ended()
+    assert run.process.exitcode == 130, out
     done = trials(tmp_path)
     assert 2 <= done < 9
     kept = f"the best plan so far and all trials ({done}) are kept in o"
@@ -130,11 +124,11 @@ def test_a_search_is_interrupted_terminated_and_goes_on(tmp_path, monkeypatch, c
     assert any(f"stopped by Ctrl-C after {done} trials" in note for note in report["notes"])
     assert nasprune.load(tmp_path / "o", tiny_net())
 
-    process = begun(tmp_path, *command)
-    waited(process, tmp_path, done + 1)
-    process.terminate()
-    out = process.communicate()[0]
-    assert process.returncode == 143, out
+    run = begun(tmp_path, command)
+    waited(run.process, tmp_path, done + 1)
+    run.process.terminate()
+    out = run.ended()
+    assert run.process.exitcode == 143, out
     assert "nasprune: terminated; all trials that ended (" in out
     assert ".nasprune.lock" not in os.listdir(tmp_path / "o")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
 import sys
 
@@ -18,6 +18,7 @@ from nasprune.cli.search import default_folder
 from nasprune.data import load_data
 from nasprune.models.nets import digits_net
 from nasprune.train.finetune import accuracy
+from tests.forks import forked
 from tests.toys import tiny_net
 
 TOY = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "5"]
@@ -237,18 +238,14 @@ def test_a_model_that_cannot_be_exported_names_the_line_and_the_scope_option(com
 
 @pytest.mark.parametrize(("limit", "may_stay"), [(8000, {"trials.jsonl"}), (10, set())])
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, limit, may_stay):
-    code = (
-        "import resource, nasprune; from nasprune.cli import main;"
-        "nasprune.search, nasprune.save;"  # imported before the limit, which would cut off compiled modules too
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
-        f"main(['search', *{TOY!r}, '--out', 'run'])"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-    )
-    assert run.returncode == 2, run.stderr
-    last = run.stderr.strip().splitlines()[-1]
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        main(["search", *TOY, "--out", "run"])
+
+    run = forked(limited, tmp_path)
+    out = run.ended()
+    assert run.process.exitcode == 2, out
+    last = out.strip().splitlines()[-1]
     assert last.startswith("nasprune: cannot write")
     assert "File too large" in last
     left = {path.name for path in (tmp_path / "run").iterdir()} if (tmp_path / "run").exists() else set()

@@ -1,24 +1,20 @@
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-import nasprune
 from nasprune.cost.flops import measure
 from nasprune.errors import BudgetError, InputError, PluginError, UnknownNameError
 from nasprune.run import search as story
 from nasprune.space.trials import pareto_front
+from tests.forks import forked
 from tests.nets import EXAMPLE, TinyResNet, images
 
 search = partial(story.search, allow_chance=True)  # the nets of these tests know nothing
@@ -157,20 +153,14 @@ def test_a_missing_package_is_named_before_anything_is_scored(monkeypatch):
 
 
 def test_kill_and_resume(tmp_path):
-    code = (
-        "import sys; from tests.nets import *; from nasprune.run.search import search;"
-        "search(TinyResNet(), EXAMPLE, '50%', trials=200, space_options={'divisor': 2}, out=sys.argv[1])"
-    )
-    root = Path(nasprune.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], env=environment, cwd=root)
-    record = tmp_path / "run" / "trials.jsonl"
-    while process.poll() is None and (not record.exists() or record.read_bytes().count(b"\n") < 30):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert record.read_bytes().count(b"\n") >= 30
     options = {"trials": 200, "space_options": {"divisor": 2}}
+    run = forked(lambda: search(TinyResNet(), EXAMPLE, "50%", **options, out="run"), tmp_path)
+    record = tmp_path / "run" / "trials.jsonl"
+    while run.process.is_alive() and (not record.exists() or record.read_bytes().count(b"\n") < 30):
+        time.sleep(0.01)
+    run.process.kill()
+    assert "Traceback" not in run.ended()
+    assert record.read_bytes().count(b"\n") >= 30
     resumed = search(TinyResNet(), EXAMPLE, "50%", **options, out=tmp_path / "run")
     whole = search(TinyResNet(), EXAMPLE, "50%", **options)
     assert resumed.plan.to_json() == whole.plan.to_json()
