@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
 from torch import nn
 
@@ -15,13 +16,14 @@ def integers(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
     for name, value in vars(module).items():
         if name.startswith("_") or name == "training":
             continue
-        if _is_size(value):
+        if is_size(value):
             yield name, None, value
         elif isinstance(value, tuple | list):
-            yield from ((name, place, one) for place, one in enumerate(value) if _is_size(one))
+            yield from ((name, place, one) for place, one in enumerate(value) if is_size(one))
 
 
-def _is_size(value: object) -> bool:
+def is_size(value: object) -> TypeGuard[int]:
+    """Whether a value may be the length of an axis with channels."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
@@ -30,10 +32,17 @@ def update(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[s
     for one in graph.attributes:
         if any(one.module == block or one.module.startswith(f"{block}.") for block in dropped):
             continue
-        module = model.get_submodule(one.module)
-        size, held = one.size(keep), getattr(module, one.name)
-        if one.index is not None:
-            changed = [size if place == one.index else value for place, value in enumerate(held)]
-            setattr(module, one.name, type(held)(changed))
-        else:
-            setattr(module, one.name, size)
+        _set(model.get_submodule(one.module), one.place, one.size(keep))
+
+
+def _set(held: Any, place: tuple[str | int, ...], size: int) -> Any:
+    """What takes the place of `held`, changed at a place in it; objects are changed in place."""
+    if not place:
+        return size
+    step, further = place[0], place[1:]
+    if isinstance(held, tuple | list):
+        return type(held)([_set(value, further, size) if at == step else value for at, value in enumerate(held)])
+    if isinstance(held, dict):
+        return {**held, step: _set(held[step], further, size)}
+    setattr(held, str(step), _set(getattr(held, str(step)), further, size))
+    return held

@@ -79,21 +79,21 @@ def _read(captured: Captured, hints: Hints) -> Analysis:
         example_inputs=captured.inputs.ordered(program.keywords),
         scope=captured.scope,
         attributes=tuple(
-            SizeAttribute(units, hint.module, hint.name, hint.index)
+            SizeAttribute(units, hint.module, hint.place)
             for hint in hints.attributes
-            if (units := _along(values, hint.size)) is not None
+            if (units := units_along(values, hint.size)) is not None
         ),
         scales={
             hint.node: SizeScale(units, hint.power)
             for hint in hints.scales
-            if (units := _along(values, hint.size)) is not None
+            if (units := units_along(values, hint.size)) is not None
         },
     )
     return Analysis(graph, coupled.doubts, hints, captured)
 
 
-def _along(values: Mapping[str, tuple[ValueUnits, ...]], size: AxisOf) -> Ints | None:
-    """The units along an axis, (rows, size), `None` where it has none."""
+def units_along(values: Mapping[str, tuple[ValueUnits, ...]], size: AxisOf) -> Ints | None:
+    """The units along an axis, shape (rows, size); `None` where it has none. values: see `ModelGraph`."""
     factor = next((factor for factor in values.get(size.node, ()) if factor.cut == size.axis), None)
     if factor is None:
         return None

@@ -29,6 +29,10 @@ class AttributeHint:
     index: int | None
     size: AxisOf
 
+    @property
+    def place(self) -> tuple[str | int, ...]:
+        return (self.name,) if self.index is None else (self.name, self.index)
+
 
 @dataclass(frozen=True)
 class ScaleHint:
@@ -80,11 +84,13 @@ class SizedNumber:
 
 @dataclass(frozen=True)
 class SizeAttribute(SizedNumber):
-    """An attribute of a module that `build` sets to the size of an axis."""
+    """A number that `build` sets to the size of an axis.
+
+    place: where a module holds it: the name of an attribute, then keys and indices of what that holds.
+    """
 
     module: str
-    name: str
-    index: int | None
+    place: tuple[str | int, ...]
 
 
 @dataclass(frozen=True)

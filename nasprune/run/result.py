@@ -12,6 +12,7 @@ from torch import nn
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import percent
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.width_records import stale
 from nasprune.graph.model import ModelGraph
 from nasprune.run.notes import of_scores
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
@@ -22,6 +23,8 @@ from nasprune.space.trials import Trial, pareto_front
 
 PACKAGES = ("nasprune", "torch", "fvcore", "nni", "optuna", "numpy", "networkx")
 NOT_CUT = "Nothing was cut: the model keeps the budget as it is, or nothing smaller scored better."
+NAMED = 5
+"""How many numbers a note names."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def result_of(
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
             *refit_notes,
             *of_scores(request, found),
+            *_outdated(stale(request.original, graph, plan)),
         ),
         uncounted=tuple(uncounted),
     )
@@ -94,6 +98,16 @@ def _left_out(item: Uncounted) -> str:
         f"`{item.operator}` at {item.site} takes {percent(item.share)} of the dense network's time and has no formula: "
         "the FLOPs, and any budget of them, leave it out."
     )
+
+
+def _outdated(records: Sequence[str]) -> list[str]:
+    if not records:
+        return []
+    more = f" and {len(records) - NAMED} more" if len(records) > NAMED else ""
+    return [
+        f"The network records of itself {', '.join(records[:NAMED])}{more}, and the plan cuts a width of that size; it "
+        "is left as it is, since it is in doubt which width it means: set it yourself before you build on it."
+    ]
 
 
 def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:

@@ -12,6 +12,7 @@ from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import twin
 from nasprune.cut.living import kept_alive
 from nasprune.cut.trial_cuts import settle
+from nasprune.cut.width_records import with_records
 from nasprune.graph.analysis import analyse
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.rules import OpRule
@@ -41,4 +42,4 @@ def trace(
     copied = twin(accepted(model))
     inputs = Inputs.of(example_inputs, copied).fitting(copied)
     graph = settle(copied, analyse(copied, inputs, scope, rules))
-    return kept_alive(copied, replace(graph, whole_call=inputs))
+    return with_records(copied, kept_alive(copied, replace(graph, whole_call=inputs)))
