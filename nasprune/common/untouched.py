@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from nasprune.common.randomness import own_randomness
 from nasprune.errors import InputError
 
 REGISTRIES = ("_parameters", "_buffers", "_modules")
+PLAIN = (type(None), bool, int, float, str)
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     attributes = [(module, dict(vars(module))) for module in modules]
-    held = [value for _, saved in attributes for value in saved.values()]
+    held = [value for _, saved in attributes for value in saved.values() if type(value) not in PLAIN]
     containers = [(value, value.copy() if value else ()) for value in held if isinstance(value, dict | list | set)]
     tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
     try:
@@ -79,12 +81,12 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
         id(value): value.detach().clone()
         for module in model.modules()
         for name, held in vars(module).items()
-        if name not in REGISTRIES
+        if name not in REGISTRIES and type(held) not in PLAIN and not _is_empty(held)
         for value in tree_leaves(held)
         if isinstance(value, Tensor) and value.grad_fn is not None
     }
     try:
-        return copy.deepcopy(model, {**history, **(instead or {})})
+        return copy.deepcopy(model, {**empty_ones(model), **history, **(instead or {})})
     except Exception as error:  # whatever the user's attributes raise
         culprit = _uncopyable(model, history)
         where = f"its attribute {culprit} cannot be copied" if culprit else "it cannot be copied"
@@ -93,6 +95,15 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
             f"{next(iter(str(error).splitlines()), '')}); take it off the model for the time being, or give its class "
             "a `__deepcopy__`"
         ) from error
+
+
+def empty_ones(model: nn.Module) -> dict[int, OrderedDict[Any, Any]]:
+    """For `copy.deepcopy`, which is slow on these: copies of the empty registries of hooks that every module has."""
+    return {id(held): OrderedDict() for module in model.modules() for held in vars(module).values() if _is_empty(held)}
+
+
+def _is_empty(value: object) -> bool:
+    return type(value) is OrderedDict and not value and not vars(value)
 
 
 def in_same_memory(model: nn.Module) -> dict[int, Tensor]:
@@ -124,7 +135,10 @@ def _tensors_of(modules: Sequence[nn.Module], held: Sequence[Any]) -> list[Tenso
     """Buffers, plain tensors, and those in lists, tuples and dicts: all but the parameters."""
     found: dict[int, Tensor] = {}
     for value in held:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
-        found.update((id(each), each) for each in inner if isinstance(each, Tensor))
+        if isinstance(value, Tensor):
+            found[id(value)] = value
+        elif isinstance(value, dict | list | tuple) and value:
+            inner = value.values() if isinstance(value, dict) else value
+            found.update((id(each), each) for each in inner if isinstance(each, Tensor))
     parameters = {id(value) for module in modules for value in module._parameters.values()}
     return [value for key, value in found.items() if key not in parameters and not value.is_inference()]

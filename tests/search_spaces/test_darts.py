@@ -144,7 +144,7 @@ def test_an_operation_is_counted_once_for_each_shape_and_never_again(size, monke
         counted.append(shape)
         return count_module(module, shape)
 
-    monkeypatch.setattr("nasprune.supernet.genotype.spaces.count_module", counting)
+    monkeypatch.setattr("nasprune.supernet.genotype.spaces.count_once", counting)
     space = Darts()
     first = space.costs(size)
     shapes = {(site.channels, site.stride, site.resolution) for site in space.sites(size)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.calls import first_tensor, removed_after
-from nasprune.common.untouched import untouched
+from nasprune.common.untouched import empty_ones, untouched
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import Kept
 from nasprune.supernet.find.mixed import MixedOp
@@ -159,7 +159,7 @@ def cut(net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], k
     forward pass ran one candidate at a time, the one that stays takes the place of its owner, and several become a
     `Mixed`.
     """
-    small = copy.deepcopy(net)
+    small = copy.deepcopy(net, {**empty_ones(net)})
     for choice in choices:
         stay = kept[choice.name]
         for place in (mixed[number] for number in choice.places):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from nasprune.common.untouched import empty_ones
 from nasprune.supernet.find.mixed import MixedOp
 
 
@@ -46,7 +47,8 @@ def _unshare(owner: nn.Module, seen: set[int], replaced: list[tuple[nn.Module, s
 def _twin(module: nn.Module) -> nn.Module | None:
     """A copy with the same parameters and buffers; `None` where there can be none."""
     try:
-        return copy.deepcopy(module, {id(value): value for value in (*module.parameters(), *module.buffers())})
+        shared = {id(value): value for value in (*module.parameters(), *module.buffers())}
+        return copy.deepcopy(module, {**empty_ones(module), **shared})
     except Exception:  # a module's own code may raise anything
         return None
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from nasprune.errors import InputError, UnknownNameError
 from nasprune.supernet.genotype.genotype import Gene, Genotype
-from nasprune.supernet.price.counting import Counter, Counts, checked_counter, count_module
+from nasprune.supernet.price.counting import Counter, Counts, checked_counter
+from nasprune.supernet.price.likeness import count_once
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class SupernetSpace(ABC):
 
     def _count(self, size: Size) -> tuple[Counts, dict[tuple[str, int, int, str], Counts]]:
         with torch.random.fork_rng(devices=[]):
-            base = count_module(self.network(self.nothing(), size).eval(), size.input_shape)
+            base = count_once(self.network(self.nothing(), size).eval(), size.input_shape)
             seen: dict[tuple[str, int, int, int], Counts] = {}
             table = {
                 (kind, source, target, op): Counts()
@@ -241,7 +242,7 @@ class SupernetSpace(ABC):
                     at = (op, site.channels, site.stride, site.resolution)
                     if at not in seen:
                         shape = (1, site.channels, site.resolution, site.resolution)
-                        seen[at] = count_module(self.operation(op, site.channels, site.stride), shape)
+                        seen[at] = count_once(self.operation(op, site.channels, site.stride), shape)
                     key = (site.kind, site.source, site.target, op)
                     table[key] = table[key] + seen[at]
         return base, table

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import Kept
 from nasprune.supernet.find.mixed import MixedOp
 from nasprune.supernet.price.counting import Counts, count_module
 from nasprune.supernet.price.gates import gated
+from nasprune.supernet.price.likeness import count_once
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,7 @@ def price(
     known: dict[Hashable, Counts] = {}
 
     def count(path: str, shape: tuple[int, ...]) -> Counts:
-        module = net.get_submodule(path)
-        key = _likeness(module), shape
-        if key not in known:
-            known[key] = count_module(module, shape)
-        return known[key]
+        return count_once(net.get_submodule(path), shape, known)
 
     places = tuple(tuple(count(path, place.input_shape) for path in place.ops) for place in mixed)
     with gated(net, mixed, choices, {}):
@@ -71,32 +66,3 @@ def price(
         for own in counts:
             base = base - own
     return PriceList(base, places)
-
-
-def _likeness(module: nn.Module) -> Hashable:
-    """Equal for modules that cost the same: their classes, shapes and settings agree throughout.
-
-    Settings that are not understood count as different unless they are the same object.
-    """
-    order: dict[int, int] = {}
-    found: list[Hashable] = []
-    for path, each in module.named_modules(remove_duplicate=False):
-        own = {name: value for name, value in vars(each).items() if name != "_modules"}
-        found.append((path, type(each), _setting(own, order)))
-    return tuple(found)
-
-
-def _setting(value: Any, order: dict[int, int]) -> Hashable:
-    """What an attribute says of the cost. order: numbers the tensors, so that shared ones differ from equal ones."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
-        return type(value), repr(value)
-    if isinstance(value, Tensor):
-        content = value.detach().cpu().numpy().tobytes() if value.dtype in (torch.bool, torch.int64) else b""
-        return "tensor", order.setdefault(id(value), len(order)), tuple(value.shape), content
-    if isinstance(value, dict):
-        return "dict", tuple((repr(key), _setting(item, order)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return "list", tuple(_setting(item, order) for item in value)
-    if isinstance(value, set | frozenset) and not value:
-        return "set", ()
-    return "object", id(value)
