@@ -17,10 +17,11 @@ from nasprune.graph.model import ModelGraph
 from nasprune.run.trace import trace
 from tests.graph.attention import ATTENTION
 from tests.graph.reach import REACH, TOKENS
+from tests.graph.scattered import SCATTERED
 from tests.graph.structure import Structure
 
 
-@pytest.mark.parametrize("case", [*REACH, *ATTENTION], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*REACH, *ATTENTION, *SCATTERED], ids=lambda case: case.name)
 def test_every_free_group_can_be_cut_to_any_size(case: Structure) -> None:
     torch.manual_seed(0)
     model = distinct(case.make().eval())

@@ -12,6 +12,7 @@ from nasprune.graph.ops import (
     products,
     recurrent,
     reductions,
+    scatter,
     shapes,
     spatial,
 )
@@ -20,6 +21,7 @@ from nasprune.graph.rules import RuleTable
 
 def builtin_rules() -> RuleTable:
     families = (
-        attention, combine, elementwise, layers, lookup, norms, products, recurrent, reductions, shapes, spatial,
+        attention, combine, elementwise, layers, lookup, norms, products, recurrent, reductions, scatter, shapes,
+        spatial,
     )  # fmt: skip
     return RuleTable(rule for family in families for rule in family.RULES)

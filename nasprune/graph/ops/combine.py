@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
+import torch
+from torch.fx import Node
 
 from nasprune.graph.labels import Factor, Labels, along, at, squeezed, unsqueezed, without
 from nasprune.graph.ops.elementwise import merged
@@ -138,26 +140,37 @@ class Select(OpRule):
 
 
 class Index(OpRule):
-    """Advanced indexing with fixed numbers: axes that are not indexed keep their labels where the layout is plain."""
+    """Advanced indexing along one axis: the other axes keep their labels."""
 
     targets = ("index", "index_select")
 
     def apply(self, call: OpCall) -> Labels:
-        labels, ndim = call.labels("self"), len(call.shape_of(call["self"]))
-        if call.name == "index" and call["indices"][0] is not None and len(call["indices"]) == 1:
-            added = len(call.shape_of(call["indices"][0])) - 1
-            kept = tuple(factor for factor in labels if factor.cut != 0 and factor.ids.shape[0] == 1)
-            call.channels.freeze_all(without(labels, *kept), f"{call.where} picks channels by number")
-            return tuple(
-                Factor(factor.ids.reshape((1,) * (added + 1) + factor.ids.shape[1:]), factor.cut + added)
-                for factor in kept
-            )
+        shape = call.shape_of(call["self"])
         if call.name == "index_select":
-            axis = int(call["dim"]) % ndim
-            kept = tuple(factor for factor in labels if factor.ids.shape[axis] == 1)
-            call.channels.freeze_all(without(labels, *kept), f"{call.where} picks channels by number")
-            return kept
+            return self._picked(call, int(call["dim"]) % len(shape), 1)
+        by = [(axis, index) for axis, index in enumerate(call["indices"]) if index is not None]
+        if len(by) == 1 and not _is_mask(by[0][1]):
+            return self._picked(call, by[0][0], len(call.shape_of(by[0][1])))
         return call.give_up(f"{call.where} picks channels by number")
+
+    @staticmethod
+    def _picked(call: OpCall, axis: int, axes: int) -> Labels:
+        """Labels once `axes` axes of picked entries stand in the place of `axis`."""
+        labels = call.labels("self")
+        kept = tuple(factor for factor in labels if factor.cut != axis and factor.ids.shape[axis] == 1)
+        call.channels.freeze_all(without(labels, *kept), f"{call.where} picks channels by number")
+        return tuple(
+            Factor(
+                factor.ids.reshape(*factor.ids.shape[:axis], *(1,) * axes, *factor.ids.shape[axis + 1 :]),
+                factor.cut + (axes - 1 if factor.cut > axis else 0),
+            )
+            for factor in kept
+        )
+
+
+def _is_mask(index: Node) -> bool:
+    value = index.meta.get("val")
+    return value is None or value.dtype in (torch.bool, torch.uint8)
 
 
 RULES = (Concatenate(), Split(), Slice(), Select(), Index())
