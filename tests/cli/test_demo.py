@@ -11,7 +11,7 @@ from nasprune.models.nets import digits_net
 
 
 @pytest.fixture
-def short(monkeypatch, tmp_path):
+def short(monkeypatch, tmp_path, few_digits):
     monkeypatch.chdir(tmp_path)
     for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1)):
         monkeypatch.setattr(demo, name, value)

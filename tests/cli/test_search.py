@@ -16,12 +16,14 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.search import default_folder
 from nasprune.data import load_data
-from nasprune.models.nets import digits_net
 from nasprune.train.finetune import accuracy
 from tests.forks import forked
 from tests.toys import tiny_net
 
 TOY = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "5"]
+
+
+pytestmark = pytest.mark.usefixtures("few_digits")
 
 
 @pytest.fixture
@@ -76,8 +78,8 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
 
 
 def test_with_weights_and_data(command, tmp_path):
-    save_file(digits_net().state_dict(), tmp_path / "w.safetensors")
-    model = ["--model", "nasprune.models:digits_net", "--weights", "w.safetensors", "--data", "digits"]
+    save_file(tiny_net().state_dict(), tmp_path / "w.safetensors")
+    model = ["--model", "tests.toys:tiny_net", "--weights", "w.safetensors", "--data", "digits"]
     code, out, err = command("search", *model, "--budget", "60%", "--trials", 2, "--out", "run")
     assert code == 0, err
     assert "No weights" not in err + out
@@ -86,7 +88,7 @@ def test_with_weights_and_data(command, tmp_path):
     assert report["settings"]["data"] == "digits"
     assert "Fine-tune it" in out
     data = load_data("digits", seed=0)
-    small = nasprune.load(tmp_path / "run", model=digits_net())
+    small = nasprune.load(tmp_path / "run", model=tiny_net())
     assert report["measured"]["test accuracy cut"] == accuracy(small, data.test)
 
 
@@ -104,7 +106,7 @@ def test_own_evaluators_and_the_front_of_a_search(command, tmp_path):
 
 @pytest.mark.parametrize("options", [["--controller", "global"], ["--controller", "auto", "--evaluator", "kl"]])
 def test_one_proposal(command, tmp_path, options):
-    model = ["--model", "nasprune.models:digits_net", "--data", "digits", "--budget", "60%"]
+    model = ["--model", "tests.toys:tiny_net", "--data", "digits", "--budget", "60%"]
     code, _, err = command("search", *model, *options, "--criterion", "l2", "--out", "run")
     assert code == 0, err
     assert json.loads((tmp_path / "run" / "report.json").read_text())["trials"] == 1

@@ -58,7 +58,7 @@ class Unfinished(__import__("nasprune").SupernetSpace):
 """
 
 
-pytestmark = pytest.mark.usefixtures("one_draw")
+pytestmark = pytest.mark.usefixtures("one_draw", "few_digits")
 
 
 @pytest.fixture
