@@ -88,13 +88,13 @@ CONTROLLERS = ["random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random", 
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller):
     options = {**QUICK, "controller": controller, "seed": 3}
-    whole = search(TinyResNet(), EXAMPLE, "50%", **options, out=tmp_path / "whole")
+    whole = search(TinyResNet(8, 2), EXAMPLE, "50%", **options, out=tmp_path / "whole")
     for keep in (1, 2, 17, 41):
         folder = tmp_path / f"cut{keep}"
         folder.mkdir()
         lines = (tmp_path / "whole" / "trials.jsonl").read_bytes().splitlines(keepends=True)
         (folder / "trials.jsonl").write_bytes(b"".join(lines[:keep]) + lines[keep][:30])
-        again = search(TinyResNet(), EXAMPLE, "50%", **options, out=folder)
+        again = search(TinyResNet(8, 2), EXAMPLE, "50%", **options, out=folder)
         assert again.plan.to_json() == whole.plan.to_json()
         assert [t.decision for t in again.trials] == [t.decision for t in whole.trials]
 
