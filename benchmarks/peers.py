@@ -19,7 +19,7 @@ from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.models.nets import BasicBlock
 from nasprune.refit.recalibrate import calibration_batches, recalibrate
-from nasprune.train.finetune import accuracy
+from nasprune.train.measures import accuracy
 
 STEPS = 100
 TWENTIETHS = tuple(0.05 * i for i in range(1, 21))

@@ -136,6 +136,65 @@ def search(
 
 
 @app.command()
+def finetune(
+    run: Annotated[Path, typer.Argument(help="A folder that `nasprune search` wrote.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Labelled: digits, cifar10:DIR, imagefolder:DIR, module:factory.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 10,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Highest rate.  [default: 0.01, or 0.05 for an untrained net]")
+    ] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd or adamw.")] = "sgd",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of the dense net, which then teaches; a file, or `default`.")
+    ] = None,
+    teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether the dense net teaches.")] = True,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Mirror and shift training images at random.")
+    ] = False,
+    choose: Annotated[
+        str, typer.Option("--choose", help="The epoch that counts: last, or best on validation.")
+    ] = "last",
+    input_size: InputSize = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
+    plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: RUN/finetuned]")] = None,
+) -> None:
+    """Train a network that a search saved; a broken training goes on when the command is repeated."""
+    from nasprune.cli.finetune import FinetuneOptions
+    from nasprune.cli.finetune import run as start
+
+    start(
+        FinetuneOptions(
+            run=run,
+            data=data,
+            model=model,
+            weights=weights,
+            epochs=epochs,
+            lr=lr,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            choose=choose,  # type: ignore[arg-type]
+            augment=augment,
+            teacher=teacher,
+            input_size=input_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+            plugins=tuple(plugins or ()),
+            out=out,
+        )
+    )
+
+
+@app.command()
 def inspect(
     model: Model = "torchvision:resnet50",
     weights: Weights = None,

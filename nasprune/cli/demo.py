@@ -23,7 +23,9 @@ from nasprune.models.loading import load_model
 from nasprune.run.checkpoint import check_folder, save
 from nasprune.run.recorded import settings_in
 from nasprune.run.search import search
-from nasprune.train.finetune import Epoch, accuracy, finetune
+from nasprune.train.finetune import finetune
+from nasprune.train.measures import accuracy
+from nasprune.train.progress import Epoch
 
 FOLDER = Path("runs/demo")
 FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nasprune.data import DataSplits
     from nasprune.supernet.genotype.spaces import Size, SupernetSpace
     from nasprune.supernet.supernet import Supernet
-    from nasprune.train.finetune import Epoch
+    from nasprune.train.progress import Epoch
 
 EXAMPLES = "darts, nasbench201, file.py:factory or package.module:factory"
 LARGE = 96

@@ -19,6 +19,7 @@ from nasprune.cost.units import short
 if TYPE_CHECKING:
     from nasprune.run.exploration import Progress
     from nasprune.train.polish import PolishStep
+    from nasprune.train.progress import Epoch, TrainingStep
 
 _PLAIN_WIDTH = 160
 _PLAIN_SECONDS = 5.0
@@ -105,6 +106,58 @@ class SearchScreen:
             )
         else:
             say(_polish_state(step))
+
+
+class TrainingScreen:
+    """Shows how far a training is: a bar on a terminal, else a line every five seconds; a line for every epoch."""
+
+    def __init__(self) -> None:
+        self._console = stderr()
+        self._bar: Any = None
+        self._task: Any = None
+        self._last = time.monotonic()
+        self._note = ""
+
+    @contextmanager
+    def shown(self) -> Iterator[TrainingScreen]:
+        """The bar is on the screen while the context lasts."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = (SpinnerColumn(), TextColumn("training"), BarColumn(), TextColumn("{task.fields[state]}"))
+        with Bar(*columns, console=self._console, transient=True) as bar:
+            self._bar, self._task = bar, bar.add_task("", total=None, state="")
+            yield self
+
+    def step(self, step: TrainingStep) -> None:
+        """Takes the progress after each step."""
+        state = (
+            f"epoch {step.epoch}/{step.epochs}  step {step.step}/{step.steps}  loss {step.loss:.4f}  "
+            f"accuracy {100 * step.accuracy:.1f}%  rate {step.rate:.1e}  {step.images:.0f} images/s  "
+            f"{round(step.left) // 60}:{round(step.left) % 60:02} left"
+        )
+        if self._bar is not None:
+            done = (step.epoch - 1) * step.steps + step.step
+            self._bar.update(self._task, completed=done, total=step.epochs * step.steps, state=state)
+        elif time.monotonic() - self._last > _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            say(state)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Takes the outcome of each epoch."""
+        if epoch.note and epoch.note != self._note:
+            self._note = epoch.note
+            self._line(f"note: {epoch.note}")
+        self._line(
+            f"epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.4f}  validation loss {epoch.validation_loss:.4f}, "
+            f"accuracy {100 * epoch.validation_accuracy:.1f}%  {epoch.seconds:.0f} s"
+        )
+
+    def _line(self, text: str) -> None:
+        printed(self._bar.console if self._bar is not None else self._console, text)
 
 
 def _polish_state(step: PolishStep) -> str:

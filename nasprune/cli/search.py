@@ -200,7 +200,7 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
     from nasprune.common.calls import in_type_of, main_output
     from nasprune.data.batches import batches, has_labels
     from nasprune.run.notes import SEEN
-    from nasprune.train.finetune import accuracy
+    from nasprune.train.measures import accuracy
 
     images, _ = next(batches(data.calibration, 1))
     output = main_output(result.model(in_type_of(result.model, images).to(next(result.model.parameters()).device)))

@@ -152,7 +152,7 @@ def _inherited(net: nn.Module, data: DataSplits) -> float:
 
     from nasprune.refit.recalibrate import calibration_batches, recalibrate
     from nasprune.supernet.train.training import Logits
-    from nasprune.train.finetune import accuracy
+    from nasprune.train.measures import accuracy
 
     judged = copy.deepcopy(net)
     recalibrate(judged, calibration_batches(data.calibration))

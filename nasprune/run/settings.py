@@ -10,10 +10,9 @@ from torch import nn
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.cost.budget import Budget
-from nasprune.data import DataSplits
+from nasprune.data import DataSplits, identity
 from nasprune.evaluators.function import OwnFunction
 from nasprune.registry import Plugins
-from nasprune.run import identity
 from nasprune.run.methods import Methods
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset
 from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
+from nasprune.data.batches import batches
 from nasprune.data.items import checked
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
@@ -43,7 +44,7 @@ def training_parts(data: DataSource, *, seed: int, input_size: int | None, model
 
 def _say(parts: DataSplits, *, tested: bool, calibrated: bool) -> None:
     held = [
-        f"{size_of(parts.validation):,} choose the best epoch",
+        f"{size_of(parts.validation):,} validate",
         *([f"{size_of(parts.calibration):,} are left for calibration"] if calibrated else []),
         *([f"{size_of(parts.test):,} for a test"] if tested else []),
     ]
@@ -62,6 +63,36 @@ def check_trainable(model: nn.Module) -> None:
             "every parameter of `model` is frozen (requires_grad is False), so there is nothing to train; call "
             "model.requires_grad_(True) first"
         )
+
+
+def check_labels(model: nn.Module, parts: DataSplits, taught: bool) -> None:
+    """Raises InputError where one image or one class is all there is to learn from. taught: by a teacher alone."""
+    images = size_of(parts.train)
+    if images < 2:
+        raise InputError(f"data {parts.name!r} has {images} image to train on; give at least two")
+    if taught:
+        return
+    classes: set[int] = set()
+    for _, labels in batches(parts.train, 256):
+        classes.update(labels.reshape(-1).tolist())
+        if len(classes) > 1:
+            return
+    only = classes.pop()
+    if not 0 <= only < _outputs(model, parts):
+        return  # the loss says what it needs
+    raise InputError(
+        f"all {images:,} training images of data {parts.name!r} have the label {only}, so the network would "
+        "learn to say nothing else; give images of several classes, or a teacher with soft_share=1"
+    )
+
+
+def _outputs(model: nn.Module, parts: DataSplits) -> int:
+    """How many numbers a model gives for a validation image."""
+    image, _ = checked(parts.validation, parts.name)[0]
+    home = next((value.device for value in model.parameters()), image.device)
+    with undisturbed(twin(model)) as copied:
+        found = main_output(copied(in_type_of(model, image.unsqueeze(0)).to(home)))
+    return found.shape[1] if found is not None else 0
 
 
 def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits) -> None:

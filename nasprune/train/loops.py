@@ -27,10 +27,15 @@ class Schedule:
         self.step = 0
 
     def next(self) -> float:
+        """The rate of the next step."""
         self.step += 1
-        if self.step <= self.rise:
-            return self.lr * self.step / self.rise
-        done = (self.step - 1 - self.rise) / max(1, self.total - self.rise)
+        return self.at(self.step - 1)
+
+    def at(self, step: int) -> float:
+        """The rate of a step, counted from 0."""
+        if step < self.rise:
+            return self.lr * (step + 1) / self.rise
+        done = (step - self.rise) / max(1, self.total - self.rise)
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,40 @@ from nasprune.train.taps import Tap, watched
 TEMPERATURE = 4.0
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What both networks gave on the same images. of_dense, of_small: outputs of tapped modules, by path."""
+
+    taps: Sequence[Tap]
+    target: Any
+    output: Any
+    of_dense: dict[str, Tensor]
+    of_small: dict[str, Tensor]
+
+    def softened(self, temperature: float) -> Tensor:
+        """The mean divergence of the outputs at a temperature T, times T² so that gradients keep their size."""
+        wanted, reached = _spoken(self.target).float(), _spoken(self.output).float()
+        total: Tensor = divergence(wanted, reached, temperature)
+        return total / (reached.numel() // reached.shape[1]) * temperature**2
+
+    def features(self) -> Tensor:
+        """The relative squared errors of the taps, summed."""
+        parts = []
+        for tap in self.taps:
+            if tap.path in self.of_dense and tap.path in self.of_small:
+                target, value = tap.of_dense(self.of_dense[tap.path]).float(), self.of_small[tap.path].float()
+                if target.shape == value.shape:
+                    parts.append((value - target).square().mean() / target.square().mean().clamp(min=1e-12))
+        return torch.stack(parts).sum() if parts else torch.zeros(())
+
+
 @dataclass
 class Nearness:
-    """Compares a network with the dense one. Runs both; `loss` with gradients of the cut network.
+    """Compares a network with the dense one. Runs both, the dense one without gradients.
 
     dense: to be run as often as needed. scope: the part that was cut, in which the taps lie. speaks: whether outputs of
     the whole network are compared; else, as for a detector, whose outputs are lists, only the taps are.
+    mixed: whether they run in bfloat16 where that is safe.
     """
 
     dense: nn.Module
@@ -36,55 +64,47 @@ class Nearness:
     _known: dict[int, Tensor] = field(default_factory=dict)
 
     def loss(self, small: nn.Module, images: Tensor) -> Tensor:
-        """The relative squared errors of the taps, summed, plus the divergence of the softened outputs a position."""
-        with self._both(small) as (of_dense, of_small):
-            with torch.no_grad(), self._cast(images):
-                target = self.dense(images)
-            with self._cast(images):
-                output = small(images)
-        total = self._features(of_dense, of_small)
-        if self.speaks:
-            total = total + self._outputs(target, output, TEMPERATURE) * TEMPERATURE**2
-        return total
+        """The relative squared errors of the taps, plus the divergence of the softened outputs."""
+        with self.compared(small, images) as compared:
+            total = compared.features()
+            return total + compared.softened(TEMPERATURE) if self.speaks else total
 
     def measure(self, small: nn.Module, batches: Sequence[Tensor]) -> float:
         """The mean divergence of the outputs in nats, or of the taps where outputs are not compared; low is near."""
         total, count = 0.0, 0
-        with undisturbed(small), self._both(small) as (of_dense, of_small):
+        with undisturbed(small):
             for number, images in enumerate(batches):
                 if self.speaks:
                     if number not in self._known:
                         self._known[number] = _spoken(self.dense(images)).float()
-                    value = self._outputs(self._known[number], small(images), 1.0)
+                    value = Compared((), self._known[number], small(images), {}, {}).softened(1.0)
                 else:
-                    self.dense(images)
-                    small(images)
-                    value = self._features(of_dense, of_small)
+                    with self.compared(small, images, exact=True) as compared:
+                        value = compared.features()
                 total, count = total + float(value) * len(images), count + len(images)
         return total / count
 
     @contextmanager
-    def _both(self, small: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        parts = [submodule(net, self.scope) for net in (self.dense, small)]
+    def compared(self, small: nn.Module, images: Tensor, *, exact: bool = False) -> Iterator[Compared]:
+        """Both networks have run on the images (n, ...). exact: in single precision even where `mixed`."""
+        parts = [submodule(_plain(net), self.scope) for net in (self.dense, small)]
         with watched(parts[0], self.taps) as of_dense, watched(parts[1], self.taps) as of_small:
-            yield of_dense, of_small
+            with self._cast(images, exact):
+                with torch.no_grad():
+                    target = self.dense(images)
+                output = small(images)
+            yield Compared(self.taps, target, output, of_dense, of_small)
 
-    def _features(self, of_dense: dict[str, Tensor], of_small: dict[str, Tensor]) -> Tensor:
-        parts = []
-        for tap in self.taps:
-            if tap.path in of_dense and tap.path in of_small:
-                target, value = tap.of_dense(of_dense[tap.path]).float(), of_small[tap.path].float()
-                if target.shape == value.shape:
-                    parts.append((value - target).square().mean() / target.square().mean().clamp(min=1e-12))
-        return torch.stack(parts).sum() if parts else torch.zeros(())
+    def _cast(self, images: Tensor, exact: bool) -> AbstractContextManager[Any]:
+        if not self.mixed or exact:
+            return nullcontext()
+        return torch.autocast(images.device.type, torch.bfloat16)
 
-    def _outputs(self, target: Any, output: Any, temperature: float) -> Tensor:
-        wanted, reached = _spoken(target).float(), _spoken(output).float()
-        total: Tensor = divergence(wanted, reached, temperature)
-        return total / (reached.numel() // reached.shape[1])
 
-    def _cast(self, images: Tensor) -> torch.autocast:
-        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed)
+def _plain(net: nn.Module) -> nn.Module:
+    """The network itself, out of what Lightning Fabric puts around it."""
+    inner = getattr(net, "_forward_module", None)
+    return inner if isinstance(inner, nn.Module) else net
 
 
 def _spoken(outputs: Any) -> Tensor:

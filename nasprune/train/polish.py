@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +25,15 @@ from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.calls import in_type_of
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import in_eval, twin
-from nasprune.cut.plan import PrunePlan
 from nasprune.data import load_data
 from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import ModelGraph
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.averaging import Average
+from nasprune.train.found import Found
 from nasprune.train.loops import Schedule, fast_precision
 from nasprune.train.nearness import Nearness, speaks
 from nasprune.train.taps import taps
@@ -52,20 +50,6 @@ WORSE = 4.0  # times the start's divergence, from which on the rate is too high
 LOWER = 0.1  # times the rate, after that
 ATTEMPTS = 4
 MIXED = ("auto", "32-true", "bf16-mixed")
-
-
-@runtime_checkable
-class Found(Protocol):
-    """What a search returns."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    @property
-    def plan(self) -> PrunePlan: ...
-
-    @property
-    def graph(self) -> ModelGraph: ...
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.search import default_folder
 from nasprune.data import load_data
-from nasprune.train.finetune import accuracy
+from nasprune.train.measures import accuracy
 from tests.forks import forked
 from tests.toys import tiny_net
 

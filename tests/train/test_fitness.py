@@ -31,12 +31,12 @@ def seen_by(model, data, **options) -> int:
 def test_data_of_ones_own_is_trained_on_but_for_a_tenth(caplog):
     with caplog.at_level(logging.WARNING):
         assert seen_by(net(), IMAGES) == 54
-    assert "finetune trains on 54 images of data 'data'; 6 choose the best epoch. To divide" in caplog.text
+    assert "finetune trains on 54 images of data 'data'; 6 validate. To divide" in caplog.text
 
 
 def test_a_given_test_and_named_data_keep_their_parts(caplog):
     assert seen_by(net(), (IMAGES, IMAGES)) == 53
-    assert "7 choose the best epoch, 60 for a test" in caplog.text
+    assert "7 validate, 60 for a test" in caplog.text
     caplog.clear()
     assert seen_by(net(), "digits") == 1078
     assert "180 are left for calibration, 359 for a test" in caplog.text

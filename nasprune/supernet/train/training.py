@@ -31,8 +31,9 @@ from nasprune.supernet.find.alpha_slots import plain_tensors
 from nasprune.supernet.score.task import first_output
 from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.structure.structure import Structure
-from nasprune.train.finetune import Epoch, accuracy
 from nasprune.train.loops import Schedule, quiet, start_fabric
+from nasprune.train.measures import accuracy
+from nasprune.train.progress import Epoch
 
 Tensors = Callable[[nn.Module], list[Tensor]]
 Images = Dataset[tuple[Tensor, int]]

@@ -1,0 +1,89 @@
+"""How well a network does on labelled images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from nasprune.common.calls import in_type_of, main_output
+from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import undisturbed
+from nasprune.data.batches import batches, draw
+from nasprune.data.splits import size_of
+from nasprune.errors import InputError
+
+Images = Dataset[tuple[Tensor, int]]
+COMPARED = 1024  # images that tell whether others were learned by heart
+
+
+@dataclass(frozen=True)
+class Judged:
+    """On `count` images: the mean cross-entropy, and the share of right answers in [0, 1]."""
+
+    loss: float
+    accuracy: float
+    count: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the accuracy, as of one image more on either side, so that it is never 0."""
+        share = (self.accuracy * self.count + 1) / (self.count + 2)
+        return math.sqrt(share * (1 - share) / self.count)
+
+
+def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256) -> float:
+    """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
+
+    Of several outputs the first tensor (n, classes) counts.
+    """
+    right = 0
+    device = _home(model)
+    with undisturbed(model):
+        for images, labels in batches(dataset, batch_size):
+            outputs = class_outputs(main_output(model(in_type_of(model, images).to(device))))
+            right += int((outputs.argmax(1).cpu() == labels).sum())
+    return right / size_of(dataset)
+
+
+def judged(model: nn.Module, dataset: Images, *, most: int | None = None, batch_size: int = 256) -> Judged:
+    """Loss and accuracy on all images, or on at most `most`. The model is left as it is.
+
+    Raises:
+        InputError: labels or outputs are not those of a classifier.
+    """
+    order = draw(size_of(dataset), most) if most is not None else None
+    loss, right, count, device = 0.0, 0, 0, _home(model)
+    with undisturbed(model):
+        for images, labels in batches(dataset, batch_size, order):
+            outputs = class_outputs(main_output(model(in_type_of(model, images).to(device)))).float().cpu()
+            loss += float(cross_entropy(outputs, labels, reduction="sum"))
+            right += int((outputs.argmax(1) == labels).sum())
+            count += len(labels)
+    return Judged(loss / count, right / count, count)
+
+
+def class_outputs(outputs: object) -> Tensor:
+    """Raises InputError unless a model gave one tensor of outputs (n, classes)."""
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise InputError(f"expected a model that gives (n, classes), got {got}; train it with a loop of your own")
+    return outputs
+
+
+def learned_by_heart(model: nn.Module, train: Images, validation: Images) -> bool:
+    """Whether validation images say nothing new of a network: it does as well on them as on those it was trained on.
+
+    A network that was not trained on them is worse on them, by more than two standard errors, unless it is nearly
+    always wrong or the task has no mistakes left to make.
+    """
+    seen, held = judged(model, train, most=COMPARED), judged(model, validation, most=COMPARED)
+    gap = seen.accuracy - held.accuracy
+    return seen.accuracy > 0.5 and gap <= 2 * math.hypot(seen.error, held.error) and held.loss <= 1.5 * seen.loss + 0.01
+
+
+def _home(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))

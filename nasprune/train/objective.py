@@ -1,0 +1,41 @@
+"""What a training step lowers: cross-entropy with labels, and with a teacher the distance to what it says.
+
+Distillation follows Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a neural network", arXiv:1503.02531: the
+student matches the teacher's outputs softened by a temperature T, weighted by T² so that gradients keep their size, and
+also the labels. Departure: the weight of the two terms is one share, `soft_share`. Where it is known which channels the
+student has of the teacher's, features at the borders of blocks can be matched, too (Romero et al. 2015, "FitNets",
+arXiv:1412.6550, without its regressor, since the channels are the same), as relative squared errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nasprune.common.losses import cross_entropy
+from nasprune.train.measures import class_outputs
+from nasprune.train.nearness import Nearness
+from nasprune.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss. near: compares with the teacher; `None` without one."""
+
+    recipe: Recipe
+    near: Nearness | None
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the model's outputs (n, classes). images (n, ...), labels (n,)."""
+        recipe = self.recipe
+        if self.near is None:
+            outputs = class_outputs(model(images)).float()
+            return cross_entropy(outputs, labels, smoothing=recipe.smoothing), outputs
+        with self.near.compared(model, images) as compared:
+            outputs = class_outputs(compared.output).float()
+            loss = (1 - recipe.soft_share) * cross_entropy(outputs, labels, smoothing=recipe.smoothing)
+            loss = loss + recipe.soft_share * compared.softened(recipe.temperature)
+            if recipe.feature_share and self.near.taps:
+                loss = loss + recipe.feature_share * compared.features()
+        return loss, outputs

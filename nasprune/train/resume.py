@@ -1,0 +1,119 @@
+"""A training that goes on where it was killed: after every epoch its state is written, all of it or none.
+
+`finetune.json` says how far it is and what it was asked for, and carries the digest of the tensors beside it; these lie
+in a file of their own for each epoch, so that a kill between two files leaves the older pair whole. Every epoch seeds
+the random generators anew, which is why their state is not part of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from nasprune.common.fields import Field, Source, parse
+from nasprune.common.files import check_places, content_of, write_all
+from nasprune.common.records import record_of
+from nasprune.common.seals import check_bound, digest_of_bytes, sealed, unsealed
+from nasprune.errors import InputError
+from nasprune.models.weights import read_tensors, to_bytes
+from nasprune.train.progress import Epoch
+
+FILE = "finetune.json"
+LARGEST = 2**24
+THEN = "choose another folder, or delete the file to begin anew"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is. steps: taken and kept. backs: how often the rate was lowered. best: the best epoch so far.
+
+    start_loss, start_accuracy: of the network before training, on the validation part. ended: nothing is left to do.
+    """
+
+    steps: int = 0
+    backs: int = 0
+    start_loss: float = 0.0
+    start_accuracy: float = 0.0
+    best: int = 0
+    best_accuracy: float = 0.0
+    ended: bool = False
+    epochs: tuple[Epoch, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def noted(self, note: str) -> Position:
+        """The same with one more thing to be said."""
+        return replace(self, notes=(*self.notes, note))
+
+
+@dataclass(frozen=True)
+class _Record:
+    settings: Mapping[str, str]
+    position: Position
+    weights: str
+    number: int = field(default=0)
+
+
+def files(number: int) -> str:
+    """The name of the file with the tensors of the number-th record."""
+    return f"finetune-{number:05}.safetensors"
+
+
+@dataclass
+class Keeper:
+    """Writes and reads the state of one training. folder: or `None`, then nothing is kept. settings: what it is of."""
+
+    folder: Path | None
+    settings: Mapping[str, str]
+    number: int = 0
+
+    def found(self) -> tuple[Position, dict[str, Tensor]] | None:
+        """Where an earlier run of the same training was, and its tensors; `None` where there was none.
+
+        Raises:
+            InputError: the files are damaged, or of another training; the first setting that differs is named.
+        """
+        if self.folder is None:
+            return None
+        path = self.folder / FILE
+        check_places(self.folder, [FILE])
+        if not path.exists():
+            return None
+        source = Source(repr(str(path)), "the record of a training", THEN)
+        whole = unsealed(parse(content_of(path, "the record of a training", THEN, most=LARGEST), source))
+        record = record_of(_Record, whole)
+        self._check(record.settings, path)
+        self.number = record.number
+        tensors = self.folder / files(record.number)
+        check_bound(tensors, Field(source, record.weights, "weights"), "tensors", THEN)
+        return record.position, read_tensors(tensors)
+
+    def keep(self, position: Position, state: Mapping[str, Tensor]) -> None:
+        """Writes where the training is; what was written before is dropped once this is on the disk."""
+        if self.folder is None:
+            return
+        before, self.number = self.number, self.number + 1
+        content = to_bytes(state)
+        record = asdict(_Record(dict(self.settings), position, digest_of_bytes(content), self.number))
+        write_all(
+            self.folder, {files(self.number): content, FILE: json.dumps(sealed(_plain(record)), indent=1).encode()}
+        )
+        if before:
+            with suppress(OSError):
+                (self.folder / files(before)).unlink(missing_ok=True)
+
+    def _check(self, settings: Mapping[str, str], path: Path) -> None:
+        for name in dict.fromkeys((*settings, *self.settings)):
+            then, now = settings.get(name, "not there"), self.settings.get(name, "not there")
+            if then != now:
+                raise InputError(f"{str(path)!r} is of another training ({name} was {then!r}, now {now!r}); {THEN}")
+
+
+def _plain(record: dict[str, object]) -> dict[str, object]:
+    """As JSON reads it back, for the digest: tuples become lists."""
+    plain: dict[str, object] = json.loads(json.dumps(record))
+    return plain

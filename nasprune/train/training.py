@@ -1,0 +1,219 @@
+"""The story of a training: epoch after epoch, back to the last good one where it diverges, and which weights count."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.common.randomness import seed_all
+from nasprune.cost.units import percent
+from nasprune.data import DataSplits
+from nasprune.data.batches import batches
+from nasprune.data.splits import size_of
+from nasprune.errors import InputError
+from nasprune.train.augmenting import Augment
+from nasprune.train.loops import Schedule
+from nasprune.train.measures import Judged, judged, learned_by_heart
+from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
+from nasprune.train.recipe import Recipe
+from nasprune.train.resume import Keeper, Position
+from nasprune.train.tuner import Diverged, Tuner
+
+LOWER = 0.1  # times the rate, after each step back
+BACKS = 5  # until it is given up
+EXPLODED = 3.0  # times the loss of guesses, in training
+WORSE = 0.35  # of the loss of guesses, that an epoch may add to the loss on validation images
+
+
+class _Stopped(Exception):
+    """The caller asked to stop."""
+
+
+@dataclass
+class Training:
+    """All that one training needs. top: the highest rate. reference: the network that may know validation images."""
+
+    tuner: Tuner
+    recipe: Recipe
+    top: float
+    parts: DataSplits
+    change: Augment
+    seed: int
+    keeper: Keeper
+    reference: nn.Module
+    on_epoch: OnEpoch | None
+    on_step: OnStep | None
+    should_stop: Callable[[], bool] | None
+    position: Position = field(default_factory=Position)
+    good: dict[str, Tensor] = field(default_factory=dict)
+    began: float = 0.0
+
+    def run(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The weights and buffers of the result, and what should be said."""
+        self.began = time.perf_counter()
+        start = self._state()
+        earlier = self.keeper.found()
+        if earlier is None:
+            first = judged(self.tuner.student, self.parts.validation)
+            self.position = replace(self.position, start_loss=first.loss, start_accuracy=first.accuracy)
+            if not math.isfinite(first.loss):
+                raise InputError(
+                    f"the loss on validation images is {first.loss} before any training: images or weights hold NaN or "
+                    "infinite values, or values far from those of training; mend the data or the weights"
+                )
+            self.good = start
+        else:
+            self.position, self.good = earlier
+            self.tuner.restore(self._tuners(self.good), self.position.steps)
+        try:
+            while not self.position.ended and len(self.position.epochs) < self.recipe.epochs:
+                self._next()
+        except _Stopped:
+            self.position = self.position.noted(f"stopped after {len(self.position.epochs)} whole epochs, as asked")
+        return self._chosen(start)
+
+    def _next(self) -> None:
+        """One more epoch, or one step back."""
+        number = len(self.position.epochs) + 1
+        try:
+            loss, rate = self._epoch(number)
+            reached = judged(self.tuner.average.net, self.parts.validation)
+            if not reached.loss <= self._limit():
+                raise Diverged
+        except Diverged:
+            self._back(number)
+            return
+        epoch = Epoch(
+            number=number,
+            of=self.recipe.epochs,
+            loss=loss,
+            validation_accuracy=reached.accuracy,
+            seconds=time.perf_counter() - self.began,
+            validation_loss=reached.loss,
+            rate=rate,
+            note=self.position.notes[-1] if self.position.notes else "",
+        )
+        better = reached.accuracy >= max(self.position.best_accuracy, self.position.start_accuracy)
+        self.position = replace(
+            self.position,
+            steps=self.tuner.steps,
+            epochs=(*self.position.epochs, epoch),
+            best=number if better else self.position.best,
+            best_accuracy=reached.accuracy if better else self.position.best_accuracy,
+        )
+        self.good = self._state() if better else self._state() | _below(self.good, "best", keep=True)
+        self.keeper.keep(self.position, self.good)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch)
+
+    def _back(self, number: int) -> None:
+        rate = self.top * LOWER**self.position.backs
+        where = f"epoch {number - 1}" if number > 1 else "the start"
+        if self.position.backs == BACKS:
+            note = f"training diverged in epoch {number} even with a rate of {rate:.1g}; it ended with {where}"
+            self.position = replace(self.position.noted(note), ended=True)
+        else:
+            note = f"a rate of {rate:.2g} diverged in epoch {number}: back to {where}, on with {rate * LOWER:.2g}"
+            self.position = replace(self.position.noted(note), backs=self.position.backs + 1)
+        self.tuner.restore(self._tuners(self.good), self.position.steps)
+        self.keeper.keep(self.position, self.good)
+
+    def _epoch(self, number: int) -> tuple[float, float]:
+        """The mean loss, and the last rate. Raises Diverged."""
+        images_of, size = self.parts.train, self.recipe.batch_size
+        seed = (self.seed * 1_000_003 + number * 1_009 + self.position.backs) % 2**63
+        generator = torch.Generator().manual_seed(seed)
+        seed_all(seed, self.tuner.student)
+        order = torch.randperm(size_of(images_of), generator=generator).tolist()
+        if len(order) % size == 1 and len(order) > 1:  # batch norm cannot train on one image
+            order.pop()
+        steps = math.ceil(len(order) / size)
+        schedule = Schedule(self.top * LOWER**self.position.backs, self.recipe.epochs * steps, self.recipe.warmup)
+        total, right, seen, rate, start = 0.0, 0, 0, 0.0, time.perf_counter()
+        self.tuner.student.train()
+        for step, (images, labels) in enumerate(batches(images_of, size, order)):
+            if self.should_stop is not None and self.should_stop():
+                raise _Stopped
+            rate = schedule.at((number - 1) * steps + step)
+            fabric = self.tuner.fabric
+            images, labels = fabric.to_device(self.change(images, generator)), fabric.to_device(labels)
+            loss, good = self._step(images, labels, rate)
+            total, right, seen = total + loss * len(labels), right + good, seen + len(labels)
+            if total / seen > EXPLODED * max(self.position.start_loss, self._guessing()) and step >= min(10, steps - 1):
+                raise Diverged
+            self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
+        return total / seen, rate
+
+    def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
+        try:
+            return self.tuner.step(images, labels, rate)
+        except Diverged:
+            if not self.tuner.steps:
+                raise InputError(
+                    "the loss is not finite before any step: training images, labels or weights hold NaN or infinite "
+                    "values, or values far from those the network was trained on; mend the data"
+                ) from None
+            raise
+
+    def _limit(self) -> float:
+        """The loss on validation images from which on the network counts as destroyed."""
+        before = self.position.start_loss
+        return before + max(WORSE * self._guessing(), 0.5 * before)
+
+    def _guessing(self) -> float:
+        """The cross-entropy of a network that knows nothing."""
+        return math.log(max(2, self.parts.num_classes or 2))
+
+    def _chosen(self, start: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The weights that count."""
+        position = self.position
+        last = _below(self.good, "tuner.average")
+        if not position.epochs:
+            return last, position.notes
+        notes, known = list(position.notes), learned_by_heart(self.reference, self.parts.train, self.parts.validation)
+        if known:
+            notes.append(
+                "the network was as good on validation images as on training images before, so it has probably been "
+                "trained on them, and they cannot tell which weights are better on new images"
+                + ("; the last epoch counts. " if self.recipe.choose == "last" else "; they chose all the same. ")
+                + "Give validation images that it has not seen"
+            )
+        if self.recipe.choose == "best":
+            if not position.best:
+                notes.append("no epoch was as good as the start on validation images, so the start is the result")
+            return _below(self.good, "best") or _below(start, "tuner.average"), tuple(notes)
+        reached = Judged(0.0, position.epochs[-1].validation_accuracy, size_of(self.parts.validation))
+        if not known and reached.accuracy < position.start_accuracy - reached.error:
+            notes.append(
+                f"training took the accuracy on validation images from {percent(position.start_accuracy)} to "
+                f"{percent(reached.accuracy)}, so the start is the result; try a lower `lr`, or more images"
+            )
+            return _below(start, "tuner.average"), tuple(notes)
+        return last, tuple(notes)
+
+    def _state(self) -> dict[str, Tensor]:
+        """The tuner's, and its average as the best so far."""
+        own = self.tuner.state()
+        return {f"tuner.{name}": value for name, value in own.items()} | {
+            f"best.{name}": value for name, value in _below(own, "average").items()
+        }
+
+    @staticmethod
+    def _tuners(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return _below(state, "tuner")
+
+    def _say(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float, images: float) -> None:
+        if self.on_step is not None:
+            left = ((self.recipe.epochs - epoch) * steps + steps - step) * self.recipe.batch_size / images
+            self.on_step(TrainingStep(epoch, self.recipe.epochs, step, steps, loss, accuracy, rate, images, left))
+
+
+def _below(state: Mapping[str, Tensor], part: str, *, keep: bool = False) -> dict[str, Tensor]:
+    """The tensors whose names begin with `part`; with that beginning where it is to be kept."""
+    found = {name: value for name, value in state.items() if name.startswith(f"{part}.")}
+    return found if keep else {name.removeprefix(f"{part}."): value for name, value in found.items()}

@@ -1,0 +1,86 @@
+"""A network under training, whose whole state can be put aside and taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.common.untouched import twin
+from nasprune.train.averaging import Average
+from nasprune.train.objective import Objective
+from nasprune.train.recipe import Recipe
+
+
+class Diverged(Exception):
+    """The learning rate is too high."""
+
+
+class Tuner:
+    """student: what takes the steps. average: of its weights. steps: taken since the start.
+
+    Takes one step after another; `state` and `restore` hold weights, statistics, average and the optimizer's memory.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, objective: Objective, fabric: Any) -> None:
+        self.student = twin(model)
+        self.recipe, self.objective, self.fabric = recipe, objective, fabric
+        self.wrapped, self.optimizer = fabric.setup(self.student, recipe.new_optimizer(self.student))
+        self.average = Average(self.student, recipe.average)
+        self.steps = 0
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
+        """One step at a rate; the loss before it, and how many images were right. Raises Diverged.
+
+        Where the loss is not finite, nothing has been changed but statistics of batch norms.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        value, outputs = self.objective(self.wrapped, images, labels)
+        loss = float(value.detach())
+        if not torch.isfinite(value.detach()):
+            raise Diverged
+        self.fabric.backward(value)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self._weights(), self.recipe.clip)
+        self.optimizer.step()
+        self.average.add(self.student)
+        self.steps += 1
+        return loss, int((outputs.detach().argmax(1) == labels).sum())
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything that decides how it goes on, on the CPU."""
+        found = {f"student.{name}": value for name, value in self.student.state_dict().items()}
+        found |= {f"average.{name}": value for name, value in self.average.net.state_dict().items()}
+        for number, memory in self.optimizer.state_dict()["state"].items():
+            found |= {
+                f"optimizer.{number}.{name}": torch.as_tensor(value)
+                for name, value in memory.items()
+                if value is not None
+            }
+        return {name: value.detach().cpu().clone() for name, value in found.items() if isinstance(value, Tensor)}
+
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """As it was when `state` was taken after `steps` steps."""
+        for part, net in (("student", self.student), ("average", self.average.net)):
+            own = net.state_dict()
+            with torch.no_grad():
+                for name, value in _below(state, part).items():
+                    own[name].copy_(value)
+        memory: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(state, "optimizer").items():
+            number, _, what = name.partition(".")
+            memory.setdefault(int(number), {})[what] = value.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.steps = self.average.steps = steps
+
+    def _weights(self) -> list[nn.Parameter]:
+        return [weight for weight in self.student.parameters() if weight.requires_grad]
+
+
+def _below(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}

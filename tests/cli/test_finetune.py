@@ -1,0 +1,75 @@
+"""`nasprune finetune` from the shell: trains what a search saved, goes on when repeated, and refuses in one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import nasprune
+from nasprune.cli import main
+from nasprune.data import load_data
+from nasprune.train.measures import accuracy
+from tests.toys import tiny_net
+
+DENSE = ["--model", "tests.toys:tiny_net", "--weights", "dense.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory with the weights of a dense net and a search's result in `found`."""
+    place = tmp_path_factory.mktemp("finetune")
+    data = load_data("digits")
+    dense = nasprune.finetune(tiny_net(), data, epochs=6, lr=0.1)
+    save_file(dense.state_dict(), place / "dense.safetensors")
+    result = nasprune.search(dense, data.input_shape and torch.zeros(1, *data.input_shape), "50%", data=data)
+    nasprune.save(result, place / "found")
+    return place
+
+
+@pytest.fixture
+def command(capsys, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(["finetune", *(str(argument) for argument in arguments)])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_it_trains_saves_and_goes_on(command, folder, tmp_path):
+    out = tmp_path / "tuned"
+    line = ["found", "--data", "digits", "--epochs", 2, *DENSE, "--out", out]
+    code, shown, told = command(*line)
+    assert code == 0, told
+    assert "epoch 2/2  loss " in told
+    assert "test accuracy" in shown
+    data = load_data("digits")
+    tuned = nasprune.load(out, model=tiny_net())
+    before = nasprune.load(folder / "found", model=tiny_net())
+    assert accuracy(tuned, data.test) > accuracy(before, data.test) - 0.02
+    weights = (out / "model.safetensors").read_bytes()
+    assert command(*line)[0] == 0
+    assert (out / "model.safetensors").read_bytes() == weights
+    code, _, told = command(*line, "--seed", 3)
+    assert (code, "is of another training" in told) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["found"], "fine-tuning needs labelled images; give some with --data"),
+        (["nowhere", "--data", "digits"], "cannot read the report"),
+        (["found", "--data", "digits", "--epochs", 0], "`epochs` must be at least 1"),
+        (["found", "--data", "digits", "--optimizer", "lion"], "`optimizer` must be one of sgd, adamw"),
+        (["found", "--data", "digits"], "which a file must not choose to run; say which model it was with --model"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(command, arguments, message):
+    code, shown, told = command(*arguments)
+    assert (code, shown) == (2, "")
+    assert message in told.strip().splitlines()[-1]
+    assert "Traceback" not in told
