@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import number, refused, whole_number
-from nasprune.common.calls import in_type_of
+from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import in_eval, twin
 from nasprune.data import load_data
@@ -39,8 +40,9 @@ from nasprune.train.nearness import Nearness, speaks
 from nasprune.train.taps import taps
 
 STEPS = 400
-RATE = 1e-3
+RATE = 5e-4
 IMAGES = 4096  # that the steps see at most
+NUMBERS = 2**27  # that the images consist of at most
 HELD_OUT = 512  # that decide
 CHECKS = 8
 PATIENCE = 3  # checks in a row without anything better
@@ -49,6 +51,7 @@ CLIP = 1.0  # norm of the gradient
 WORSE = 4.0  # times the start's divergence, from which on the rate is too high
 LOWER = 0.1  # times the rate, after that
 ATTEMPTS = 4
+ALIKE = 0.9  # of the answers, for mirror images to be used
 MIXED = ("auto", "32-true", "bf16-mixed")
 
 
@@ -91,7 +94,7 @@ def polish(
     steps: int = STEPS,
     lr: float = RATE,
     batch_size: int = 64,
-    augment: Augment | None = None,
+    augment: Augment | Literal["auto"] | None = "auto",
     precision: str = "auto",
     seed: int = 0,
     on_step: Callable[[PolishStep], None] | None = None,
@@ -109,7 +112,8 @@ def polish(
         lr: highest learning rate of Adam. Where it drives the network away from the dense one, polishing starts again
             with a lower one.
         batch_size: images a step, at least 1.
-        augment: as for `nasprune.finetune`.
+        augment: as for `nasprune.finetune`; "auto" mirrors half of the images, where these are images and the dense
+            network says the same of a mirror image, so that it tells nothing new of them.
         precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
         seed: of the order of images and of augmentation; global random states are left as they were.
         on_step: called after every check, of which there are eight.
@@ -136,7 +140,7 @@ def polish(
             held=torch.split(held, 128),
             steps=steps,
             batch_size=batch_size,
-            change=batch_change(augment),
+            change=mirrored_alike(near, held[:128]) if augment == "auto" else batch_change(augment),
             seed=seed,
             on_step=on_step,
             should_stop=should_stop,
@@ -147,11 +151,29 @@ def polish(
 
 def _inputs(dataset: Dataset[tuple[Tensor, int]], count: int, model: nn.Module, home: torch.device) -> Tensor:
     """At most `count` images, where the model is and in its type."""
-    order = draw(size_of(dataset), count)
+    first, _ = next(batches(dataset, 1))
+    order = draw(size_of(dataset), min(count, max(1, NUMBERS // first.numel())))
     found = torch.cat([inputs for inputs, _ in batches(dataset, 128, order)])
     if not bool(found.isfinite().all()):
         raise InputError("some images hold NaN or infinite values; give images that are finite")
     return in_type_of(model, found).to(home)
+
+
+def mirrored_alike(near: Nearness, held: Tensor) -> Augment:
+    """What mirrors half of the images of a batch, where the dense network answers alike for both; or nothing."""
+    if held.ndim != 4 or not near.speaks:
+        return batch_change(None)
+    with torch.no_grad():
+        plain, other = (main_output(near.dense(images)) for images in (held, held.flip(3)))
+    if plain is None or other is None or plain.ndim != 2 or plain.shape[1] == 1:
+        return batch_change(None)
+    alike = float((plain.argmax(1) == other.argmax(1)).float().mean()) >= ALIKE
+    return _mirrored if alike else batch_change(None)
+
+
+def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    flips = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
 def _nearness(
@@ -276,7 +298,7 @@ def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
 def _check(*, steps: int, lr: float, batch_size: int, precision: str) -> None:
     whole_number("steps", steps, "write for example steps=400")
     whole_number("batch_size", batch_size, "write for example batch_size=64")
-    number("lr", lr, "write for example lr=1e-3")
+    number("lr", lr, "write for example lr=5e-4")
     if precision not in MIXED:
         raise refused("precision", f"one of {', '.join(MIXED)}", precision, "leave it out")
     rules = (
