@@ -13,6 +13,8 @@ from nasprune.errors import PlanError
 
 FORMAT = 2
 MEMBERS = ("format", "scope", "inputs", "keep", "drop", "signature", "weights")
+SHOWN = 12
+"""How many groups a plan that is printed names."""
 UNITS = 2**24
 """Of one group, at most."""
 
@@ -38,6 +40,11 @@ class PrunePlan:
                 raise PlanError(f"group {name!r}: kept units must be distinct, ascending and not negative, got {kept}")
         if list(self.drop) != sorted(set(self.drop)):
             raise PlanError(f"dropped blocks must be distinct and sorted, got {self.drop}")
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{name}: {len(units)}" for name, units in list(self.keep.items())[:SHOWN])
+        more = f", and {len(self.keep) - SHOWN} more" if len(self.keep) > SHOWN else ""
+        return f"PrunePlan(keeps {kept or 'all'}{more}; drops {', '.join(self.drop) or 'no block'})"
 
     @property
     def counts(self) -> dict[str, int]:

@@ -22,6 +22,8 @@ from nasprune.graph.program import Program
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Role = Literal["out", "in", "scale"]
+SHOWN = 60
+"""How many groups a graph that is printed names."""
 Item = TypeVar("Item", "CoupledGroup", "Block")
 
 
@@ -150,6 +152,15 @@ class ModelGraph:
     scales: Mapping[str, SizeScale] = field(default_factory=dict, repr=False)
     whole_call: Inputs | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        """A line for each group, and how many blocks can be removed."""
+        free = f"{len(self.free_groups)} of {len(self.groups)} groups and {len(self.free_blocks)} of {len(self.blocks)}"
+        names = [group.name for group in self.groups]
+        wide = max(map(len, names), default=0)
+        lines = [f"  {group.name:{wide}}  {group.width:6}  {_said(group)}" for group in self.groups[:SHOWN]]
+        more = [f"  ... and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+        return "\n".join([f"ModelGraph: {free} blocks are free", *lines, *more])
+
     @property
     def call(self) -> Inputs:
         """What the whole model is called with; where `scope` names a part, not what that part receives."""
@@ -202,6 +213,12 @@ class ModelGraph:
         groups = tuple(_freeze(group, reasons) for group in self.groups)
         blocks = tuple(_freeze(block, reasons) for block in self.blocks)
         return replace(self, groups=groups, blocks=blocks)
+
+
+def _said(group: CoupledGroup) -> str:
+    if group.frozen_because is not None:
+        return group.frozen_because
+    return "free" if group.free else "free, but all of it stands or falls together"
 
 
 def _freeze(item: Item, reasons: Mapping[str, str]) -> Item:

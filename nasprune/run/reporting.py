@@ -39,6 +39,20 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def plain(report: SearchReport) -> str:
+    """The outcome in a few lines of plain text."""
+    cut = [group for group in report.groups if group.kept < group.width]
+    rows = [("", "dense", "cut", "kept"), *cost_rows(report)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    done = (
+        f"{number_of(len(cut), 'group')} of {len(report.groups)} cut, {number_of(len(report.dropped_blocks), 'block')}"
+    )
+    verdict = f"proved, error {report.proof.max_error:.1e}" if report.proof.ok else f"not proved: {report.proof.reason}"
+    title = f"{visible(report.settings.get('model', 'model'))} within {report.budget}"
+    return "\n".join([title, _summary(report), *map(str.rstrip, table), f"{done}; {verdict}"])
+
+
 def bar(kept: int, width: int) -> str:
     """`kept` of `width` as a bar of twenty cells."""
     filled = round(_BAR * kept / width)

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
-from torch import nn
+from torch import Tensor, nn
 
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import percent
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.selection import select
 from nasprune.cut.width_records import stale
+from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.notes import of_scores
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
+from nasprune.run.reporting import plain
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
 from nasprune.space.choices import Decision
@@ -33,6 +36,7 @@ class SearchResult:
 
     The model is new; the one that was searched is untouched. Where data was given, it is
     refitted on calibration images after the proof, or with reconstruct="none" its batch-norm statistics re-estimated.
+    scores: of the units of each group, by which a plan picks those that stay.
     """
 
     model: nn.Module = field(repr=False)
@@ -41,6 +45,25 @@ class SearchResult:
     decision: Decision
     graph: ModelGraph = field(repr=False)
     trials: tuple[Trial, ...] = field(repr=False)
+    scores: Mapping[str, Tensor] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return plain(self.report)
+
+    def plan_of(self, trial: int) -> PrunePlan:
+        """The plan of any trial, such as a point of `report.front`: `nasprune.build(model, result.graph, plan)`.
+
+        It is not refitted, and proved only once `nasprune.verify` is asked.
+
+        Raises:
+            InputError: there is no such trial.
+        """
+        if not isinstance(trial, int) or not 0 <= trial < len(self.trials):
+            raise InputError(
+                f"expected the number of a trial from 0 to {len(self.trials) - 1}, got {trial!r}; take one from "
+                "`result.trials` or `result.report.front`"
+            )
+        return select(self.graph, self.scores, self.trials[trial].decision)
 
     def measured(self, more: Mapping[str, float]) -> SearchResult:
         """The same with further measurements in the report."""
@@ -90,7 +113,7 @@ def result_of(
         ),
         uncounted=tuple(uncounted),
     )
-    return SearchResult(model, plan, report, found.best.decision, graph, tuple(found.trials))
+    return SearchResult(model, plan, report, found.best.decision, graph, tuple(found.trials), found.problem.scores())
 
 
 def _left_out(item: Uncounted) -> str:
