@@ -7,19 +7,35 @@ from typing import Any, TypeGuard
 
 from torch import nn
 
-from nasprune.graph.hints import Bools
+from nasprune.graph.hints import Bools, Place
 from nasprune.graph.model import ModelGraph
 
+CONFIGURATIONS = ("config", "cfg", "args", "hparams")
 
-def integers(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
-    """Plain integer attributes as (name, place, value): on their own, or at a place in a tuple or list."""
+
+def integers(module: nn.Module) -> Iterator[tuple[Place, int]]:
+    """Plain integers that a module holds: on their own, or in a tuple or list."""
     for name, value in vars(module).items():
-        if name.startswith("_") or name == "training":
-            continue
-        if is_size(value):
-            yield name, None, value
-        elif isinstance(value, tuple | list):
-            yield from ((name, place, one) for place, one in enumerate(value) if is_size(one))
+        if not name.startswith("_") and name != "training":
+            yield from (((name, *place), size) for place, size in listed(value))
+
+
+def configured(module: nn.Module) -> Iterator[tuple[Place, int]]:
+    """Those that a configuration holds which the module carries along, an object or a dict."""
+    for owner, held in vars(module).items():
+        if owner in CONFIGURATIONS:
+            content = held if isinstance(held, dict) else getattr(held, "__dict__", {})
+            for name, value in content.items():
+                if isinstance(name, str) and not name.startswith("_"):
+                    yield from (((owner, name, *place), size) for place, size in listed(value))
+
+
+def listed(value: object) -> Iterator[tuple[Place, int]]:
+    """A size, or the sizes in a tuple or list, each with its place there."""
+    if is_size(value):
+        yield (), value
+    elif isinstance(value, tuple | list):
+        yield from (((place,), one) for place, one in enumerate(value) if is_size(one))
 
 
 def is_size(value: object) -> TypeGuard[int]:
@@ -35,7 +51,7 @@ def update(model: nn.Module, graph: ModelGraph, keep: Bools, dropped: Sequence[s
         _set(model.get_submodule(one.module), one.place, one.size(keep))
 
 
-def _set(held: Any, place: tuple[str | int, ...], size: int) -> Any:
+def _set(held: Any, place: Place, size: int) -> Any:
     """What takes the place of `held`, changed at a place in it; objects are changed in place."""
     if not place:
         return size

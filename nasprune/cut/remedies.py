@@ -16,12 +16,12 @@ from torch import nn
 from torch.fx import Node
 
 from nasprune.cost.sizes import Extent, Sizes
-from nasprune.cut.attributes import integers
+from nasprune.cut.attributes import configured, integers
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.hints import AttributeHint, AxisOf, Hints, ScaleHint
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.ops.shapes import Reshape
-from nasprune.graph.program import operator, shape_of, site
+from nasprune.graph.program import code, operator, shape_of, site
 
 SIZED = frozenset(
     {
@@ -86,11 +86,12 @@ def readings(found: Analysis, part: nn.Module, place: Place, *, links: bool, all
         all_of_them: whether single attributes are tried as well, and not only all that fit.
     """
     seen: list[Mapping[str, Hints]] = []
+    text = "\n".join({code(node) for node in found.graph.program.nodes if site(node) in place.lines})
     for base in _bases(found, place, links=links):
         graph = found.again(found.hints.with_more(joined(base.values()))).graph
         axes = {path: _axes(graph, path, place) for path in place.modules}
         scales = {path: Hints(scales=_scales(graph, path, axes[path])) for path in place.modules}
-        attributes = {path: _attributes(part, path, axes[path]) for path in place.modules}
+        attributes = {path: _attributes(part, path, axes[path], text) for path in place.modules}
         for chosen in islice(_selections(attributes), SUBSETS if all_of_them else PLAIN):
             sizes = {path: base.get(path, Hints()).with_more(Hints(attributes=chosen[path])) for path in place.modules}
             reading = Reading(sizes, {path: hints.with_more(scales[path]) for path, hints in sizes.items()})
@@ -162,14 +163,19 @@ def _axes(graph: ModelGraph, path: str, place: Place) -> list[_Axis]:
     return sorted(found, key=lambda axis: not axis.listed)
 
 
-def _attributes(part: nn.Module, path: str, axes: Sequence[_Axis]) -> list[AttributeHint]:
-    """Attributes that equal the size of an axis beyond doubt: one that a line gives a size to, or the only one."""
+def _attributes(part: nn.Module, path: str, axes: Sequence[_Axis], text: str) -> list[AttributeHint]:
+    """Attributes that equal the size of an axis beyond doubt: one that a line gives a size to, or the only one.
+
+    text: the lines; of a configuration, only what they name is meant.
+    """
     found = []
-    for name, index, value in integers(part.get_submodule(path)):
+    module = part.get_submodule(path)
+    named = ((place, value) for place, value in configured(module) if f"{place[0]}.{place[1]}" in text)
+    for where, value in (*integers(module), *named):
         equal = [axis for axis in axes if axis.extent.dense == value]
         for matches in ([axis for axis in equal if axis.listed], equal):
             if len({axis.extent for axis in matches}) == 1:
-                found.append(AttributeHint(path, name, index, matches[0].where))
+                found.append(AttributeHint(path, where, matches[0].where))
                 break
     return found
 

@@ -16,18 +16,17 @@ from torch import nn
 from torch.fx import Node
 
 from nasprune.cost.sizes import Extent, Sizes
-from nasprune.cut.attributes import is_size
+from nasprune.cut.attributes import configured, is_size, listed
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import draft
 from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import bisect, run
 from nasprune.graph.analysis import units_along
 from nasprune.graph.capture import submodule
-from nasprune.graph.hints import AxisOf, SizeAttribute
+from nasprune.graph.hints import AxisOf, Place, SizeAttribute
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.program import module_stack
 
-Place = tuple[str | int, ...]
 ENTERING = frozenset({"in_channels", "in_features", "in_dim", "input_dim", "in_chs", "in_planes"})
 LEAVING = frozenset({"out_channels", "_out_channels", "out_features", "out_dim", "output_dim", "out_chs", "out_planes"})
 REACHING_THE_HEAD = frozenset({"num_features", "head_hidden_size", "feature_dim", "num_ftrs"})
@@ -122,16 +121,9 @@ def _records(part: nn.Module) -> Iterator[_Record]:
             continue  # those are set by their weights
         for name, value in vars(module).items():
             if name in ENTERING | LEAVING | REACHING_THE_HEAD:
-                yield from (_Record(path, (name, *place), size, path) for place, size in _integers(value))
+                yield from (_Record(path, (name, *place), size, path) for place, size in listed(value))
             elif name == FEATURES:
                 yield from _features(path, value)
-
-
-def _integers(value: object) -> Iterator[tuple[Place, int]]:
-    if is_size(value):
-        yield (), value
-    elif isinstance(value, tuple | list):
-        yield from (((place,), one) for place, one in enumerate(value) if is_size(one))
 
 
 def _features(path: str, value: Any) -> Iterator[_Record]:
@@ -145,14 +137,10 @@ def _features(path: str, value: Any) -> Iterator[_Record]:
 
 
 def _configured(part: nn.Module) -> Iterator[_Record]:
-    """Numbers of a configuration that a model carries along, which may describe what was cut."""
-    config = getattr(part, "config", None)
-    held = config if isinstance(config, dict) else getattr(config, "__dict__", {})
-    for name, value in held.items():
-        if isinstance(name, str) and any(
-            word in name for word in ("hidden", "dim", "channels", "intermediate", "width")
-        ):
-            yield from (_Record("", ("config", name, *place), size, "") for place, size in _integers(value))
+    """Numbers of a configuration that the model carries along, which may describe what was cut."""
+    for place, size in configured(part):
+        if any(word in str(place[1]) for word in CONFIGURED):
+            yield _Record("", place, size, "")
 
 
 class _Axes:

@@ -20,18 +20,22 @@ class AxisOf:
     axis: int
 
 
+Place = tuple[str | int, ...]
+"""Where a module holds a number: the name of an attribute, then attributes, keys and indices of what that holds."""
+
+
 @dataclass(frozen=True)
 class AttributeHint:
-    """An integer attribute that says how long an axis is. index: its place in a tuple or list, `None` for a number."""
+    """An integer that a module holds and that says how long an axis is."""
 
     module: str
-    name: str
-    index: int | None
+    place: Place
     size: AxisOf
 
     @property
-    def place(self) -> tuple[str | int, ...]:
-        return (self.name,) if self.index is None else (self.name, self.index)
+    def name(self) -> str:
+        """The place without indices."""
+        return ".".join(step for step in self.place if isinstance(step, str))
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,10 @@ class SizedNumber:
 
 @dataclass(frozen=True)
 class SizeAttribute(SizedNumber):
-    """A number that `build` sets to the size of an axis.
-
-    place: where a module holds it: the name of an attribute, then keys and indices of what that holds.
-    """
+    """A number that `build` sets to the size of an axis."""
 
     module: str
-    place: tuple[str | int, ...]
+    place: Place
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,16 @@ def site(node: Node) -> str:
     users = [line for line in lines if not line.startswith(f'File "{TORCH}')]
     file, _, rest = (users or lines)[-1].removeprefix('File "').partition('", line ')
     return f"{file.rsplit('/', 1)[-1]}:{rest.split(',')[0]}"
+
+
+def code(node: Node) -> str:
+    """The lines of code outside torch that ran `node`, as text."""
+    lines = str(node.meta.get("stack_trace") or "").splitlines()
+    return "\n".join(text.strip() for file, text in pairwise(lines) if _is_users(file.strip()))
+
+
+def _is_users(line: str) -> bool:
+    return line.startswith("File ") and not line.startswith(f'File "{TORCH}')
 
 
 def signature(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ Registered like the structures, and put to the same tests.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -233,3 +234,18 @@ class BestChannels(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.a(x).topk(4, 1)[0])
+
+
+@reach(free=2, shape=TOKENS)
+class SizeOfAConfiguration(nn.Module):
+    """As models with a configuration object do; its other numbers of that size mean something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(hidden_sizes=[10, 8], num_labels=8, image_size=6)
+        self.a, self.b, self.c = nn.Linear(12, 10), nn.Linear(10, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x).relu()).relu()
+        x = x.reshape(x.shape[0], -1, self.config.hidden_sizes[-1])
+        return self.c(x.mean(1))
