@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from nasprune.base import EvaluationTask as EvaluationTask
     from nasprune.base import Evaluator as Evaluator
     from nasprune.base import LayerUnits as LayerUnits
+    from nasprune.base import LiveSlots as LiveSlots
     from nasprune.base import OpScorer as OpScorer
     from nasprune.base import OpTask as OpTask
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
+    from nasprune.base import Strategy as Strategy
+    from nasprune.base import StrategyTask as StrategyTask
     from nasprune.calibration.removal import removal_scores as removal_scores
     from nasprune.common.inputs import Inputs as Inputs
     from nasprune.cost.budget import Budget as Budget
     from nasprune.cost.budget import Cost as Cost
     from nasprune.cost.flops import predict as predict
+    from nasprune.cut.compose import compose as compose
     from nasprune.cut.plan import PrunePlan as PrunePlan
     from nasprune.cut.proof import Proof as Proof
     from nasprune.cut.surgery import build as build
@@ -61,6 +65,9 @@ if TYPE_CHECKING:
     from nasprune.space.choices import WidthChoice as WidthChoice
     from nasprune.space.trials import Trial as Trial
     from nasprune.space.trials import pareto_front as pareto_front
+    from nasprune.strategies.pruner import Pruned as Pruned
+    from nasprune.strategies.pruner import Pruner as Pruner
+    from nasprune.strategies.pruner import pruner as pruner
     from nasprune.supernet.genotype.genotype import Gene as Gene
     from nasprune.supernet.genotype.genotype import Genotype as Genotype
     from nasprune.supernet.genotype.naming import supernet_space as supernet_space
@@ -89,11 +96,12 @@ if TYPE_CHECKING:
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
     "base": "Batch Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
-    "OpScorer OpTask ScoreContext SpaceBuilder",
+    "LiveSlots OpScorer OpTask ScoreContext SpaceBuilder Strategy StrategyTask",
     "calibration.removal": "removal_scores",
     "common.inputs": "Inputs",
     "cost.budget": "Budget Cost",
     "cost.flops": "predict",
+    "cut.compose": "compose",
     "cut.plan": "PrunePlan",
     "cut.proof": "Proof",
     "cut.surgery": "build",
@@ -111,6 +119,7 @@ _HOMES = {
     "space.budgeted": "BudgetedSpace",
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
+    "strategies.pruner": "Pruned Pruner pruner",
     "supernet.genotype.genotype": "Gene Genotype",
     "supernet.genotype.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.genotype.spaces": "CellTopology OpCosts Site Size SupernetSpace",

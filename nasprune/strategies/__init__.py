@@ -1,0 +1,5 @@
+"""Training a network so that it can be cut, in any loop: strategies, what they work with, and the end of the story.
+
+Import from here: `pruner`, `Pruner`, `compose`.
+May import: `errors`, `common`, `registry`, `graph`, `cost`, `cut`, `space`, `base`, `calibration`, `run`.
+"""

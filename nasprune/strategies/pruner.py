@@ -1,0 +1,214 @@
+"""`nasprune.pruner`: a strategy in the user's own training loop, from the first step to the proved cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nasprune.base import Strategy
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import names, whole_number
+from nasprune.common.blame import running
+from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.untouched import twin, undisturbed
+from nasprune.cost.budget import Budget, Cost, parse_budget
+from nasprune.cost.flops import CostModel
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.proof import Proof
+from nasprune.cut.rebuild import rebuilt
+from nasprune.cut.verify import noise_like, prove
+from nasprune.errors import InputError, PluginError, VerificationError
+from nasprune.graph.model import ModelGraph
+from nasprune.registry import Plugins, with_its, with_keywords
+from nasprune.run.names import op_rules, search_space
+from nasprune.run.trace import trace
+from nasprune.space.priced import PricedSpace
+from nasprune.strategies.task import Task
+
+TRIED = 8  # inputs on which the trained and the cut network are compared
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a strategy came to. model: the cut network, in eval mode. plan: replays on the untouched dense network.
+
+    dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
+    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone.
+    """
+
+    model: nn.Module = field(repr=False)
+    plan: PrunePlan = field(repr=False)
+    graph: ModelGraph = field(repr=False)
+    proof: Proof
+    dense: Cost
+    cut: Cost
+    change: float
+
+
+class Pruner:
+    """Takes part in a training loop; `nasprune.pruner` makes one.
+
+    Call `step` after every step of the optimizer, and `finish` after the last one. The network is changed in place, as
+    by the optimizer, until `finish`, which leaves it and gives a new one.
+    """
+
+    def __init__(self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate) -> None:
+        self._task, self._strategy, self._name = task, strategy, name
+        self._steps, self._rate, self._done = steps, rate, 0
+
+    @property
+    def steps(self) -> int:
+        """How many were taken."""
+        return self._done
+
+    def step(self) -> None:
+        """What the strategy does after a step of the optimizer.
+
+        Raises:
+            InputError: all steps that were announced have been taken. PluginError: the strategy fails.
+        """
+        if self._done == self._steps:
+            raise InputError(
+                f"the pruner was made for {self._steps:,} steps, and this is one more; make it with the number of "
+                "steps that the training takes: epochs times batches"
+            )
+        self._done += 1
+        with running(type(self._strategy), f"strategy `{self._name}`"), torch.no_grad():
+            self._strategy.step(self._done / self._steps, self._rate.now())
+
+    def finish(self) -> Pruned:
+        """The network, cut and proved.
+
+        Raises:
+            VerificationError: the cut is not right, or not within the budget. PluginError: the strategy fails.
+        """
+        task = self._task
+        ready = twin(task.model)  # the user's network stays as training left it
+        with own_randomness(task.model):
+            seed_all(task.seed, task.model)
+            with running(type(self._strategy), f"strategy `{self._name}`"), torch.no_grad(), _put_back(task.model):
+                plan = self._strategy.finish()
+                if not isinstance(plan, PrunePlan):
+                    raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
+                _copied(task.model, ready)
+            proven = prove(ready.eval(), task.graph, plan)
+            cost = CostModel(task.graph).costs([proven.plan.counts])[0]
+            if not task.problem.budget.allows(cost):
+                whole = ", ".join(proven.proof.frozen)
+                raise VerificationError(
+                    f"within the proof the cut costs {cost}, above the budget of {task.problem.budget}: "
+                    + (f"{whole} had to stay whole; exclude these from the start" if whole else "the plan is too large")
+                )
+            small = rebuilt(task.model, proven.model, task.graph, proven.plan).eval()
+            change = _difference(ready, small, task.graph)
+        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Of learning: that of an optimizer, or a fixed one."""
+
+    optimizer: torch.optim.Optimizer | None
+    fixed: float
+
+    def now(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else self.fixed
+
+
+def pruner(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    budget: str | Budget,
+    *,
+    steps: int,
+    strategy: str = "hard",
+    optimizer: torch.optim.Optimizer | None = None,
+    lr: float = 0.01,
+    space: str = "widths",
+    space_options: Mapping[str, object] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    scope: str | None = None,
+    seed: int = 0,
+    plugins: Plugins = None,
+) -> Pruner:
+    """A strategy for the training of `model` in a loop of your own.
+
+        pruner = nasprune.pruner(model, images[:1], "50%", steps=epochs * len(loader), strategy="soft", optimizer=sgd)
+        ...
+            sgd.step()
+            pruner.step()
+        found = pruner.finish()
+
+    Args:
+        model: is changed in place by the strategy, as it is by the optimizer.
+        example_inputs, budget, include, exclude, scope, space_options, plugins: as for `nasprune.search`.
+        steps: how many the training takes.
+        strategy: name of a plugin, with options where wanted: "soft(asymptotic=True)".
+        optimizer: whose learning rate scales what the strategy does; else `lr`.
+        space: widths are decided; blocks stay.
+        seed: of what the strategy draws.
+
+    Raises:
+        BudgetError: the budget cannot be met. InputError: another argument cannot be used. PluginError: the strategy
+        fails. TraceError: the model cannot be captured.
+    """
+    model = accepted(model)
+    goal = parse_budget(budget)
+    whole_number("steps", steps, "write for example steps=epochs * len(loader)")
+    if steps < 1:
+        raise InputError(f"`steps` must be at least 1, got {steps}")
+    kind, options = with_keywords("strategies", strategy, plugins, ("task",))
+    inputs = Inputs.of(example_inputs, model)
+    graph = trace(model, inputs, scope, rules=op_rules(plugins))
+    given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
+    chosen = {name: value for name, value in given.items() if value != ()}
+    found = search_space(graph, space, plugins=plugins, **chosen)
+    problem = PricedSpace(graph, found, CostModel(graph), goal)
+    problem.require_feasible()
+    task = Task(model, graph, problem, seed)
+    with own_randomness(model), torch.no_grad():
+        seed_all(seed, model)
+        with running(kind, f"strategy `{strategy}`"):
+            made = with_its(options, kind, strategy, task)
+    return Pruner(task, made, strategy, steps, Rate(optimizer, lr))
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    """The values of a network are afterwards as they were before."""
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        yield
+    finally:
+        own = model.state_dict()
+        for name, value in values.items():
+            own[name].copy_(value)
+
+
+def _copied(source: nn.Module, target: nn.Module) -> None:
+    own = target.state_dict()
+    for name, value in source.state_dict().items():
+        own[name].copy_(value)
+
+
+def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:
+    """Between outputs on noise, relative to the largest."""
+    largest, apart = 0.0, 0.0
+    for seed in range(TRIED):
+        inputs = noise_like(graph.call, seed)
+        outputs = []
+        for net in (dense, small):
+            with undisturbed(net):
+                outputs.append([leaf for leaf in tree_leaves(inputs.clone().call(net)) if isinstance(leaf, Tensor)])
+        for one, other in zip(*outputs, strict=True):
+            if one.shape == other.shape and one.is_floating_point() and one.numel():
+                largest = max(largest, float(one.abs().max()))
+                apart = max(apart, float((one - other).abs().max()))
+    return apart / largest if largest else apart

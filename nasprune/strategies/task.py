@@ -1,0 +1,109 @@
+"""What a strategy works with: the live network, its groups, and plans within the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.cost.budget import Budget, Cost
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.selection import select
+from nasprune.errors import PluginError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.space.choices import Decision
+from nasprune.space.priced import PricedSpace
+from nasprune.strategies.slots import Slots, slots_of
+
+HALVINGS = 24
+
+
+@dataclass(frozen=True)
+class Task:
+    """A `StrategyTask`. problem: the search space with its prices and the budget."""
+
+    model: nn.Module
+    graph: ModelGraph
+    problem: PricedSpace
+    seed: int
+    _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def groups(self) -> tuple[CoupledGroup, ...]:
+        return tuple(self.graph.group(choice.name) for choice in self.problem.space.widths)
+
+    def slots(self, group: CoupledGroup) -> Sequence[Slots]:
+        if group.name not in self._slots:
+            self._slots[group.name] = slots_of(submodule(self.model, self.graph.scope), self.graph, group)
+        return self._slots[group.name]
+
+    def magnitudes(self) -> Mapping[str, Tensor]:
+        found = {}
+        for group in self.groups:
+            rows = [slots.read().float() for slots in self.slots(group) if slots.role == "out"]
+            squares = [row.square().sum(1) for row in rows] or [torch.zeros(group.width)]
+            found[group.name] = torch.stack(squares).sum(0).sqrt().cpu()
+        return found
+
+    def plan(self, scores: Mapping[str, Tensor], *, spread: str = "uniform", share: float = 1.0) -> PrunePlan:
+        if spread not in ("uniform", "global"):
+            raise PluginError(f"a strategy asked for a plan spread {spread!r}; expected 'uniform' or 'global'")
+        for group in self.groups:
+            if group.name not in scores or tuple(scores[group.name].shape) != (group.width,):
+                raise PluginError(f"a strategy gave no scores of shape ({group.width},) for group {group.name!r}")
+        low, high = 0.0, 1.0  # of what stays
+        best = self._decision(scores, spread, 0.0)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            decision = self._decision(scores, spread, middle)
+            if self._within(self.problem.costs([decision])[0], share):
+                low, best = middle, decision
+            else:
+                high = middle
+        if share == 1:
+            best = self.problem.fit(best, Random(self.seed), grow=False)
+        return select(self.graph, scores, best)
+
+    def zero(self, plan: PrunePlan, roles: Sequence[str] = ("out", "scale")) -> None:
+        for group in self.groups:
+            kept = plan.keep.get(group.name)
+            if kept is None:
+                continue
+            stays = torch.zeros(group.width, dtype=torch.bool)
+            stays[list(kept)] = True
+            for slots in self.slots(group):
+                if slots.role in roles and slots.is_trained:
+                    slots.write(slots.read() * stays[:, None].to(slots.tensor.device))
+
+    def _decision(self, scores: Mapping[str, Tensor], spread: str, stays: float) -> Decision:
+        """All blocks, and of the units a share: of each group, or of all groups' by score."""
+        if spread == "uniform":
+            return self.problem.space.scaled(stays)
+        options = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
+        every = torch.cat([scores[group.name].double() for group in self.groups]).sort(descending=True).values
+        least = float(every[min(len(every) - 1, int(stays * len(every)))])
+        for choice in self.problem.space.widths:
+            wanted = int((scores[choice.name].double() > least).sum())
+            fitting = [option for option in choice.options if option <= max(wanted, choice.options[0])]
+            options[choice.name] = fitting[-1] if fitting else choice.options[0]
+        return Decision.of(options)
+
+    def _within(self, cost: Cost, share: float) -> bool:
+        """Whether a cost is below the point so far on the way from the dense network to the budget."""
+        if share == 1:
+            return self.problem.budget.allows(cost)
+        return _eased(self.problem.budget, self.problem.dense, share).allows(cost)
+
+
+def _eased(budget: Budget, dense: Cost, share: float) -> Budget:
+    """The budget at a point of the way to it from the dense network's cost."""
+
+    def at(limit: int | None, whole: int) -> int | None:
+        return None if limit is None else max(limit, round(whole - share * (whole - limit)))
+
+    return Budget(flops=at(budget.flops, dense.flops), params=at(budget.params, dense.params))

@@ -1,0 +1,46 @@
+"""Network slimming: the scales of batch norms are drawn to zero, and one threshold over all of them cuts.
+
+Liu, Li, Shen, Huang, Yan, Zhang 2017, "Learning efficient convolutional networks through network slimming",
+arXiv:1708.06519. Departures: the penalty of the sum of absolute scales is a proximal step after the optimizer's (a soft
+threshold), which reaches zero exactly, and not a subgradient; where several norms belong to a channel their scales are
+averaged; a channel that has none is kept as long as the budget allows it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from nasprune import CoupledGroup, InputError, PrunePlan, Strategy, StrategyTask
+
+
+class Slimming(Strategy):
+    """strength: of the penalty, as in the paper. until: share of the steps in which it works; the rest trains on."""
+
+    def __init__(self, task: StrategyTask, strength: float = 1e-4, until: float = 0.7) -> None:
+        if strength <= 0 or not 0 < until <= 1:
+            raise InputError(f"`strength` must be above 0 and `until` in (0, 1], got {strength} and {until}")
+        self._task, self._strength, self._until = task, strength, until
+        self._plan: PrunePlan | None = None
+
+    def step(self, progress: float, rate: float) -> None:
+        if progress <= self._until:
+            for group in self._task.groups:
+                for slots in self._task.slots(group):
+                    if slots.is_norm:
+                        scales = slots.read()
+                        slots.write(scales.sign() * (scales.abs() - rate * self._strength).clamp(min=0))
+            return
+        self._plan = self._plan or self._chosen()
+        self._task.zero(self._plan)
+
+    def finish(self) -> PrunePlan:
+        plan = self._plan or self._chosen()
+        self._task.zero(plan, ("out", "scale", "in"))
+        return plan
+
+    def _chosen(self) -> PrunePlan:
+        return self._task.plan({group.name: self._scales(group) for group in self._task.groups}, spread="global")
+
+    def _scales(self, group: CoupledGroup) -> torch.Tensor:
+        found = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
+        return torch.stack(found).mean(0).cpu() if found else torch.full((group.width,), 1e6)

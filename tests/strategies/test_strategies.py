@@ -1,0 +1,181 @@
+"""Every strategy gives a network within the budget whose cut changes nothing, in a loop of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import nasprune
+from nasprune.cost.flops import measure
+from nasprune.errors import InputError, PlanError, PluginError
+from nasprune.registry import entries, load
+from nasprune.run import search as story
+from nasprune.run.checkpoint import save
+from nasprune.run.trace import trace
+from nasprune.strategies.slots import slots_of
+from nasprune.testing import SampleNet
+from tests.nets import EXAMPLE, TinyResNet, images
+
+STEPS = 12
+NAMES = [entry.name for entry in entries("strategies")]
+X, Y = images(48)
+
+
+def trained(strategy: str, model: nn.Module, *, budget: str = "50%", lr: float = 0.05):
+    """The result of a short training, and the trained network."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    pruner = nasprune.pruner(model, EXAMPLE, budget, steps=STEPS, strategy=strategy, optimizer=optimizer)
+    model.train()
+    for step in range(STEPS):
+        part = slice(16 * (step % 3), 16 * (step % 3) + 16)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(X[part]), Y[part]).backward()
+        optimizer.step()
+        pruner.step()
+    model.eval()
+    return pruner.finish()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "hard(rounds=3)", "soft(asymptotic=True)", "csgd(pull=1.0)"])
+def test_the_cut_is_within_the_budget_and_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 2)
+    dense = measure(model, EXAMPLE)
+    found = trained(name, model)
+    small = measure(found.model, EXAMPLE)
+    assert small == found.cut
+    assert 0.3 * dense.flops < small.flops <= 0.5 * dense.flops
+    assert found.proof.ok
+    assert found.change < 1e-4
+    replayed = nasprune.build(TinyResNet(8, 2, seed=5), found.graph, found.plan)
+    assert {n: v.shape for n, v in replayed.state_dict().items()} == {
+        n: v.shape for n, v in found.model.state_dict().items()
+    }
+    assert not found.model.training
+
+
+def test_the_names_are_those_that_the_docs_list() -> None:
+    assert NAMES == ["csgd", "greg", "hard", "scratch", "slimming", "soft"]
+
+
+def doomed(model: nn.Module, plan) -> list[int]:
+    return sorted(set(range(8)) - set(plan.keep["blocks.0.conv1"]))
+
+
+def test_slimming_draws_scales_to_zero() -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 2)
+    before = model.blocks[0].bn1.weight.abs().sum()
+    trained("slimming(strength=0.5, until=1.0)", model)
+    assert model.blocks[0].bn1.weight.abs().sum() < 0.8 * before
+
+
+def test_soft_lets_filters_come_back() -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 2)
+    found = trained("soft(times=2)", model)
+    assert found.change < 1e-4
+    model = TinyResNet(8, 2)
+    pruner = nasprune.pruner(model, EXAMPLE, "50%", steps=4, strategy="soft(times=2)")
+    zeros = []
+    for _ in range(4):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.01)
+        pruner.step()
+        zeros.append(int((model.blocks[0].conv1.weight.flatten(1).abs().sum(1) == 0).sum()))
+    assert zeros[0] == zeros[2] == 0
+    assert zeros[1] == zeros[3] > 0
+
+
+def test_hard_keeps_what_is_gone_at_zero_and_takes_rounds() -> None:
+    model = TinyResNet(8, 2)
+    pruner = nasprune.pruner(model, EXAMPLE, "30%", steps=8, strategy="hard(rounds=2)")
+    gone = []
+    for _ in range(8):
+        pruner.step()
+        gone.append(int((model.blocks[0].conv1.weight.flatten(1).abs().sum(1) == 0).sum()))
+    assert gone == sorted(gone)
+    assert 0 < gone[0] < gone[-1]
+    assert pruner.steps == 8
+    with pytest.raises(InputError, match="the pruner was made for 8 steps, and this is one more"):
+        pruner.step()
+
+
+def test_csgd_merges_filters_that_moved_together() -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 2)
+    found = trained("csgd(pull=0.8)", model)
+    filters = model.blocks[0].conv1.weight.detach().flatten(1)
+    kept = len(found.plan.keep["blocks.0.conv1"])
+    assert len(torch.unique((filters * 1e3).round(), dim=0)) == kept < 8
+
+
+def test_scratch_forgets_and_finish_leaves_the_network() -> None:
+    model = TinyResNet(8, 2)
+    before = model.conv.weight.detach().clone()
+    pruner = nasprune.pruner(model, EXAMPLE, "50%", steps=1, strategy="scratch", seed=3)
+    assert not torch.equal(model.conv.weight, before)
+    pruner.step()
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    pruner.finish()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
+def test_slots_are_read_and_written_in_place() -> None:
+    model = SampleNet()
+    graph = trace(model.eval(), torch.randn(1, 3, 8, 8))
+    group = max(graph.free_groups, key=lambda one: len(one.slices))
+    for slots in slots_of(model, graph, group):
+        rows = slots.read()
+        assert rows.shape[0] == group.width
+        before = slots.tensor.detach().clone()
+        slots.write(rows)
+        assert torch.equal(slots.tensor, before)
+        slots.write(torch.zeros_like(rows))
+        assert not slots.read().any()
+    assert {slots.role for slots in slots_of(model, graph, group)} == {"out", "in", "scale"}
+
+
+class Wrong(nasprune.Strategy):
+    def __init__(self, task) -> None:
+        task.plan({})
+
+    def step(self, progress: float, rate: float) -> None: ...
+
+    def finish(self): ...
+
+
+def test_what_is_wrong_is_said() -> None:
+    for options, message in (
+        ({"steps": 0}, "`steps` must be at least 1"),
+        ({"strategy": "hard(rounds=0)"}, "`rounds` must be at least 1"),
+        ({"strategy": "soft(times=0)"}, "`times` must be at least 1"),
+        ({"strategy": "gentle"}, "unknown strategy 'gentle'"),
+        ({"budget": "1FLOPs"}, "cannot be met|least"),
+    ):
+        with pytest.raises(nasprune.NaspruneError, match=message):
+            nasprune.pruner(TinyResNet(8, 2), EXAMPLE, **{"budget": "50%", "steps": 4, **options})
+    with pytest.raises(PluginError, match="a strategy gave no scores of shape"):
+        nasprune.pruner(TinyResNet(8, 2), EXAMPLE, "50%", steps=4, strategy=f"{__name__}:Wrong")
+    assert load("strategies", "hard").__name__ == "Hard"
+
+
+def test_two_searches_are_one_plan_on_the_original(tmp_path) -> None:
+    model = TinyResNet(16, 3)
+    options = {"allow_chance": True, "trials": 10, "space_options": {"divisor": 2}}
+    first = story.search(model, EXAMPLE, "70%", **options)
+    second = story.search(first.model, EXAMPLE, "60%", **options)
+    plan = nasprune.compose(model, first, second)
+    save(replace(second, plan=plan), tmp_path)
+    loaded = nasprune.load(tmp_path, model=TinyResNet(16, 3, seed=4))
+    with torch.no_grad():
+        assert torch.equal(loaded(X), second.model(X))
+    with pytest.raises(PlanError):
+        nasprune.compose(model, second, first)
