@@ -79,10 +79,19 @@ if TYPE_CHECKING:
     from nasprune.supernet.genotype.spaces import Site as Site
     from nasprune.supernet.genotype.spaces import Size as Size
     from nasprune.supernet.genotype.spaces import SupernetSpace as SupernetSpace
+    from nasprune.supernet.score.paths import draw_paths as draw_paths
+    from nasprune.supernet.score.proxies import ReluCodes as ReluCodes
+    from nasprune.supernet.score.proxies import flow_of_ones as flow_of_ones
+    from nasprune.supernet.score.proxies import flows_along as flows_along
+    from nasprune.supernet.score.proxies import look_along as look_along
+    from nasprune.supernet.score.proxies import positive_weights as positive_weights
+    from nasprune.supernet.score.proxies import unlabelled_images as unlabelled_images
     from nasprune.supernet.score.scoring import batch_statistics as batch_statistics
     from nasprune.supernet.score.scoring import open_gates as open_gates
     from nasprune.supernet.score.scoring import repeatable as repeatable
     from nasprune.supernet.score.scoring import weights_of as weights_of
+    from nasprune.supernet.score.surrogate import main_effects as main_effects
+    from nasprune.supernet.score.surrogate import ranks as ranks
     from nasprune.supernet.storage import load_architecture as load_architecture
     from nasprune.supernet.storage import load_supernet as load_supernet
     from nasprune.supernet.storage import save_architecture as save_architecture
@@ -124,6 +133,9 @@ _HOMES = {
     "supernet.genotype.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.genotype.spaces": "CellTopology OpCosts Site Size SupernetSpace",
     "supernet.genotype.naming": "supernet_space",
+    "supernet.score.paths": "draw_paths",
+    "supernet.score.proxies": "ReluCodes flow_of_ones flows_along look_along positive_weights unlabelled_images",
+    "supernet.score.surrogate": "main_effects ranks",
     "supernet.score.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",
     "supernet.supernet": "Supernet",

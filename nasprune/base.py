@@ -328,6 +328,9 @@ class OpTask(Protocol):
     def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Inside, the output of candidate k of a choice is multiplied by `gates[choice.name][k]`, wherever it runs."""
 
+    def on_path(self, path: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Inside, of every choice only candidate `path[choice.name]` runs, for the whole mixture; the others do not."""
+
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the net's (first) output."""
 

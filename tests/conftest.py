@@ -41,4 +41,4 @@ def few_digits(monkeypatch):
 @pytest.fixture
 def one_draw(monkeypatch):
     """Reports of trims draw the baseline `random` once, to save time; tests of reports see what several give."""
-    monkeypatch.setitem(comparison.BASELINES, "random", 1)
+    monkeypatch.setattr(comparison, "DRAWS", 1)

@@ -81,17 +81,15 @@ def _loaded(asked: Asked, folder: Path) -> Supernet:
 
 
 def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits | None) -> Outcome:
-    from nasprune.supernet.supernet import WITH_DATA, WITHOUT_DATA
+    from nasprune.supernet.supernet import DEFAULT
 
     options, notes = asked.options, []
     limit = parse_limit(str(options.budget), whole.counts, options.count)  # type: ignore[arg-type]
     room = _roomier(limit, asked.channels)
     if not asked.has_weights and options.epochs is None:
         notes.append(UNTRAINED)
-    auto = WITH_DATA if data is not None else WITHOUT_DATA
-    say(
-        f"scoring the operations by {auto if options.scorer == 'auto' else options.scorer}, then {schedule_of(options)}"
-    )
+    scorer = DEFAULT if options.scorer == "auto" else options.scorer
+    say(f"scoring the operations by {scorer}, then {schedule_of(options)}")
     trimmed = whole.trim(
         None if options.discretise else _typed(room),
         options.scorer,

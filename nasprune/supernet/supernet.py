@@ -36,7 +36,7 @@ from nasprune.supernet.trim.trimming import Data, scores_of, trim
 
 BATCHES = 8
 BATCH = 64
-WITH_DATA, WITHOUT_DATA = "perturbation", "flops_order"
+DEFAULT = "paths"
 RE_ESTIMATED = "The batch norms of the trimmed supernet have statistics re-estimated on calibration images."
 
 
@@ -142,7 +142,7 @@ class Supernet:
             InputError: the scorer needs data or architecture weights, and there are none. PluginError: it fails.
         """
         splits = load_data(data, seed=seed) if data is not None else None
-        made = _scorer(scorer, splits, plugins)
+        made = _scorer(scorer, plugins)
         found = scores_of(self.structure, made, _data(splits), seed)
         return {one.name: dict(zip(one.ops, found[one.name].tolist(), strict=True)) for one in self.choices}
 
@@ -164,8 +164,8 @@ class Supernet:
         Args:
             budget: for the supernet with the candidates that stay: "600MMACs", "600MFLOPs", "5MParams", "60%"; `None`
                 leaves it to the schedule.
-            scorer: name of a scorer of operations with options, or one. "auto" is `perturbation` with data, and
-                `flops_order` without.
+            scorer: name of a scorer of operations with options, or one. "auto" is `paths`, with data
+                and without.
             keep_max: how many candidates of a choice may stay, 3 by default; the same as `schedule="topk(k=...)"`.
             count: what a budget without a unit, or a share, means: "fvcore", "macs" or "params".
             schedule: "topk(k=3)", "threshold(share=0.1)" or "progressive(stages=[5, 3], epochs=2)", which trains on
@@ -187,11 +187,11 @@ class Supernet:
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
         seen = _data(splits)
-        made = _scorer(scorer, splits, plugins)
+        made = _scorer(scorer, plugins)
         tune = partial(tuned, data=splits, seed=seed) if splits is not None else None
         trimmed = trim(self.structure, made, stages, limit, seen, seed, tune)
         settings = {
-            "scorer": scorer if isinstance(scorer, str) and scorer != "auto" else _name(scorer, splits),
+            "scorer": scorer if isinstance(scorer, str) and scorer != "auto" else _name(scorer),
             "schedule": schedule,
             "data": splits.name if splits is not None else "none",
             "seed": str(seed),
@@ -221,8 +221,8 @@ class Supernet:
         Args:
             budget: for the network: "600MMACs", "600MFLOPs", "5MParams"; a share is of this supernet. `None` is none.
             rule: how architecture weights become scores: "darts", "no_none", "logit" or "alpha_beta"; short for
-                `scorer="alpha(rule=...)"`. The default is "darts" where weights are known.
-            scorer: another scorer of operations, in place of `rule`.
+                `scorer="alpha(rule=...)"`.
+            scorer: a scorer of operations, in place of `rule`; `paths` where neither is given.
             count: what a budget without a unit means.
             size: of the network, where the supernet has a `space`; by default that of the space's search.
             inherit: whether the network starts with the supernet's values where the shapes agree.
@@ -236,8 +236,8 @@ class Supernet:
             raise InputError("`size` is of a space's network, and this supernet has no `space`; leave it out")
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
-        chosen = scorer if scorer is not None else f"alpha(rule={rule or 'darts'})"
-        scores = scores_of(self.structure, _scorer(chosen, splits, plugins), _data(splits), seed)
+        chosen = f"alpha(rule={rule})" if rule is not None else scorer if scorer is not None else DEFAULT
+        scores = scores_of(self.structure, _scorer(chosen, plugins), _data(splits), seed)
         found = discretised(self.structure, scores, limit, size, inherit=inherit)
         return replace(found, notes=collapsed(self.structure, found.ops))
 
@@ -248,16 +248,14 @@ def _schedule(schedule: str | None, keep_max: int | None) -> str:
     return schedule or f"topk(k={3 if keep_max is None else keep_max})"
 
 
-def _name(scorer: str | OpScorer, data: DataSplits | None) -> str:
+def _name(scorer: str | OpScorer) -> str:
     if isinstance(scorer, OpScorer):
         return type(scorer).__name__
-    if scorer == "auto":
-        return WITH_DATA if data is not None else WITHOUT_DATA
-    return scorer
+    return DEFAULT if scorer == "auto" else scorer
 
 
-def _scorer(scorer: str | OpScorer, data: DataSplits | None, plugins: Plugins) -> OpScorer:
-    return scorer if isinstance(scorer, OpScorer) else op_scorer(_name(scorer, data), plugins)
+def _scorer(scorer: str | OpScorer, plugins: Plugins) -> OpScorer:
+    return scorer if isinstance(scorer, OpScorer) else op_scorer(_name(scorer), plugins)
 
 
 def _data(splits: DataSplits | None) -> Data:

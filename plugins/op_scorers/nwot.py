@@ -11,18 +11,22 @@ millionth of K's mean diagonal is added to it, so that images of equal codes giv
 weights are those of the supernet. Only ReLU and ReLU6 are seen, as modules or as functions.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasprune import InputError, OpScorer, OpTask, batch_statistics, open_gates, repeatable
-
-FEWEST = 8
-RIDGE = 1e-6
-AT_ZERO = ("aten::relu", "aten::relu_", "aten::hardtanh", "aten::hardtanh_")
+from nasprune import (
+    InputError,
+    OpScorer,
+    OpTask,
+    ReluCodes,
+    batch_statistics,
+    open_gates,
+    repeatable,
+    unlabelled_images,
+)
 
 
 class NWOT(OpScorer):
@@ -40,7 +44,9 @@ class NWOT(OpScorer):
         self._images, self._batches = images, batches
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
-        inputs = self._inputs(task)
+        batches = task.validation[: self._batches]
+        inputs = [images[: self._images].to(task.example.device) for images, _ in batches]
+        inputs = inputs or [unlabelled_images(task, self._images)]
         with torch.no_grad(), batch_statistics(task.net):
             gates = open_gates(task)
             whole = _log_det(task, gates, inputs)
@@ -54,45 +60,14 @@ class NWOT(OpScorer):
                 scores[choice.name] = found
         return scores
 
-    def _inputs(self, task: OpTask) -> list[Tensor]:
-        device = task.example.device
-        if task.validation:
-            return [images[: self._images].to(device) for images, _ in task.validation[: self._batches]]
-        if len(task.example) >= FEWEST:
-            return [task.example[: self._images]]
-        generator = torch.Generator().manual_seed(task.seed)
-        noise = torch.randn(self._images, *task.example.shape[1:], generator=generator)
-        return [noise.to(device, task.example.dtype)]
 
-
-def _log_det(task: OpTask, gates: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> float:
+def _log_det(task: OpTask, gates: Mapping[str, Tensor], inputs: list[Tensor]) -> float:
     total = 0.0
     for images in inputs:
-        codes = _Codes(len(images))
+        codes = ReluCodes(len(images))
         with repeatable(task), task.gated(gates), codes:
             task.net(images)
         if codes.seen == 0:
             raise InputError("nwot looks at ReLUs, and the supernet runs none; take another scorer")
-        kernel = codes.kernel
-        ridge = RIDGE * float(kernel.diagonal().mean()) * torch.eye(len(images), dtype=kernel.dtype)
-        total += float(torch.linalg.slogdet(kernel + ridge).logabsdet)
+        total += codes.log_det
     return total / len(inputs)
-
-
-class _Codes(TorchDispatchMode):
-    """Sums up the kernel over the ReLUs that run inside. kernel: (images, images). seen: number of ReLUs."""
-
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.kernel = torch.zeros(images, images, dtype=torch.float64)
-        self.seen = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func.name().partition(".")[0] in AT_ZERO and len(output) == len(self.kernel):
-            active = (output.flatten(1) > 0).float()
-            counts = active.sum(dim=1)
-            equal = 2 * (active @ active.T) + active.shape[1] - counts[:, None] - counts[None, :]
-            self.kernel += equal.double().cpu()
-            self.seen += 1
-        return output

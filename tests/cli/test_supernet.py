@@ -88,7 +88,7 @@ def test_train_then_trim_then_pick_a_network(command, tmp_path):
     code, out, err = command("trim", "--supernet", "super", "--budget", "60%", "--data", "digits", "--out", "small")
     assert code == 0, err
     assert "untrained" not in out + err
-    for text in ("supernet", "trimmed", "cell/0", "perturbation", "flops_order", "random", "files    small/"):
+    for text in ("supernet", "trimmed", "cell/0", "paths", "flops_order", "random", "files    small/"):
         assert text in out
     whole, small = load_supernet("super"), load_supernet("small")
     assert count_module(small.net, (1, 1, 8, 8)).fvcore <= 0.6 * whole.counts.fvcore

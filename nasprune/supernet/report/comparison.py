@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from statistics import mean
 
 from nasprune.errors import NaspruneError
+from nasprune.supernet.find.choices import Kept
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.report.accuracy import accuracies
+from nasprune.supernet.report.standing import Standing, random_selections, standing
 from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.trim.schedules import Stage
 from nasprune.supernet.trim.trimming import Data, Trimmed, choose, scores_of
 
-BASELINES = {"flops_order": 1, "random": 3}
-"""Scorer -> how many draws are averaged."""
+BASELINES = ("flops_order", "random")
+DRAWS = 100
+"""Random selections."""
+MEASURED = 3
+"""Random selections whose accuracy is measured, which takes long."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Row:
     """A supernet trimmed by one scorer, before any further training; means where there are several draws.
 
     overlap: share of the chosen scorer's candidates that this one keeps too. fvcore, macs: predicted, exactly.
-    accuracy, reestimated: on the validation images, without and with batch-norm statistics anew; `None` without data.
+    accuracy, reestimated: on the validation images, without and with batch-norm statistics anew, of the first three
+    draws; `None` without data.
     """
 
     scorer: str
@@ -36,6 +42,15 @@ class Row:
     reestimated: float | None = None
 
 
+@dataclass(frozen=True)
+class Compared:
+    """rows: the chosen scorer first. standing: among random selections. notes: on both."""
+
+    rows: tuple[Row, ...]
+    standing: Standing | None
+    notes: tuple[str, ...]
+
+
 def compared(
     before: Structure,
     trimmed: Trimmed,
@@ -44,45 +59,45 @@ def compared(
     limit: Limit | None,
     data: Data,
     seed: int,
-) -> tuple[tuple[Row, ...], tuple[str, ...]]:
-    """The rows and notes on them. Nobody trains between stages here, so that all rows have the same weights.
+) -> Compared:
+    """The scorer beside the baselines. Nobody trains between stages here, so that all rows have the same weights.
 
     Without a limit the baselines get the FLOPs that the chosen scorer kept: there is no comparing otherwise.
     """
     notes = []
-    chosen = before.keep({choice.name: choice.ops for choice in trimmed.structure.choices})
-    rows = [_row(scorer, [chosen], chosen, data, seed)]
+    numbers = {one.name: one.ops for one in trimmed.structure.choices}
+    chosen = {one.name: tuple(one.ops.index(op) for op in numbers.get(one.name, ())) for one in before.choices}
+    rows = [_row(scorer, [chosen], chosen, before, data, seed)]
     room = limit or Limit(trimmed.predicted.fvcore, "fvcore")
-    for name, draws in BASELINES.items():
+    chance = random_selections(before, stages[-1], room, seed, DRAWS)
+    for name in BASELINES:
         if name == scorer.partition("(")[0]:
             continue
         try:
-            found = [_trimmed_by(name, before, stages, room, data, seed + draw) for draw in range(draws)]
+            found = chance if name == "random" else [_chosen_by(name, before, stages[-1], room, data, seed)]
         except NaspruneError as error:
             notes.append(f"The baseline {name} could not run: {error}.")
             continue
-        rows.append(_row(name, found, chosen, data, seed))
+        rows += [_row(name, found, chosen, before, data, seed)] if found else []
     if any(stage.epochs for stage in stages) and data.train:
         notes.append("The rows compare selections on the weights before any training between stages.")
-    return tuple(rows), tuple(notes)
+    kept = {one.name: one.ops for one in trimmed.structure.choices}
+    return Compared(tuple(rows), standing(before, trimmed.scores, kept, chance, room), tuple(notes))
 
 
-def _trimmed_by(
-    name: str, structure: Structure, stages: Sequence[Stage], limit: Limit, data: Data, seed: int
-) -> Structure:
+def _chosen_by(name: str, structure: Structure, stage: Stage, limit: Limit, data: Data, seed: int) -> Kept:
     """All stages at once: the scores of a baseline do not change on the way, so only the last stage matters."""
-    scorer = op_scorer(name)
-    return structure.keep(choose(structure, scores_of(structure, scorer, data, seed), stages[-1], limit))
+    return choose(structure, scores_of(structure, op_scorer(name), data, seed), stage, limit)
 
 
-def _row(name: str, found: Sequence[Structure], chosen: Structure, data: Data, seed: int) -> Row:
-    kept = [_kept(structure) for structure in found]
-    wanted = _kept(chosen)
-    counts = [structure.counts for structure in found]
+def _row(name: str, found: Sequence[Kept], chosen: Kept, before: Structure, data: Data, seed: int) -> Row:
+    wanted = _pairs(chosen)
+    kept = [_pairs(one) for one in found]
+    counts = [before.prices.of_kept(before.choices, one) for one in found]
     right: tuple[float, float] | None = None
     if data.validation:
         try:
-            pairs = [accuracies(structure, data, seed) for structure in found]
+            pairs = [accuracies(before.keep(one), data, seed) for one in found[:MEASURED]]
             right = mean(pair[0] for pair in pairs), mean(pair[1] for pair in pairs)
         except NaspruneError:
             right = None
@@ -98,5 +113,5 @@ def _row(name: str, found: Sequence[Structure], chosen: Structure, data: Data, s
     )
 
 
-def _kept(structure: Structure) -> set[tuple[str, str]]:
-    return {(choice.name, op) for choice in structure.choices for op in choice.ops}
+def _pairs(kept: Kept) -> set[tuple[str, int]]:
+    return {(name, op) for name, some in kept.items() for op in some}

@@ -19,12 +19,13 @@ from nasprune.supernet.price.counting import Counts
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.report.checks import Check, checked
 from nasprune.supernet.report.comparison import Row, compared
+from nasprune.supernet.report.standing import Standing
 from nasprune.supernet.score.scoring import seeded
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.trim.schedules import Stage
 from nasprune.supernet.trim.trimming import Data, Trimmed
 
-__all__ = ["Check", "Row", "TrimReport", "examined"]
+__all__ = ["Check", "Row", "Standing", "TrimReport", "examined"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TrimReport:
     settings: the options as given. budget: in words. before, after: counted for one item; predicted: `after` by the
     price list, always equal. kept: choice -> names of the candidates that stay. scores: choice -> candidate -> what is
     lost without it. rows: the chosen scorer beside the baselines. seconds: wall time of scoring, training and cutting.
-    notes: sentences the user should read.
+    notes: sentences the user should read. standing: of what stays, by the scorer's own worths, among random selections
+    of equal cost; `None` where too few of those were found.
     """
 
     settings: Mapping[str, str]
@@ -48,6 +50,7 @@ class TrimReport:
     checks: tuple[Check, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    standing: Standing | None = None
 
     @property
     def warnings(self) -> tuple[Check, ...]:
@@ -90,7 +93,7 @@ def examined(
     name = settings.get("scorer", type(scorer).__name__)
     with seeded(seed, before.inputs[0].device):
         checks, notes = checked(before, trimmed, name, data, seed)
-        rows, more = compared(before, trimmed, name, stages, limit, data, seed)
+        beside = compared(before, trimmed, name, stages, limit, data, seed)
     new = [note for note in trimmed.structure.notes if note not in before.notes]
     return TrimReport(
         settings=dict(settings),
@@ -100,8 +103,9 @@ def examined(
         predicted=trimmed.predicted,
         kept={choice.name: choice.ops for choice in trimmed.structure.choices},
         scores={name: dict(scores) for name, scores in trimmed.scores.items()},
-        rows=rows,
+        rows=beside.rows,
         checks=checks,
         seconds=seconds,
-        notes=(*new, *notes, *more),
+        notes=(*new, *notes, *beside.notes),
+        standing=beside.standing,
     )

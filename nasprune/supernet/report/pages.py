@@ -23,8 +23,9 @@ def markdown(report: TrimReport) -> str:
         _table(("", "before", "after", "kept"), cost_rows(report)) + "\n\nFor one item; one FLOP is one multiply-add.",
         "## Beside the baselines",
         _table(ROW_HEAD, [row_cells(row) for row in report.rows]),
-        "Accuracy is on the validation images, before any training after the cut. A scorer that is no better than "
-        "`flops_order` and `random` at the same FLOPs has shown nothing.",
+        "Accuracy is on the validation images, before any training after the cut; of three of the random selections. A "
+        "scorer that is no better than `flops_order` and `random` at the same FLOPs has shown nothing.",
+        *([f"{str(report.standing).capitalize()}."] if report.standing else []),
         "## Checks",
         _table(("check", "value", "", "what it says"), [_check_cells(check) for check in report.checks]),
         "## What stays",
@@ -50,6 +51,7 @@ def lines(report: TrimReport) -> list[str]:
     """For a terminal: the sentence, warnings, notes."""
     return [
         summary(report),
+        *([f"note: {report.standing}"] if report.standing else []),
         *(f"warning: {check.sentence}" for check in report.warnings),
         *(f"note: {note}" for note in report.notes),
     ]

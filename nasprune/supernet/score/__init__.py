@@ -1,5 +1,5 @@
-"""What a supernet loses without each candidate: the task that scorers see, and the built-in scorers.
+"""What a supernet loses without each candidate: the task that scorers see, single paths, and the built-in scorers.
 
-Import from here: `ScoringTask`, `op_scorer`, `seeded`.
-May import: `errors`, `common`, `registry`, `space`, `base`, `supernet.price`, `supernet.structure`.
+Import from here: `ScoringTask`, `op_scorer`, `seeded`, `paths`, `surrogate`.
+May import: `errors`, `common`, `registry`, `space`, `base`, `supernet.find`, `supernet.price`, `supernet.structure`.
 """

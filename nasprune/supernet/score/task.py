@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from nasprune.base import Batch
 from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.price.gates import gated
+from nasprune.supernet.score.paths import SinglePath, Site, on_path, shortened, sites
 from nasprune.supernet.structure.structure import Structure
 
 
@@ -47,6 +50,17 @@ class ScoringTask:
 
     def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         return gated(self.net, self.structure.mixed, self.choices, gates)
+
+    def on_path(self, path: SinglePath) -> AbstractContextManager[None]:
+        return on_path(self._sites, path)
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        found = sites(self.net, self.structure.mixed, self.choices)
+        kind = next((one.dtype for one in self.net.parameters() if one.is_floating_point()), torch.float32)
+        inputs = [one.to(kind) if one.is_floating_point() else one for one in self.structure.inputs]
+        with untouched(self.net):
+            return shortened(self.net, found, lambda: self.net(*inputs))
 
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
         return cross_entropy(first_output(outputs), labels)

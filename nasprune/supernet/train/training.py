@@ -1,9 +1,13 @@
-"""Training a supernet: its weights and its architecture weights in turn, as DARTS does it.
+"""Training a supernet: its weights and its architecture weights in turn, as DARTS does it, or single paths.
 
 First-order bilevel training of Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
 arXiv:1806.09055: before each step of the weights on a batch of one half of the training images, the architecture
 weights take a step on a batch of the other half. Departures: the learning rate of the weights falls to 0, not to 0.001;
 images are not augmented; architecture weights that were switched off stay exactly where they are.
+
+Single paths, uniformly drawn: Guo et al. 2020, "Single path one-shot neural architecture search with uniform sampling",
+arXiv:1904.00420. Every step trains the weights of one random path, so that each network of the supernet can later be
+judged with them; architecture weights rest. Departures: as above, and candidates are drawn equally often.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from random import Random
 from typing import Any
 
 import torch
@@ -28,6 +34,7 @@ from nasprune.data.splits import size_of, subset
 from nasprune.errors import InputError
 from nasprune.supernet.cut.removal import OFF
 from nasprune.supernet.find.alpha_slots import plain_tensors
+from nasprune.supernet.score.paths import drawable, on_path, sites
 from nasprune.supernet.score.task import first_output
 from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.structure.structure import Structure
@@ -35,7 +42,9 @@ from nasprune.train.loops import Schedule, quiet, start_fabric
 from nasprune.train.measures import accuracy
 from nasprune.train.progress import Epoch
 
+METHODS = ("bilevel", "paths")
 Tensors = Callable[[nn.Module], list[Tensor]]
+Draw = Callable[[nn.Module], AbstractContextManager[None]]
 Images = Dataset[tuple[Tensor, int]]
 
 
@@ -45,6 +54,7 @@ def train(
     *,
     architecture: Tensors,
     epochs: int,
+    draw: Draw | None = None,
     lr: float = 0.025,
     arch_lr: float = 3e-4,
     batch_size: int = 64,
@@ -66,6 +76,8 @@ def train(
         architecture: gives the architecture weights of a net: parameters, or plain tensors that it holds. Those that
             require no gradient rest. Without any, the weights train on the whole training part.
         epochs: passes over the weights' images, at least 1.
+        draw: what each step of the weights runs in, given the net, such as `single_paths`; the architecture weights
+            then rest, and the weights train on the whole training part.
         lr, weight_decay: of SGD with momentum 0.9 for the weights; half a cosine, in `epochs`. clip: norm of their
             gradient.
         arch_lr, arch_weight_decay: of Adam with betas 0.5 and 0.999 for the architecture weights.
@@ -89,11 +101,14 @@ def train(
         parts = _Parts.of(trained, architecture(trained))
         fabric = start_fabric(device, precision)
         generator = torch.Generator().manual_seed(seed)
-        images, held = _halves(data.train, generator) if parts.architecture else (data.train, None)
+        alone = draw is not None or not parts.architecture
+        images, held = (data.train, None) if alone else _halves(data.train, generator)
         momentum = torch.optim.SGD(parts.weights, lr=lr, momentum=0.9, weight_decay=weight_decay)
         wrapped, momentum = fabric.setup(trained, momentum)
         parts.move(fabric.device)
-        step = _Step(fabric, wrapped, parts, momentum, _adam(fabric, parts, arch_lr, arch_weight_decay), clip)
+        adam = None if alone else _adam(fabric, parts, arch_lr, arch_weight_decay)
+        around = partial(draw, trained) if draw is not None else nullcontext
+        step = _Step(fabric, wrapped, parts, momentum, adam, clip, around)
         rates = Schedule(lr, epochs * math.ceil(size_of(images) / batch_size))
         start = time.perf_counter()
         for number in range(1, epochs + 1):
@@ -106,6 +121,17 @@ def train(
         trained.to(home)
         parts.move(home)
     return trained.eval()
+
+
+def single_paths(structure: Structure, seed: int) -> Draw:
+    """For every step one path in which each candidate of a choice, but what connects nothing, is equally likely."""
+    rng = Random(seed)
+    places = cache(lambda net: sites(net, structure.mixed, structure.choices))
+
+    def draw(net: nn.Module) -> AbstractContextManager[None]:
+        return on_path(places(net), {choice.name: rng.choice(drawable(choice)) for choice in structure.choices})
+
+    return draw
 
 
 def tuned(structure: Structure, epochs: int, *, data: DataSplits, seed: int) -> Structure:
@@ -198,12 +224,14 @@ class _Step:
     momentum: torch.optim.Optimizer
     adam: torch.optim.Optimizer | None
     clip: float
+    around: Callable[[], AbstractContextManager[None]]
 
     def weights(self, batch: Batch, rate: float) -> Tensor:
         for group in self.momentum.param_groups:
             group["lr"] = rate
         with self.parts.only(self.parts.weights):
-            loss = self._loss(batch)
+            with self.around():
+                loss = self._loss(batch)
             self.fabric.backward(loss)
             self.fabric.clip_gradients(self.net, self.momentum, max_norm=self.clip, error_if_nonfinite=False)
             self.momentum.step()

@@ -54,7 +54,7 @@ def scores_of(structure: Structure, scorer: OpScorer, data: Data, seed: int) -> 
     """
     name = type(scorer).__name__
     if scorer.needs_data and not data.validation:
-        raise InputError(f"the scorer {name} needs data; give some with `data=` (`--data`), or take `flops_order`")
+        raise InputError(f"the scorer {name} needs data; give some with `data=` (`--data`), or take `paths`")
     if scorer.needs_weights and any(structure.shares_in(structure.net, one) is None for one in structure.choices):
         raise InputError(f"the scorer {name} needs architecture weights, which are unknown; give `weights=`")
     task = ScoringTask.on_copy(structure, data.train, data.validation, seed)

@@ -257,13 +257,10 @@ def test_alpha_says_what_is_missing(sample):
         op_scorer("alpha").score(Weighted(sample))
 
 
-def test_flops_order(sample):
+def test_flops_order_gives_places(sample):
     scores = op_scorer("flops_order").score(task_of(sample))
-    none, skip, conv3, pool = scores["edge0"].tolist()
-    other_skip, conv1, noise = scores["edge1"].tolist()
-    assert conv3 > conv1 > skip == other_skip > pool == noise > none == 0
-    costs = {choice.name: task_of(sample).cost(choice) for choice in sample.choices}
-    assert conv3 / conv1 == pytest.approx(float(costs["edge0"][2] / costs["edge1"][1]))
+    assert scores["edge0"].tolist() == [0, 2, 3, 1]  # none, skip, conv3x3, pool
+    assert scores["edge1"].tolist() == [2, 3, 1]  # skip, conv1x1, noise
 
 
 def test_random_depends_on_the_seed(sample):

@@ -15,34 +15,27 @@ from nasprune.space.choices import OpChoice
 
 
 class FlopsOrder(OpScorer):
-    """FLOPs of a candidate over all tied places, as a share of those of all candidates of all choices.
+    """The place of a candidate in its choice by FLOPs over all tied places: 1 for the cheapest, 2 for the next.
 
-    What computes nothing comes below the cheapest of the others: skip connections, then everything else without
-    parameters, then `none`. Pools count as such whatever norms follow them; a skip connection that has convolutions,
-    because it halves the image, counts with these.
+    What computes nothing comes below the others: everything else without parameters first, then skip connections. Pools
+    count as such whatever norms follow them; a skip connection that has convolutions, because it halves the image,
+    counts with these. What connects nothing gets 0. Places, not FLOPs, because under a budget in FLOPs worths in FLOPs
+    say nothing: whatever fills the budget would be as good.
     """
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
-        costs = {choice.name: _products(choice, task.cost(choice).double().cpu()) for choice in task.choices}
-        total = sum((float(cost.sum()) for cost in costs.values()), start=0.0) or 1.0
-        positive = [float(cost[cost > 0].min()) for cost in costs.values() if (cost > 0).any()]
-        unit = min(positive, default=total) / 4
-        return {
-            choice.name: torch.where(
-                costs[choice.name] > 0, costs[choice.name], unit * torch.tensor([_rank(name) for name in choice.ops])
-            ).where(_connects(choice), 0.0)
-            / total
-            for choice in task.choices
-        }
+        return {choice.name: _places(choice, task.cost(choice).tolist()) for choice in task.choices}
 
 
-def _products(choice: OpChoice, cost: Tensor) -> Tensor:
-    return cost * torch.tensor([0.0 if "pool" in name.lower() else 1.0 for name in choice.ops], dtype=torch.float64)
+def _places(choice: OpChoice, costs: list[float]) -> Tensor:
+    sizes = [(0.0 if "pool" in name.lower() else cost) for name, cost in zip(choice.ops, costs, strict=True)]
+    keys = {op: (sizes[op], _is_skip(choice.ops[op])) for op in choice.connecting}
+    order = sorted(set(keys.values()))
+    found = torch.zeros(len(choice.ops), dtype=torch.float64)
+    for op, key in keys.items():
+        found[op] = 1 + order.index(key)
+    return found
 
 
-def _connects(choice: OpChoice) -> Tensor:
-    return torch.tensor([number in choice.connecting for number in range(len(choice.ops))])
-
-
-def _rank(name: str) -> float:
-    return 2.0 if any(word in name.lower() for word in ("skip", "identity")) else 1.0
+def _is_skip(name: str) -> bool:
+    return any(word in name.lower() for word in ("skip", "identity"))

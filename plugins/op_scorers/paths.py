@@ -1,0 +1,70 @@
+"""Single paths, ranked without training: random networks of the supernet are compared by two zero-cost proxies, and a
+regression on the operations that they have tells what each operation is worth.
+
+    score(o) = effect of o on  rank(NASWOT) + rank(SynFlow) - 2 rank(noise)  over random paths,
+               less the smallest effect in its choice
+
+NASWOT (Mellor et al. 2021, arXiv:2006.04647): log det of the kernel of ReLU codes of a batch, batch norms by the batch.
+SynFlow (Tanaka et al. 2020, arXiv:2006.05467): the sum of |w dR/dw| over all weights, see `synflow`. Noise: how far the
+outputs are apart in two runs with other random numbers; 0 on all paths of nets that draw none. A linear model that
+spreads the quality of whole networks over their operations is what predictors of accuracy start from (Wen et al. 2020,
+arXiv:1912.00848); the sum of these two proxies was chosen on NAS-Bench-201, see the documentation.
+
+Only the drawn operation of a choice runs, alone for the mixture, so a path costs what its network would. The weights
+are those of the supernet, trained or not. Operations that connect nothing are not drawn.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from nasprune import (
+    InputError,
+    OpScorer,
+    OpTask,
+    draw_paths,
+    flows_along,
+    look_along,
+    main_effects,
+    ranks,
+    unlabelled_images,
+)
+
+PROXIES = ("naswot", "synflow")
+GUARD = 2.0
+
+
+class Paths(OpScorer):
+    """Effects of operations on the ranks of random single paths; needs no labels, and no data.
+
+    paths: how many are drawn, so that each operation of a choice comes equally often; fewer where there are fewer.
+    proxies: whose ranks are added, "naswot+synflow", or one of the two. images: of the batch, at most.
+    """
+
+    needs_data: ClassVar[bool] = False
+
+    def __init__(self, *, paths: int = 200, proxies: str = "naswot+synflow", images: int = 16) -> None:
+        self._proxies = proxies.split("+")
+        if not set(self._proxies) <= set(PROXIES) or len(set(self._proxies)) < len(self._proxies):
+            raise InputError(f"`proxies` must be some of {', '.join(PROXIES)}, joined by +, got {proxies!r}")
+        if paths < 2 or images < 2:
+            raise InputError(f"expected at least 2 `paths` and 2 `images`, got {paths} and {images}")
+        self._paths, self._images = paths, images
+
+    def score(self, task: OpTask) -> Mapping[str, Tensor]:
+        log = logging.getLogger(__name__)
+        paths = draw_paths(task.choices, self._paths, task.seed)
+        inputs = unlabelled_images(task, self._images)
+        looks = []
+        for number, path in enumerate(paths, 1):
+            looks.append(look_along(task, path, inputs))
+            if number % 50 == 0:
+                log.info("paths: %d of %d have run on %d images", number, len(paths), len(inputs))
+        total = -GUARD * ranks([look.noise for look in looks])
+        if "naswot" in self._proxies:
+            total += ranks([look.log_det for look in looks])
+        if "synflow" in self._proxies:
+            total += ranks(flows_along(task, paths))
+        return main_effects(task.choices, paths, total)
