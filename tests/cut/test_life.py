@@ -215,3 +215,20 @@ def test_a_net_without_a_block_is_made_of_torch_and_the_users_classes(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "loaded"
+
+
+def test_a_cut_net_trains_in_a_process_group(tmp_path):
+    model = Deep().eval()
+    graph = nasprune.trace(model, X)
+    small = nasprune.build(model, graph, half_plan(graph, [group.name for group in graph.free_groups], ["blocks.0"]))
+    alone = copy.deepcopy(small).train()
+    alone(X.repeat(4, 1, 1, 1)).square().mean().backward()
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        together = nn.parallel.DistributedDataParallel(small.train())
+        together(X.repeat(4, 1, 1, 1)).square().mean().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for own, other in zip(alone.parameters(), small.parameters(), strict=True):
+        assert own.grad is not None
+        assert torch.equal(own.grad, other.grad)
