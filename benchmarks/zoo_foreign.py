@@ -239,7 +239,8 @@ def _transformers(name: str):
             | {
                 "image_size": 64,
                 "patch_size": 16,
-                "backbone_out_indices": [0, 1, 2, 2],
+                "num_hidden_layers": 4,
+                "backbone_out_indices": [0, 1, 2, 3],
                 "neck_hidden_sizes": [16, 24, 32, 48],
                 "fusion_hidden_size": 24,
             },
@@ -274,11 +275,16 @@ def _transformers(name: str):
         "mobilevit": ("MobileViTForImageClassification", "MobileViTConfig", {"image_size": 64}),
         "pvt_v2": ("PvtV2ForImageClassification", "PvtV2Config", {"depths": [1, 1, 1, 1]}),
         "poolformer": ("PoolFormerForImageClassification", "PoolFormerConfig", {"depths": [1, 1, 2, 1]}),
-        "levit": ("LevitForImageClassification", "LevitConfig", {}),
+        "levit": (
+            "LevitForImageClassification",
+            "LevitConfig",
+            {"image_size": 128, "hidden_sizes": [32, 48, 64], "depths": [2, 2, 2], "num_attention_heads": [2, 3, 4]}
+            | {"key_dim": [8, 8, 8]},
+        ),
         "cvt": (
             "CvtForImageClassification",
             "CvtConfig",
-            {"embed_dim": [16, 32, 64], "num_heads": [1, 2, 4], "depth": [1, 1, 2]},
+            {"embed_dim": [16, 32, 64], "num_heads": [1, 2, 4], "depth": [1, 2, 3]},
         ),
         "focalnet": (
             "FocalNetForImageClassification",
@@ -288,11 +294,7 @@ def _transformers(name: str):
     }
     kind, config, options = table[name]
     text = name in ("bert", "distilbert")
-    inputs = (
-        torch.randint(0, 100, (1, 12))
-        if text
-        else torch.randn(1, 3, 224 if name == "levit" else 64, 224 if name == "levit" else 64)
-    )
+    inputs = torch.randint(0, 100, (1, 12)) if text else torch.randn(1, 3, *(128, 128) if name == "levit" else (64, 64))
 
     def build() -> Any:
         return getattr(hf, kind)(getattr(hf, config)(**options))

@@ -121,10 +121,8 @@ def _improved(stirred: nn.Module, found: Analysis, place: Place, propose: Callab
     doubtful, raised = place, set[str]()
     for _ in range(2):
         for reading in propose(found, place=place):
-            outcome = _Outcome(stirred, found, place, reading.sized)
+            outcome = _best(stirred, found, place, reading)
             raised |= outcome.raised
-            if outcome.differs and not outcome.held:
-                outcome = _Outcome(stirred, found, place, reading.scaled)
             if outcome.held:
                 found, place, doubtful = outcome.found, place.without(outcome.held), doubtful.without(outcome.held)
             if not doubtful.modules:
@@ -135,19 +133,33 @@ def _improved(stirred: nn.Module, found: Analysis, place: Place, propose: Callab
     return found
 
 
+def _best(stirred: nn.Module, found: Analysis, place: Place, reading: Reading) -> _Outcome:
+    """With the code's numbers as they are; where the outputs differ, with those that follow a size; or for a part."""
+    scaled = reading.scaled != reading.sized
+    outcome = _Outcome(stirred, found, place, reading.sized, parts=not scaled)
+    if not scaled or outcome.held or not outcome.differs:
+        return outcome
+    other = _Outcome(stirred, found, place, reading.scaled)
+    return other if other.held else _Outcome(stirred, found, place, reading.sized)
+
+
 class _Outcome:
     """For which modules of a place a reading holds.
 
+    parts: whether it is enough that it holds for a part of those whose cuts run.
     held: their paths. found: the analysis read so for them. differs: whether a cut ran, but gave other outputs. raised:
     paths of modules that did not run.
     """
 
-    def __init__(self, stirred: nn.Module, found: Analysis, place: Place, hints: Mapping[str, Hints]) -> None:
+    def __init__(
+        self, stirred: nn.Module, found: Analysis, place: Place, hints: Mapping[str, Hints], *, parts: bool = True
+    ) -> None:
         self.held: frozenset[str] = frozenset()
         self.found = found
         self.differs = False
         self.raised: set[str] = set()
         self._stirred = stirred
+        self._parts = parts
         modules = frozenset(place.modules)
         for _ in range(2):
             chosen = [own for path, own in hints.items() if path in modules]
@@ -182,7 +194,7 @@ class _Outcome:
         running = [kind for kind in kinds if kind not in failed]
         uneven = uneven_plan(graph, _names(group for kind in running for group in kinds[kind]))
         if running and self._why(trial(self._stirred, graph, uneven)):
-            failed += _failing_of(running, differs) or running
+            failed += (_failing_of(running, differs) if self._parts else []) or running
         return [group for kind in failed for group in kinds[kind]]
 
     def _why(self, match: Match) -> str:
