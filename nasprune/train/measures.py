@@ -22,11 +22,12 @@ COMPARED = 1024  # images that tell whether others were learned by heart
 
 @dataclass(frozen=True)
 class Judged:
-    """On `count` images: the mean cross-entropy, and the share of right answers in [0, 1]."""
+    """On `count` images: the mean cross-entropy, and the share of right answers in [0, 1]. classes: outputs."""
 
     loss: float
     accuracy: float
     count: int
+    classes: int = 2
 
     @property
     def error(self) -> float:
@@ -56,14 +57,14 @@ def judged(model: nn.Module, dataset: Images, *, most: int | None = None, batch_
         InputError: labels or outputs are not those of a classifier.
     """
     order = draw(size_of(dataset), most) if most is not None else None
-    loss, right, count, device = 0.0, 0, 0, _home(model)
+    loss, right, count, classes, device = 0.0, 0, 0, 2, _home(model)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size, order):
             outputs = class_outputs(main_output(model(in_type_of(model, images).to(device)))).float().cpu()
             loss += float(cross_entropy(outputs, labels, reduction="sum"))
             right += int((outputs.argmax(1) == labels).sum())
-            count += len(labels)
-    return Judged(loss / count, right / count, count)
+            count, classes = count + len(labels), outputs.shape[1]
+    return Judged(loss / count, right / count, count, classes)
 
 
 def class_outputs(outputs: object) -> Tensor:

@@ -45,7 +45,7 @@ IMAGES = 4096  # that the steps see at most
 NUMBERS = 2**27  # that the images consist of at most
 HELD_OUT = 512  # that decide
 CHECKS = 8
-PATIENCE = 3  # checks in a row without anything better
+PATIENCE = 3  # checks in a row without anything better, in the second half: most nets get worse at first
 DECAY = 0.98  # of the average of weights
 CLIP = 1.0  # norm of the gradient
 WORSE = 4.0  # times the start's divergence, from which on the rate is too high
@@ -253,7 +253,7 @@ class _Run:
                 reached = self.near.measure(average.net, self.held)
                 if not math.isfinite(reached) or reached > WORSE * before + 1e-6:
                     raise _Diverged
-                since = 0 if reached < after else since + 1
+                since = 0 if reached < after or step < self.steps // 2 else since + 1
                 if reached < after:
                     best, after, kept = twin(average.net), reached, step
                 self._say(step, sum(losses) / len(losses), reached, after, optimizer.param_groups[0]["lr"])

@@ -32,13 +32,16 @@ THEN = "choose another folder, or delete the file to begin anew"
 class Position:
     """How far a training is. steps: taken and kept. backs: how often the rate was lowered. best: the best epoch so far.
 
-    start_loss, start_accuracy: of the network before training, on the validation part. ended: nothing is left to do.
+    start_loss, start_accuracy: of the network before training, on the validation part. classes: its outputs.
+    first_loss: of the first step, the teacher's part included. ended: nothing is left to do.
     """
 
     steps: int = 0
     backs: int = 0
     start_loss: float = 0.0
     start_accuracy: float = 0.0
+    classes: int = 2
+    first_loss: float = 0.0
     best: int = 0
     best_accuracy: float = 0.0
     ended: bool = False

@@ -26,7 +26,7 @@ from nasprune.train.tuner import Diverged, Tuner
 
 LOWER = 0.1  # times the rate, after each step back
 BACKS = 5  # until it is given up
-EXPLODED = 3.0  # times the loss of guesses, in training
+EXPLODED = 3.0  # times the loss of the first step, or of guesses, in training
 WORSE = 0.35  # of the loss of guesses, that an epoch may add to the loss on validation images
 
 
@@ -60,7 +60,7 @@ class Training:
         earlier = self.keeper.found()
         if earlier is None:
             first = judged(self.tuner.student, self.parts.validation)
-            self.position = replace(self.position, start_loss=first.loss, start_accuracy=first.accuracy)
+            self.position = Position(start_loss=first.loss, start_accuracy=first.accuracy, classes=first.classes)
             if not math.isfinite(first.loss):
                 raise InputError(
                     f"the loss on validation images is {first.loss} before any training: images or weights hold NaN or "
@@ -144,7 +144,9 @@ class Training:
             images, labels = fabric.to_device(self.change(images, generator)), fabric.to_device(labels)
             loss, good = self._step(images, labels, rate)
             total, right, seen = total + loss * len(labels), right + good, seen + len(labels)
-            if total / seen > EXPLODED * max(self.position.start_loss, self._guessing()) and step >= min(10, steps - 1):
+            if not self.position.first_loss:
+                self.position = replace(self.position, first_loss=loss)
+            if total / seen > EXPLODED * max(self.position.first_loss, self._guessing()) and step >= min(10, steps - 1):
                 raise Diverged
             self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
         return total / seen, rate
@@ -167,7 +169,7 @@ class Training:
 
     def _guessing(self) -> float:
         """The cross-entropy of a network that knows nothing."""
-        return math.log(max(2, self.parts.num_classes or 2))
+        return math.log(max(2, self.position.classes))
 
     def _chosen(self, start: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """The weights that count."""

@@ -1,0 +1,94 @@
+"""Whether a fine-tuning that is killed at any moment goes on to the same weights, bit for bit.
+
+    python -m benchmarks.kills_training [--times 20] [--seed 0]
+
+A small network with batch norm and dropout is fine-tuned once undisturbed. Then the same is begun, killed with SIGKILL
+at random moments up to three times, and repeated to its end, until it was killed `--times` times. Every time the
+weights must be those of the undisturbed one, and nothing but the two files of the last state may be left. The exit code
+is 1 where anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import nasprune
+from nasprune.models.weights import to_bytes
+
+IMAGES = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(400) % 10
+
+
+def net() -> nn.Module:
+    torch.manual_seed(3)
+    body = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(288, 10)
+    return nn.Sequential(*body)
+
+
+def tuned(out: Path | None) -> bytes:
+    model = nasprune.finetune(net(), IMAGES, epochs=12, batch_size=16, lr=0.05, out=out, on_step=_slow)
+    return to_bytes(model.state_dict())
+
+
+def _slow(_: object) -> None:
+    time.sleep(0.002)
+
+
+def started(out: Path, result: Path) -> int:
+    """The process id of a fork that trains and writes its weights to `result`."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        result.write_bytes(tuned(out))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20, help="how often it is killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    rng, wrong, kills, rounds = random.Random(options.seed), 0, 0, 0
+    start = time.perf_counter()
+    expected = tuned(None)
+    seconds = time.perf_counter() - start
+    while kills < options.times:
+        with tempfile.TemporaryDirectory() as place:
+            out, result = Path(place) / "out", Path(place) / "weights"
+            for _ in range(rng.randint(1, 3)):
+                child = started(out, result)
+                time.sleep(rng.uniform(0, seconds))
+                os.kill(child, signal.SIGKILL)
+                kills += ended(child) == -signal.SIGKILL
+            code = ended(started(out, result))
+            fine = code == 0 and result.read_bytes() == expected and len(list(out.iterdir())) == 2
+            rounds, wrong = rounds + 1, wrong + (not fine)
+    print(f"{kills} kills in {rounds} trainings of {seconds:.1f} s: {wrong} with other weights or files left behind")
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()
