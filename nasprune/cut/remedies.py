@@ -218,17 +218,19 @@ def _divides(a: int, b: int) -> bool:
 
 
 def _scales(graph: ModelGraph, path: str, axes: Sequence[_Axis]) -> tuple[ScaleHint, ...]:
-    """Numbers in a module's products and quotients that are a power of the size of an axis."""
+    """Numbers in a module's products and quotients that are a power of the size of an axis, the last before them."""
+    order = {node.name: number for number, node in enumerate(graph.program.nodes)}
     found = []
     for node in graph.program.nodes:
         if node.op != "call_function" or owner(graph, node) != path or operator(node) not in ("mul", "div"):
             continue
         numbers = [arg for arg in node.args if isinstance(arg, int | float) and not isinstance(arg, bool)]
+        near = sorted(axes, key=lambda axis: (order[node.name] - order[axis.where.node]) % len(order))
         matches = [
             ScaleHint(node.name, axis.where, power)
             for number in numbers
             for power in POWERS
-            for axis in axes
+            for axis in near
             if number > 0 and number != 1 and abs(axis.extent.dense**power / number - 1) < 1e-6
         ]
         found += matches[:1]
