@@ -20,7 +20,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,6 +99,11 @@ bench-ablation: $(STAMP) ## the same for each criterion, with and without recons
 
 bench-recover: $(STAMP) ## accuracy back without labels: refit and polish, with their seconds (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --jobs 2 --threads 1
+
+bench-train: $(STAMP) ## whether fine-tuning hurts, strategies at equal cost, trainings killed at random moments (SEEDS=3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finetune --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.strategies --seeds $(SEEDS) --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills_training
 
 bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does
 	$(BIN)/python -m benchmarks.damage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
 from nasprune.cli.screen import SearchScreen, printed, say, stdout, table
-from nasprune.common.words import shell_path
+from nasprune.common.words import shell, shell_path
 from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
 from nasprune.errors import BudgetError, InputError
@@ -219,17 +219,27 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
     cut = bool(result.plan.keep or result.plan.drop)
     notes = [SEEN.format("test")] if seen else []
     notes += (
-        [f"The cut net is not trained on labels: {how}. Fine-tune it: {_training_line(options, data)}"] if cut else []
+        [f"The cut net is not trained on labels: {how}. Fine-tune it: {_training_line(options, str(options.budget))}"]
+        if cut
+        else []
     )
     report = replace(result.report, measured=measured, notes=(*result.report.notes, *notes))
     return replace(result, report=report)
 
 
-def _training_line(options: SearchOptions, data: DataSplits) -> str:
-    """What trains the loaded network on the data of this run, as it is to be typed."""
-    resized = str(options.data).startswith("imagefolder:")
-    size = f", input_size={data.input_shape[-1]}" if resized else ""
-    return f"small = nasprune.finetune(small, {str(options.data)!r}{size}), with teacher=YOUR_TRAINED_MODEL if you like"
+def _training_line(options: SearchOptions, budget: str) -> str:
+    """The command that trains the network on the data of this run, as it is to be typed."""
+    from nasprune.cli.finetune import LIBRARIES
+
+    out = options.out or default_folder(options.model, budget)
+    given = {
+        "--data": options.data,
+        "--model": None if options.model.partition(":")[0] in LIBRARIES else options.model,
+        "--weights": options.weights,
+        "--input-size": options.input_size,
+    }
+    typed = [f"{name} {shell(value)}" for name, value in given.items() if value is not None]
+    return " ".join(["nasprune finetune", shell_path(out), *typed])
 
 
 def default_folder(model: str, budget: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasprune.common.calls import main_output
 from nasprune.common.losses import divergence
@@ -43,7 +44,8 @@ class Compared:
             if tap.path in self.of_dense and tap.path in self.of_small:
                 target, value = tap.of_dense(self.of_dense[tap.path]).float(), self.of_small[tap.path].float()
                 if target.shape == value.shape:
-                    parts.append((value - target).square().mean() / target.square().mean().clamp(min=1e-12))
+                    size = torch.linalg.vector_norm(target).square() / target.numel()
+                    parts.append(functional.mse_loss(value, target) / size.clamp(min=1e-12))
         return torch.stack(parts).sum() if parts else torch.zeros(())
 
 

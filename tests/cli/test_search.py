@@ -86,7 +86,7 @@ def test_with_weights_and_data(command, tmp_path):
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["settings"]["evaluator"] == "accuracy"
     assert report["settings"]["data"] == "digits"
-    assert "Fine-tune it" in out
+    assert "Fine-tune it: nasprune finetune " in out
     data = load_data("digits", seed=0)
     small = nasprune.load(tmp_path / "run", model=tiny_net())
     assert report["measured"]["test accuracy cut"] == accuracy(small, data.test)
