@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,3 +35,8 @@ def divergence(target: Tensor, outputs: Tensor, temperature: float = 1.0) -> Ten
         return 0.5 * ((outputs - target) / temperature).square().sum()
     reached, wanted = ((value / temperature).log_softmax(1) for value in (outputs, target))
     return functional.kl_div(reached, wanted, reduction="sum", log_target=True)
+
+
+def divergences(target: Tensor, outputs: Tensor) -> Tensor:
+    """`divergence` of each image, shape (n,)."""
+    return torch.stack([divergence(*pair) for pair in zip(target[:, None], outputs[:, None], strict=True)])

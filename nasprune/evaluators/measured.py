@@ -66,15 +66,7 @@ class Measured(Evaluator):
         """What the batch called `number` adds to the sum, and how many terms that is."""
 
     def _outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        outputs: Any = model(inputs)
-        found = main_output(outputs)
-        if found is None:
-            got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
-            raise InputError(
-                f"the evaluator {self._name!r} needs a model that returns a tensor (n, classes, ...), got {got}; "
-                "give a function of your own: file.py:function"
-            )
-        return found
+        return outputs_of(model, inputs, self._name)
 
     def _usable(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Which labels count: those not below 0. All must be classes of outputs (n, classes, ...)."""
@@ -96,3 +88,20 @@ class Measured(Evaluator):
     @property
     def _name(self) -> str:
         return type(self).__name__.lower()
+
+
+def outputs_of(model: nn.Module, inputs: Tensor, evaluator: str) -> Tensor:
+    """The tensor (n, classes, ...) that a model returns, the first of several.
+
+    Raises:
+        InputError: it returns none; names the evaluator that needs one.
+    """
+    outputs: Any = model(inputs)
+    found = main_output(outputs)
+    if found is None:
+        got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise InputError(
+            f"the evaluator {evaluator!r} needs a model that returns a tensor (n, classes, ...), got {got}; "
+            "give a function of your own: file.py:function"
+        )
+    return found

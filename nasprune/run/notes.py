@@ -19,6 +19,13 @@ def of_scores(request: Request, found: Found) -> list[str]:
     drawn = request.data is not None and "validation" not in request.data.given
     if drawn and issubclass(request.methods.evaluator, Accuracy) and found.dense_score == 1:
         notes.append(SEEN.format("validation"))
+    above = max(found.trials, key=lambda trial: trial.score)
+    if above.score > found.best.score:
+        notes.append(
+            f"Trial {above.index} has the score {above.score:.4g} and trial {found.best.index}, the result, "
+            f"{found.best.score:.4g}: compared image by image with the dense network, it is not better beyond chance."
+        )
+        return notes
     best = [trial for trial in found.trials if trial.score == found.best.score]
     if len({trial.decision.digest for trial in best}) > 1:
         notes.append(

@@ -11,6 +11,7 @@ from nasprune.base import EvaluationTask
 from nasprune.cost.flops import CostModel
 from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
+from nasprune.run.chosen import chosen
 from nasprune.run.exploration import CutCandidate, Exploration, Limits, evaluate
 from nasprune.run.fitting import candidate_refit, harms
 from nasprune.run.journal import Journal
@@ -82,9 +83,8 @@ def _round(
     controller = methods.new_controller(problem, seed=seed)  # before anything is scored: it may lack a package
     scores = problem.scores()
     validation = request.data.validation if request.data is not None else None
-    evaluator = methods.new_evaluator(
-        EvaluationTask(graph, model, scores, problem, request.calibration, validation, str(request.device))
-    )
+    task = EvaluationTask(graph, model, scores, problem, request.calibration, validation, str(request.device))
+    evaluator = methods.new_evaluator(task)
 
     def candidate(decision: Decision) -> CutCandidate:
         return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model, refit)
@@ -93,7 +93,7 @@ def _round(
     recorded = journal.round(number, frozen)
     limits = Limits(len(recorded), None) if journal.closed(number) else request.limits
     trials = exploration.run(limits, journal, recorded, request.on_progress)
-    best = max(trials, key=lambda trial: trial.score)
+    best = chosen(methods, task, trials, candidate)
     dense_score = evaluate(evaluator, candidate(problem.space.largest()))
     proven = prove(model, graph, candidate(best.decision).plan)
     return Found(graph, problem, trials, best, dense_score, proven, frozen)
