@@ -226,6 +226,11 @@ def trim(
     schedule: Annotated[
         str | None, typer.Option("--schedule", help="topk(k=3), threshold(share=0.1) or progressive(stages=[5, 3]).")
     ] = None,
+    check: Annotated[
+        int,
+        typer.Option("--check", help="Train so many small networks, to see whether the scorer is right here."),
+    ] = 0,
+    tune: Annotated[int, typer.Option("--tune", help="Train what is left, for so many epochs.")] = 0,
     keep_max: Annotated[
         int | None, typer.Option("--keep-max", help="How many operations may stay in a choice.  [default: 3]")
     ] = None,
@@ -269,6 +274,8 @@ def trim(
             budget=budget,
             count=count,
             scorer=scorer,
+            check=check,
+            tune=tune,
             schedule=schedule,
             keep_max=keep_max,
             discretise=discretise,
@@ -302,6 +309,9 @@ def train(
     warmup_epochs: Annotated[
         int, typer.Option("--warmup-epochs", help="The first ones, in which the architecture weights rest.")
     ] = 0,
+    method: Annotated[
+        str, typer.Option("--method", help="bilevel, or paths: one random operation of each choice a step.")
+    ] = "bilevel",
     channels: Annotated[int | None, typer.Option("--channels", help="Of the first cells.")] = None,
     layers: Annotated[int | None, typer.Option("--layers", help="Number of cells, as the space counts.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
@@ -322,6 +332,7 @@ def train(
             layers=layers,
             epochs=epochs,
             warmup_epochs=warmup_epochs,
+            method=method,
             seed=seed,
             device=device,
             plugins=tuple(plugins or ()),

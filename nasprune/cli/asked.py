@@ -30,6 +30,8 @@ class TrimOptions:
     budget: str | None
     count: str
     scorer: str
+    check: int
+    tune: int
     schedule: str | None
     keep_max: int | None
     discretise: bool
@@ -101,6 +103,10 @@ def checked(options: TrimOptions) -> Asked:
         check_epochs(options.epochs, 0)
         if options.data is None:
             raise InputError("--epochs trains the supernet first, on data; give some with --data")
+    if (options.check or options.tune) and options.data is None:
+        raise InputError("--check and --tune train on images; give some with --data")
+    if options.check < 0 or options.tune < 0:
+        raise InputError(f"--check and --tune must be at least 0, got {options.check} and {options.tune}")
     if options.weights is not None and not options.weights.is_file():
         raise InputError(f"there is no file {str(options.weights)!r} with weights; give a safetensors or torch file")
     saved = SupernetFile.read(options.supernet) if options.supernet is not None else None
@@ -172,6 +178,8 @@ def _settings(options: TrimOptions, spec: str) -> dict[str, str]:
         "budget": options.budget,
         "count": options.count,
         "scorer": options.scorer,
+        "check": options.check or None,
+        "tune": options.tune or None,
         "schedule": schedule_of(options),
         "discretise": options.discretise,
         "rule": options.rule,

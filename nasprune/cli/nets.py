@@ -210,13 +210,14 @@ def trained(
     *,
     epochs: int,
     warmup_epochs: int = 0,
+    method: str = "bilevel",
     seed: int,
     device: str = "auto",
 ) -> tuple[Supernet, float]:
     """The supernet trained with progress on the screen, and its last validation accuracy."""
     from nasprune.supernet.structure.refresh import refreshed
     from nasprune.supernet.supernet import Supernet
-    from nasprune.supernet.train.training import architecture_of, train
+    from nasprune.supernet.train.training import architecture_of, single_paths, train
 
     structure = supernet.structure
     last: list[float] = []
@@ -232,6 +233,7 @@ def trained(
             architecture=lambda net: architecture_of(structure, net),
             epochs=epochs,
             warmup_epochs=warmup_epochs,
+            draw=single_paths(structure, seed) if method == "paths" else None,
             seed=seed,
             device=device,
             on_epoch=on_epoch,

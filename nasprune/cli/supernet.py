@@ -13,7 +13,7 @@ from nasprune.cli.nets import Origin, check_net, load_images, trained, words
 from nasprune.cli.screen import printed, say, stdout, table
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.units import percent, short
-from nasprune.errors import InputError
+from nasprune.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from nasprune.supernet.price.counting import Counts
@@ -34,6 +34,7 @@ class TrainOptions:
     layers: int | None
     epochs: int
     warmup_epochs: int
+    method: str
     seed: int
     device: str
     plugins: tuple[Path, ...]
@@ -45,6 +46,7 @@ def run(options: TrainOptions) -> None:
     from nasprune.supernet.saved import FILES, check_free
 
     check_epochs(options.epochs, options.warmup_epochs)
+    check_method(options.method)
     origin = Origin.find(options.space, options.plugins)
     out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
     settings = _settings(options)
@@ -69,13 +71,14 @@ def _trained(options: TrainOptions, origin: Origin, out: Path, settings: dict[st
         f"{options.space}{f' ({words(size)})' if size is not None else ''}: {len(supernet.choices)} choices, "
         f"{short(counts.fvcore, 'FLOPs')}; {options.epochs} epochs on data {data.name}"
     )
-    if not architecture_of(supernet.structure, supernet.net):
+    if options.method == "bilevel" and not architecture_of(supernet.structure, supernet.net):
         say(NO_ARCHITECTURE)
     found, accuracy = trained(
         supernet,
         data,
         epochs=options.epochs,
         warmup_epochs=options.warmup_epochs,
+        method=options.method,
         seed=options.seed,
         device=options.device,
     )
@@ -110,6 +113,14 @@ def check_epochs(epochs: int, warmup_epochs: int) -> None:
         raise InputError(f"--warmup-epochs must be between 0 and --epochs ({epochs}), got {warmup_epochs}")
 
 
+def check_method(method: str) -> None:
+    """Raises UnknownNameError unless supernets can be trained so."""
+    from nasprune.supernet.train.training import METHODS
+
+    if method not in METHODS:
+        raise UnknownNameError("method of training", method, METHODS)
+
+
 def plain_name(spec: str) -> str:
     """A name with nothing in it that a shell or a file system would stumble over."""
     return re.sub(r"[^\w.+-]+", "_", spec.rpartition(":")[2]).strip("_")
@@ -130,6 +141,7 @@ def _settings(options: TrainOptions) -> dict[str, str]:
         "layers": options.layers,
         "epochs": options.epochs,
         "warmup epochs": options.warmup_epochs,
+        "method": options.method,
         "seed": options.seed,
     }
     return {name: str(value) for name, value in given.items() if value is not None}

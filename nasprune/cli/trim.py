@@ -17,6 +17,7 @@ from nasprune.supernet.price.limits import Limit, parse_limit
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasprune.base import OpScorer
     from nasprune.data import DataSplits
     from nasprune.run.result import SearchResult
     from nasprune.supernet.genotype.spaces import Size
@@ -97,11 +98,15 @@ def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits 
         data=data,
         seed=options.seed,
         plugins=options.plugins,
+        check=options.check,
+        tune=0 if options.discretise else options.tune,
     )
     trimmed = replace(trimmed, report=replace(trimmed.report, notes=(*notes, *trimmed.report.notes)))
     final = _final(asked, size, data) if options.discretise else None
     found = _network(asked, trimmed, room, final, data) if options.discretise else None
     inherited = _inherited(found.model, data) if found is not None and data is not None and final == size else None
+    if found is not None and data is not None and options.tune:
+        found = replace(found, model=_trained_on(found.model, data, options.tune, options.seed))
     net = found.model if found is not None else trimmed.model
     shape = final.input_shape if final is not None else whole.structure.inputs[0].shape
     cut = _cut(asked, net, tuple(shape), limit, data) if asked.channels else None
@@ -116,12 +121,20 @@ def _network(
     return trimmed.supernet.discretise(
         _typed(room),
         options.rule,
-        scorer=None if options.rule is not None else trimmed.report.settings["scorer"],
+        scorer=None if options.rule is not None else _ranked_by(asked, trimmed),
         size=size,
         data=data,
         seed=options.seed,
         plugins=options.plugins,
     )
+
+
+def _ranked_by(asked: Asked, trimmed: TrimResult) -> str | OpScorer:
+    """The scorer, or with a check the scores that it settled on: they may be those of another net."""
+    from nasprune.supernet.checked import Settled
+
+    name = trimmed.report.settings["scorer"]
+    return Settled(trimmed.report.scores, name) if asked.options.check else name
 
 
 def _final(asked: Asked, size: Size | None, data: DataSplits | None) -> Size | None:
@@ -155,6 +168,14 @@ def _inherited(net: nn.Module, data: DataSplits) -> float:
     judged = copy.deepcopy(net)
     recalibrate(judged, calibration_batches(data.calibration))
     return accuracy(Logits(judged), data.validation)
+
+
+def _trained_on(net: nn.Module, data: DataSplits, epochs: int, seed: int) -> nn.Module:
+    from nasprune.cli.nets import epochs_shown
+    from nasprune.train.finetune import finetune
+
+    with epochs_shown(epochs) as shown:
+        return finetune(net, data, epochs=epochs, seed=seed, on_epoch=shown)
 
 
 def _cut(

@@ -43,7 +43,8 @@ def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
     folder = asked.out if outcome.architecture is None else asked.out / TRIMMED
     save_supernet(outcome.trimmed.supernet, folder, size=size, report=report, settings=asked.settings, plugins=plugins)
     if outcome.architecture is not None:
-        save_architecture(outcome.architecture, asked.out, report=report, settings=asked.settings, plugins=plugins)
+        own = outcome.architecture.report
+        save_architecture(outcome.architecture, asked.out, report=own, settings=asked.settings, plugins=plugins)
     if outcome.cut is not None:
         save_cut(outcome.cut, asked.out / CUT)
 
@@ -105,7 +106,7 @@ def _network(outcome: Outcome) -> Iterator[str]:
             f"network  right on {percent(outcome.inherited)} of the validation images with the supernet's values and "
             "batch-norm statistics of its own; train it before judging it"
         )
-    yield from (f"warning: {note}" for note in found.notes)
+    yield from pages.lines(found.report)
     total = len(found.model.state_dict())
     if len(found.left) > total / 2:
         yield "note: the network has another size than the supernet, so its values are initial ones: train it"

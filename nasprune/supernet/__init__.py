@@ -1,7 +1,7 @@
 """Supernets from the outside: what is found, scored, trimmed, made discrete, saved and loaded.
 
 Import from here: `Supernet`, `storage`.
-May import: `errors`, `common`, `registry`, `space`, `base`, `data`, `models`, `refit`, `supernet.find`,
+May import: `errors`, `common`, `registry`, `cost`, `space`, `base`, `data`, `models`, `refit`, `supernet.find`,
 `supernet.price`, `supernet.genotype`, `supernet.structure`, `supernet.score`, `supernet.trim`, `supernet.train`,
 `supernet.report`.
 """

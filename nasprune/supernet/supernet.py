@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.base import Batch, OpScorer
+from nasprune.cost.units import percent
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
@@ -20,11 +21,13 @@ from nasprune.errors import InputError
 from nasprune.refit.recalibrate import calibration_batches, recalibrate
 from nasprune.registry import Plugins
 from nasprune.space.choices import OpChoice
+from nasprune.supernet.checked import Settled, checked_scorer
 from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.genotype.spaces import Size, SupernetSpace
 from nasprune.supernet.price.counting import Counter, Counts
 from nasprune.supernet.price.limits import parse_limit
-from nasprune.supernet.report.checks import collapsed
+from nasprune.supernet.report.accuracy import accuracies
+from nasprune.supernet.report.discrete import described
 from nasprune.supernet.report.health import TrimReport, examined
 from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.structure.recognise import Names, recognise
@@ -37,6 +40,7 @@ from nasprune.supernet.trim.trimming import Data, scores_of, trim
 BATCHES = 8
 BATCH = 64
 DEFAULT = "paths"
+RE_ESTIMATED_NETWORK = "The batch norms of the network have statistics re-estimated on calibration images."
 RE_ESTIMATED = "The batch norms of the trimmed supernet have statistics re-estimated on calibration images."
 
 
@@ -158,6 +162,8 @@ class Supernet:
         seed: int = 0,
         plugins: Plugins = None,
         re_estimate: bool = True,
+        check: int = 0,
+        tune: int = 0,
     ) -> TrimResult:
         """A smaller supernet within a budget: the candidates worth most, chosen exactly; weights are inherited.
 
@@ -173,6 +179,9 @@ class Supernet:
             data: a name, `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
             seed: fixes the result. plugins: folders of plugin files.
             re_estimate: whether the batch norms of the result get the statistics of calibration images, with data.
+            check: how many small networks are trained on the data to see whether the scorer agrees with what trains
+                well there; where it does not, the losses of single paths decide instead. 0 trusts the scorer.
+            tune: epochs that the trimmed supernet is trained for, weights and architecture weights in turn.
 
         Raises:
             BudgetError: the budget does not parse, or the cheapest candidates are above it. InputError: another
@@ -182,26 +191,38 @@ class Supernet:
         started = time.monotonic()
         schedule = _schedule(schedule, keep_max)
         stages = stages_of(schedule)
+        if data is None and (check or tune):
+            raise InputError("`check` and `tune` train on images; give some with `data=` (`--data`), or leave them out")
+        if check < 0 or tune < 0:
+            raise InputError(f"`check` and `tune` must be at least 0, got {check} and {tune}")
         if data is None and any(stage.epochs for stage in stages):
             raise InputError(f"the schedule {schedule!r} trains between its stages; give data, or `epochs=0`")
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
         seen = _data(splits)
-        made = _scorer(scorer, plugins)
-        tune = partial(tuned, data=splits, seed=seed) if splits is not None else None
-        trimmed = trim(self.structure, made, stages, limit, seen, seed, tune)
+        made, name = _scorer(scorer, plugins), _name(scorer)
+        found: tuple[str, ...] = ()
+        if check and splits is not None:
+            done = checked_scorer(self.structure, made, name, splits, seen, networks=check, seed=seed, plugins=plugins)
+            made, name, found = done.scorer, done.name, done.notes
+        train_on = partial(tuned, data=splits, seed=seed) if splits is not None else None
+        trimmed = trim(self.structure, made, stages, limit, seen, seed, train_on)
         settings = {
-            "scorer": scorer if isinstance(scorer, str) and scorer != "auto" else _name(scorer),
+            "scorer": name,
             "schedule": schedule,
             "data": splits.name if splits is not None else "none",
             "seed": str(seed),
         }
         report = examined(self.structure, trimmed, made, stages, limit, seen, settings, time.monotonic() - started)
-        if splits is not None and re_estimate:
-            small, device = trimmed.structure.net, trimmed.structure.inputs[0].device
-            recalibrate(small, calibration_batches(splits.calibration, device))
+        report = replace(report, notes=(*found, *report.notes))
+        structure = trimmed.structure
+        if train_on is not None and tune:
+            structure = train_on(structure, tune)
+            report = replace(report, notes=(*report.notes, _told(structure, seen, tune, seed)))
+        elif splits is not None and re_estimate:
+            recalibrate(structure.net, calibration_batches(splits.calibration, structure.inputs[0].device))
             report = replace(report, notes=(*report.notes, RE_ESTIMATED))
-        return TrimResult(Supernet(trimmed.structure), report)
+        return TrimResult(Supernet(structure), report)
 
     def discretise(
         self,
@@ -215,6 +236,7 @@ class Supernet:
         data: DataSource | None = None,
         seed: int = 0,
         plugins: Plugins = None,
+        re_estimate: bool = True,
     ) -> Architecture:
         """One operation per edge: the network with the greatest sum of scores within the budget, by an exact knapsack.
 
@@ -226,6 +248,7 @@ class Supernet:
             count: what a budget without a unit means.
             size: of the network, where the supernet has a `space`; by default that of the space's search.
             inherit: whether the network starts with the supernet's values where the shapes agree.
+            re_estimate: whether its batch norms get the statistics of calibration images, with data of its size.
 
         Raises:
             BudgetError: the cheapest network is above the budget. InputError: an argument cannot be used.
@@ -234,12 +257,32 @@ class Supernet:
             raise InputError("`rule` and `scorer` both say how operations are ranked; give one of them")
         if size is not None and self.structure.space is None:
             raise InputError("`size` is of a space's network, and this supernet has no `space`; leave it out")
+        started = time.monotonic()
         limit = parse_limit(budget, self.counts, count) if budget is not None else None
         splits = load_data(data, seed=seed) if data is not None else None
         chosen = f"alpha(rule={rule})" if rule is not None else scorer if scorer is not None else DEFAULT
         scores = scores_of(self.structure, _scorer(chosen, plugins), _data(splits), seed)
         found = discretised(self.structure, scores, limit, size, inherit=inherit)
-        return replace(found, notes=collapsed(self.structure, found.ops))
+        settings = {
+            "scorer": _name(chosen),
+            "data": splits.name if splits is not None else "none",
+            "seed": str(seed),
+        }
+        found = described(self.structure, scores, found, limit, size, settings, time.monotonic() - started)
+        if splits is None or not re_estimate or not _fits(found, splits):
+            return found
+        recalibrate(found.model, calibration_batches(splits.calibration, self.structure.inputs[0].device))
+        return replace(found, report=replace(found.report, notes=(*found.report.notes, RE_ESTIMATED_NETWORK)))
+
+
+def _fits(found: Architecture, splits: DataSplits) -> bool:
+    """Whether the images are of the size that the network was made for."""
+    return found.size is None or tuple(splits.input_shape) == tuple(found.size.input_shape[1:])
+
+
+def _told(structure: Structure, data: Data, epochs: int, seed: int) -> str:
+    plain, _ = accuracies(structure, data, seed)
+    return f"After {epochs} more epochs the trimmed supernet is right on {percent(plain)} of the validation images."
 
 
 def _schedule(schedule: str | None, keep_max: int | None) -> str:
@@ -250,7 +293,7 @@ def _schedule(schedule: str | None, keep_max: int | None) -> str:
 
 def _name(scorer: str | OpScorer) -> str:
     if isinstance(scorer, OpScorer):
-        return type(scorer).__name__
+        return scorer.name if isinstance(scorer, Settled) else type(scorer).__name__
     return DEFAULT if scorer == "auto" else scorer
 
 

@@ -64,7 +64,7 @@ def _collapse(before: Structure, trimmed: Trimmed) -> Iterator[Check]:
     for choice in trimmed.structure.choices:
         whole = prices[choice.name]
         counts = dict(zip(whole.ops, before.prices.of_choice(whole), strict=True))
-        free.setdefault(_kind(choice.name), []).extend(counts[op].params == 0 for op in choice.ops)
+        free.setdefault(kind_of(choice.name), []).extend(counts[op].params == 0 for op in choice.ops)
     limit, words = (FEW, "3 in 8") if single else (HALF, "half")
     for kind, flags in free.items():
         share = sum(flags) / len(flags)
@@ -73,24 +73,6 @@ def _collapse(before: Structure, trimmed: Trimmed) -> Iterator[Check]:
         if share >= limit:
             said += f", at least {words}: searches that collapse to skips and pools look like this"
         yield _check(f"parameter-free operations{where}", share, share >= limit, said)
-
-
-def collapsed(structure: Structure, ops: Mapping[str, str]) -> tuple[str, ...]:
-    """What should be said of one operation per choice: that too many of them have no parameters, in any kind of cell.
-
-    ops: choice -> the operation that stays.
-    """
-    free: dict[str, list[bool]] = {}
-    for choice in structure.choices:
-        if ops.get(choice.name) in choice.ops:
-            counts = dict(zip(choice.ops, structure.prices.of_choice(choice), strict=True))
-            free.setdefault(_kind(choice.name), []).append(counts[ops[choice.name]].params == 0)
-    return tuple(
-        f"{sum(flags)} of the {len(flags)} operations{_where(kind)} have no parameters, at least 3 in 8: searches that "
-        "collapse to skips and pools look like this; rank the operations by another scorer, or train it longer"
-        for kind, flags in free.items()
-        if sum(flags) / len(flags) >= FEW
-    )
 
 
 def _where(kind: str) -> str:
@@ -184,7 +166,7 @@ def _connecting(choices: Sequence[OpChoice], scores: Mapping[str, Mapping[str, f
     return {choice.name: [scores[choice.name][choice.ops[k]] for k in choice.connecting] for choice in choices}
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """The kind of cell in the name of a choice such as "normal/3"; "" where it names none."""
     kind, slash, _ = name.partition("/")
     return kind if slash else ""

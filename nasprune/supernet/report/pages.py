@@ -15,7 +15,9 @@ ROW_HEAD = ("scorer", "candidates", "in common", "FLOPs", "MACs", "accuracy", "b
 def markdown(report: TrimReport) -> str:
     """The report as one markdown page."""
     parts = [
-        f"# Supernet trimmed to {_budget(report)}",
+        f"# Network picked within {report.budget}"
+        if _is_network(report)
+        else f"# Supernet trimmed to {_budget(report)}",
         summary(report),
         *(["## Warnings", _list(check.sentence for check in report.warnings)] if report.warnings else []),
         *(["## Notes", _list(report.notes)] if report.notes else []),
@@ -93,6 +95,10 @@ def kept_rows(report: TrimReport) -> list[tuple[str, str, str]]:
 def _pair(before: Counts, after: Counts, counter: str) -> tuple[str, str, str]:
     one, other = getattr(before, counter), getattr(after, counter)
     return short(one), short(other), percent(other / one) if one else ""
+
+
+def _is_network(report: TrimReport) -> bool:
+    return report.settings.get("discretise") == "True"
 
 
 def _budget(report: TrimReport) -> str:

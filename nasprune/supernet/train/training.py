@@ -43,6 +43,7 @@ from nasprune.train.measures import accuracy
 from nasprune.train.progress import Epoch
 
 METHODS = ("bilevel", "paths")
+BATCH = 64
 Tensors = Callable[[nn.Module], list[Tensor]]
 Draw = Callable[[nn.Module], AbstractContextManager[None]]
 Images = Dataset[tuple[Tensor, int]]
@@ -57,7 +58,7 @@ def train(
     draw: Draw | None = None,
     lr: float = 0.025,
     arch_lr: float = 3e-4,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     warmup_epochs: int = 0,
     weight_decay: float = 3e-4,
     arch_weight_decay: float = 1e-3,

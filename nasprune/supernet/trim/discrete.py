@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Architecture:
     ops: choice -> the operation that stays, for the choices that the network has. counts: of `model`, for one item.
     genotype: where the supernet's space has genotypes; size: of the network that was budgeted. left: names in the
     model's state_dict that hold initial values because the supernet has none that fit. notes: sentences the user should
-    read.
+    read. report: a `TrimReport` of it.
     """
 
     model: nn.Module = field(repr=False)
@@ -38,6 +39,7 @@ class Architecture:
     left: tuple[str, ...] = ()
     space: SupernetSpace | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    report: Any = field(default=None, repr=False)
 
     def build(self, size: Size | None = None) -> nn.Module:
         """A new, untrained network of the genotype at another size; by default at the one that was budgeted.

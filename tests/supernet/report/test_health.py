@@ -16,7 +16,6 @@ from nasprune import OpScorer, Supernet
 from nasprune.data import load_data
 from nasprune.errors import InputError
 from nasprune.supernet.report.accuracy import accuracies, accuracy, norms_without_averages
-from nasprune.supernet.report.checks import collapsed
 from nasprune.supernet.report.comparison import Row
 from nasprune.supernet.report.health import Check, TrimReport
 from nasprune.supernet.report.pages import cost_rows, kept_rows, lines, markdown, row_cells
@@ -210,23 +209,6 @@ def test_the_result_has_batch_norm_statistics_of_its_own():
     assert all("running" in name or "tracked" in name for name in moved)
     names = {name for name, _ in own.model.named_buffers() if "running" in name}
     assert moved >= names if names else not moved
-
-
-def _params(priced):
-    return priced[0].params
-
-
-def test_one_network_of_operations_without_parameters_is_said():
-    supernet = toy()
-    chosen = supernet.discretise(scorer="flops_order")
-    assert collapsed(supernet.structure, chosen.ops) == chosen.notes
-    free = {
-        choice.name: min(zip(supernet.structure.prices.of_choice(choice), choice.ops, strict=True), key=_params)[1]
-        for choice in supernet.choices
-    }
-    (note,) = collapsed(supernet.structure, free)
-    assert "have no parameters, at least 3 in 8" in note
-    assert "rank the operations by another scorer" in note
 
 
 def test_norms_without_averages_are_noted_and_left_alone():

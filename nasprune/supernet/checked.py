@@ -1,0 +1,100 @@
+"""A scorer checked by short trainings on the user's own images, and replaced where it does not agree with them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from nasprune.base import OpScorer, OpTask
+from nasprune.data import DataSplits
+from nasprune.data.splits import size_of
+from nasprune.registry import Plugins
+from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.structure.structure import Structure
+from nasprune.supernet.train.agreement import agreement
+from nasprune.supernet.train.training import BATCH, architecture_of, single_paths, train
+from nasprune.supernet.trim.trimming import Data, scores_of
+
+STEPS = 60
+"""Of the training of each network."""
+PATH_STEPS = 1500
+"""Of the training of a supernet on single paths."""
+INSTEAD = "path_loss"
+
+log = logging.getLogger(__name__)
+
+
+class Settled(OpScorer):
+    """Scores that are known already. name: of where they come from."""
+
+    def __init__(self, scores: Mapping[str, Mapping[str, float]], name: str) -> None:
+        self._scores, self.name = scores, name
+
+    def score(self, task: OpTask) -> Mapping[str, Tensor]:
+        known = {choice.name: [self._scores[choice.name][op] for op in choice.ops] for choice in task.choices}
+        return {name: Tensor(values) for name, values in known.items()}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """scorer: what to trim by. name: of where its scores come from. notes: what the check found, for the user."""
+
+    scorer: OpScorer
+    name: str
+    notes: tuple[str, ...]
+
+
+def checked_scorer(
+    structure: Structure,
+    scorer: OpScorer,
+    name: str,
+    data: DataSplits,
+    seen: Data,
+    *,
+    networks: int,
+    seed: int,
+    plugins: Plugins,
+    say: Callable[[str], None] = log.info,
+) -> Checked:
+    """The scorer's scores if they agree with losses of networks trained for a short time, else those of single paths.
+
+    For the latter a copy of the supernet is trained on single paths first.
+
+    Raises:
+        InputError: fewer than five networks are to be trained, or their losses are not finite.
+    """
+    scores = scores_of(structure, scorer, seen, seed)
+
+    def on_network(number: int, count: int) -> None:
+        if number % 10 == 0 or number == count:
+            say(f"check: {number} of {count} networks trained")
+
+    found = agreement(structure, data, scores, networks=networks, steps=STEPS, seed=seed, on_network=on_network)
+    notes = [f"The scorer {name} {found}."]
+    if not found.agrees:
+        start = time.perf_counter()
+        epochs = max(1, math.ceil(PATH_STEPS / math.ceil(size_of(data.train) / BATCH)))
+        say(f"check: {name} {found}; training a copy of the supernet on single paths, {epochs} epochs")
+        net = train(
+            structure.net,
+            data,
+            architecture=lambda net: architecture_of(structure, net),
+            draw=single_paths(structure, seed),
+            epochs=epochs,
+            lr=0.05,
+            seed=seed,
+        )
+        scores = scores_of(replace(structure, net=net), op_scorer(INSTEAD, plugins), seen, seed)
+        minutes = (time.perf_counter() - start) / 60
+        notes.append(
+            f"So the operations are ranked by the losses of single paths of a supernet trained on such ({INSTEAD}), "
+            f"which took {minutes:.1f} min."
+        )
+        name = INSTEAD
+    known = {one.name: dict(zip(one.ops, scores[one.name].tolist(), strict=True)) for one in structure.choices}
+    return Checked(Settled(known, name), name, tuple(notes))
