@@ -79,11 +79,12 @@ if TYPE_CHECKING:
     from nasprune.supernet.genotype.spaces import Site as Site
     from nasprune.supernet.genotype.spaces import Size as Size
     from nasprune.supernet.genotype.spaces import SupernetSpace as SupernetSpace
+    from nasprune.supernet.score.noise import without_noise as without_noise
     from nasprune.supernet.score.paths import draw_paths as draw_paths
     from nasprune.supernet.score.proxies import ReluCodes as ReluCodes
+    from nasprune.supernet.score.proxies import codes_along as codes_along
     from nasprune.supernet.score.proxies import flow_of_ones as flow_of_ones
     from nasprune.supernet.score.proxies import flows_along as flows_along
-    from nasprune.supernet.score.proxies import look_along as look_along
     from nasprune.supernet.score.proxies import positive_weights as positive_weights
     from nasprune.supernet.score.proxies import unlabelled_images as unlabelled_images
     from nasprune.supernet.score.scoring import batch_statistics as batch_statistics
@@ -133,8 +134,9 @@ _HOMES = {
     "supernet.genotype.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.genotype.spaces": "CellTopology OpCosts Site Size SupernetSpace",
     "supernet.genotype.naming": "supernet_space",
+    "supernet.score.noise": "without_noise",
     "supernet.score.paths": "draw_paths",
-    "supernet.score.proxies": "ReluCodes flow_of_ones flows_along look_along positive_weights unlabelled_images",
+    "supernet.score.proxies": "ReluCodes codes_along flow_of_ones flows_along positive_weights unlabelled_images",
     "supernet.score.surrogate": "main_effects ranks",
     "supernet.score.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",

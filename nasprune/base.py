@@ -331,6 +331,9 @@ class OpTask(Protocol):
     def on_path(self, path: Mapping[str, int]) -> AbstractContextManager[None]:
         """Inside, of every choice only candidate `path[choice.name]` runs, for the whole mixture; the others do not."""
 
+    def noise(self) -> Mapping[str, Tensor]:
+        """Choice name -> (ops,): the share of noise, in [0, 1], in what a candidate gives in evaluation."""
+
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the net's (first) output."""
 

@@ -1,14 +1,13 @@
 """Single paths, ranked without training: random networks of the supernet are compared by two zero-cost proxies, and a
 regression on the operations that they have tells what each operation is worth.
 
-    score(o) = effect of o on  rank(NASWOT) + rank(SynFlow) - 2 rank(noise)  over random paths,
-               less the smallest effect in its choice
+    score(o) = effect of o on  rank(NASWOT) + rank(SynFlow)  over random paths, less the smallest effect in its choice
 
 NASWOT (Mellor et al. 2021, arXiv:2006.04647): log det of the kernel of ReLU codes of a batch, batch norms by the batch.
-SynFlow (Tanaka et al. 2020, arXiv:2006.05467): the sum of |w dR/dw| over all weights, see `synflow`. Noise: how far the
-outputs are apart in two runs with other random numbers; 0 on all paths of nets that draw none. A linear model that
-spreads the quality of whole networks over their operations is what predictors of accuracy start from (Wen et al. 2020,
-arXiv:1912.00848); the sum of these two proxies was chosen on NAS-Bench-201, see the documentation.
+SynFlow (Tanaka et al. 2020, arXiv:2006.05467): the sum of |w dR/dw| over all weights, see `synflow`. A linear model
+that spreads the quality of whole networks over their operations is what predictors of accuracy start from (Wen et al.
+2020, arXiv:1912.00848); the sum of these two proxies was chosen on NAS-Bench-201, see the documentation. NASWOT takes
+noise for something that tells images apart, so operations whose output changes with the random numbers alone come last.
 
 Only the drawn operation of a choice runs, alone for the mixture, so a path costs what its network would. The weights
 are those of the supernet, trained or not. Operations that connect nothing are not drawn.
@@ -18,22 +17,23 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from nasprune import (
     InputError,
     OpScorer,
     OpTask,
+    codes_along,
     draw_paths,
     flows_along,
-    look_along,
     main_effects,
     ranks,
     unlabelled_images,
+    without_noise,
 )
 
 PROXIES = ("naswot", "synflow")
-GUARD = 2.0
 
 
 class Paths(OpScorer):
@@ -56,15 +56,15 @@ class Paths(OpScorer):
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
         log = logging.getLogger(__name__)
         paths = draw_paths(task.choices, self._paths, task.seed)
-        inputs = unlabelled_images(task, self._images)
-        looks = []
-        for number, path in enumerate(paths, 1):
-            looks.append(look_along(task, path, inputs))
-            if number % 50 == 0:
-                log.info("paths: %d of %d have run on %d images", number, len(paths), len(inputs))
-        total = -GUARD * ranks([look.noise for look in looks])
+        total = torch.zeros(len(paths), dtype=torch.float64)
         if "naswot" in self._proxies:
-            total += ranks([look.log_det for look in looks])
+            inputs = unlabelled_images(task, self._images)
+            codes = []
+            for number, path in enumerate(paths, 1):
+                codes.append(codes_along(task, path, inputs))
+                if number % 50 == 0:
+                    log.info("paths: %d of %d have run on %d inputs", number, len(paths), len(inputs))
+            total += ranks(codes)
         if "synflow" in self._proxies:
             total += ranks(flows_along(task, paths))
-        return main_effects(task.choices, paths, total)
+        return without_noise(main_effects(task.choices, paths, total), task.noise())

@@ -6,14 +6,11 @@ NASWOT: Mellor et al. 2021, arXiv:2006.04647. SynFlow: Tanaka et al. 2020, arXiv
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,8 +24,6 @@ from nasprune.supernet.score.scoring import batch_statistics, seeded, weights_of
 
 FEWEST = 8
 RIDGE = 1e-6
-ROUNDING = 1e-8
-"""Noise, as a share of the outputs' mean square, that counts as none."""
 STEP = 1e-4
 """Of all weights, as a share, to see how the flow grows."""
 SIDE = 8
@@ -164,32 +159,12 @@ def _same(inputs: Tensor) -> Tensor:
     return inputs
 
 
-@dataclass(frozen=True)
-class Look:
-    """What one pass over a path shows. log_det: of its ReLU codes. noise: how far its outputs are apart in two passes
-    with other random numbers, mean square, as a share of that of the outputs; 0 where none are drawn."""
-
-    log_det: float
-    noise: float
-
-
-def look_along(task: OpTask, path: SinglePath, inputs: Tensor) -> Look:
-    """Runs the path on inputs (n, ...); batch norms normalise by the batch."""
+def codes_along(task: OpTask, path: SinglePath, inputs: Tensor) -> float:
+    """NASWOT of a path: log det of the kernel of its ReLU codes on inputs (n, ...); batch norms go by the batch."""
     codes = ReluCodes(len(inputs))
-    device = task.example.device
-    with torch.no_grad(), batch_statistics(task.net), task.on_path(path):
-        with seeded(task.seed, device):
-            before = _generators(device)
-            with codes:
-                outputs = _floats(task.net(inputs))
-            drew = _generators(device) != before
-        if not drew:
-            return Look(codes.log_det, 0.0)
-        with seeded(task.seed + 1, device):
-            others = _floats(task.net(inputs))
-    apart = sum(float((one - other).double().square().mean()) for one, other in zip(outputs, others, strict=True))
-    size = sum(float(one.double().square().mean()) for one in outputs)
-    return Look(codes.log_det, apart / size if size and apart > ROUNDING * size else 0.0)
+    with torch.no_grad(), batch_statistics(task.net), task.on_path(path), seeded(task.seed, task.example.device), codes:
+        task.net(inputs)
+    return codes.log_det
 
 
 def flows_along(task: OpTask, paths: Sequence[SinglePath]) -> list[float]:
@@ -234,11 +209,3 @@ def _smaller(task: OpTask, path: SinglePath) -> Tensor:
 
 def _floats(outputs: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-
-
-def _generators(device: torch.device) -> tuple[object, ...]:
-    """Where torch's, Python's and NumPy's random numbers are, to be compared."""
-    cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-    arrays: Any = np.random.get_state()  # noqa: NPY002 - the global state is what nets draw from
-    keys, position = arrays[1:3]
-    return torch.get_rng_state().numpy().tobytes(), cuda, random.getstate(), keys.tobytes(), position

@@ -18,6 +18,7 @@ from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.price.gates import gated
+from nasprune.supernet.score.noise import noise_shares
 from nasprune.supernet.score.paths import SinglePath, Site, on_path, shortened, sites
 from nasprune.supernet.structure.structure import Structure
 
@@ -61,6 +62,10 @@ class ScoringTask:
         inputs = [one.to(kind) if one.is_floating_point() else one for one in self.structure.inputs]
         with untouched(self.net):
             return shortened(self.net, found, lambda: self.net(*inputs))
+
+    def noise(self) -> Mapping[str, Tensor]:
+        with untouched(self.net):
+            return noise_shares(self.net, self.structure.mixed, self.choices, self.structure.inputs, self.seed)
 
     def loss(self, outputs: object, labels: Tensor) -> Tensor:
         return cross_entropy(first_output(outputs), labels)

@@ -11,8 +11,9 @@ from torch import nn
 import nasprune
 from nasprune import OpChoice, Supernet
 from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.score.noise import without_noise
 from nasprune.supernet.score.paths import draw_paths, on_path, sites
-from nasprune.supernet.score.proxies import flow_of_ones, flows_along, look_along, positive_weights
+from nasprune.supernet.score.proxies import flow_of_ones, flows_along, positive_weights
 from nasprune.supernet.score.surrogate import main_effects, ranks
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
@@ -206,14 +207,22 @@ def test_the_flow_of_a_path_is_the_sum_over_its_weights():
 
 def test_noise_is_seen_where_it_is():
     task = ScoringTask.on_copy(sample_structure(SampleSupernet().eval()), [], [], seed=0)
-    looks = [look_along(task, {"edge0": 1, "edge1": op}, torch.randn(16, 3, 8, 8)) for op in range(3)]
-    assert [look.noise > 0 for look in looks] == [False, False, True]
+    assert {name: shares.tolist() for name, shares in task.noise().items()} == {
+        "edge0": [0, 0, 0, 0],
+        "edge1": [0, 0, pytest.approx(1, abs=0.1)],
+    }
 
 
-def test_noise_is_ranked_last_and_drawing_at_random_is_no_noise():
+def test_noise_is_ranked_last():
     structure = sample_structure(SampleSupernet().eval())
     found = op_scorer("paths").score(ScoringTask.on_copy(structure, [], [], seed=0))
-    assert found["edge1"][2] == 0 == found["edge1"].min()
+    assert found["edge1"].argmin() == 2
+    assert found["edge1"][2] < 0 <= found["edge1"][:2].min()
+
+
+def test_a_little_noise_costs_little():
+    noise = {"a": torch.tensor([0.0, 0.1, 1.0])}
+    assert without_noise({"a": torch.tensor([0.0, 1.0, 2.0])}, noise)["a"].tolist() == pytest.approx([0, 0.8, -1])
 
 
 def test_labels_play_no_part():
@@ -224,6 +233,27 @@ def test_labels_play_no_part():
     ]
     one, other = (op_scorer("paths").score(task) for task in tasks)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_losses_of_paths_rank_their_operations():
+    """A candidate that destroys what comes in is worth less than one that hands it on."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Fates(), nn.Flatten(), nn.Linear(16, 4)).eval()
+    structure = Supernet.from_model(net, torch.randn(4, 1, 4, 4)).structure
+    inputs = torch.randn(64, 1, 4, 4)
+    labels = net[2](inputs.flatten(1)).argmax(1)
+    found = op_scorer("path_loss").score(ScoringTask.on_copy(structure, [], [(inputs, labels)], seed=0))
+    (scores,) = found.values()
+    assert scores[0] > scores[1] == 0
+
+
+class Fates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ops = nn.ModuleList([nn.Identity(), nn.Conv2d(1, 1, 3, padding=1)])
+
+    def forward(self, x):
+        return sum(0.5 * op(x) for op in self.ops)
 
 
 def test_what_the_net_was_is_left():
