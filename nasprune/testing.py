@@ -51,6 +51,7 @@ from nasprune.run.trace import trace
 from nasprune.space.choices import Decision, SearchSpace
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
+from nasprune.strategies.checks import check_strategy as check_strategy
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
 

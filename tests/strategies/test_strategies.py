@@ -17,7 +17,7 @@ from nasprune.run import search as story
 from nasprune.run.checkpoint import save
 from nasprune.run.trace import trace
 from nasprune.strategies.slots import slots_of
-from nasprune.testing import SampleNet
+from nasprune.testing import SampleNet, check_strategy
 from tests.nets import EXAMPLE, TinyResNet, images
 
 STEPS = 12
@@ -56,6 +56,35 @@ def test_the_cut_is_within_the_budget_and_changes_nothing(name: str) -> None:
         n: v.shape for n, v in found.model.state_dict().items()
     }
     assert not found.model.training
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_strategy_keeps_the_contract(name: str) -> None:
+    check_strategy(load("strategies", name))
+
+
+class Careless(nasprune.Strategy):
+    """Cuts what is not empty."""
+
+    def __init__(self, task) -> None:
+        self.task = task
+
+    def step(self, progress: float, rate: float) -> None: ...
+
+    def finish(self):
+        return self.task.plan(self.task.magnitudes())
+
+
+class Drawing(Careless):
+    def step(self, progress: float, rate: float) -> None:
+        torch.rand(1)
+
+
+def test_a_broken_contract_is_named() -> None:
+    with pytest.raises(PluginError, match=r"strategy `Careless` changes outputs by .* empty or merge what goes before"):
+        check_strategy(Careless)
+    with pytest.raises(PluginError, match="strategy `Drawing` draws from a global generator"):
+        check_strategy(Drawing)
 
 
 def test_the_names_are_those_that_the_docs_list() -> None:
