@@ -15,6 +15,8 @@ from nasprune.data import DataSplits
 from nasprune.data.splits import size_of
 from nasprune.registry import Plugins
 from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.score.paths import drawable
+from nasprune.supernet.score.surrogate import main_effects, ranks
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.train.agreement import agreement
 from nasprune.supernet.train.training import BATCH, architecture_of, single_paths, train
@@ -25,6 +27,9 @@ STEPS = 60
 PATH_STEPS = 1500
 """Of the training of a supernet on single paths."""
 INSTEAD = "path_loss"
+TRAINED = "trained networks"
+TIMES = 2
+"""Networks for each effect that is to be told from their losses, at least."""
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +66,10 @@ def checked_scorer(
     plugins: Plugins,
     say: Callable[[str], None] = log.info,
 ) -> Checked:
-    """The scorer's scores if they agree with losses of networks trained for a short time, else those of single paths.
+    """The scorer's scores if they agree with losses of networks trained for a short time, else what these losses say.
 
-    For the latter a copy of the supernet is trained on single paths first.
+    That is a regression where there are two networks at least for each effect; with fewer a copy of the supernet is
+    trained on single paths, whose losses decide.
 
     Raises:
         InputError: fewer than five networks are to be trained, or their losses are not finite.
@@ -76,25 +82,39 @@ def checked_scorer(
 
     found = agreement(structure, data, scores, networks=networks, steps=STEPS, seed=seed, on_network=on_network)
     notes = [f"The scorer {name} {found}."]
-    if not found.agrees:
-        start = time.perf_counter()
-        epochs = max(1, math.ceil(PATH_STEPS / math.ceil(size_of(data.train) / BATCH)))
-        say(f"check: {name} {found}; training a copy of the supernet on single paths, {epochs} epochs")
-        net = train(
-            structure.net,
-            data,
-            architecture=lambda net: architecture_of(structure, net),
-            draw=single_paths(structure, seed),
-            epochs=epochs,
-            lr=0.05,
-            seed=seed,
-        )
-        scores = scores_of(replace(structure, net=net), op_scorer(INSTEAD, plugins), seen, seed)
-        minutes = (time.perf_counter() - start) / 60
-        notes.append(
-            f"So the operations are ranked by the losses of single paths of a supernet trained on such ({INSTEAD}), "
-            f"which took {minutes:.1f} min."
-        )
+    effects = sum(len(drawable(choice)) - 1 for choice in structure.choices)
+    if not found.agrees and networks >= TIMES * effects:
+        scores = main_effects(structure.choices, found.networks, -ranks(found.losses))
+        notes.append(f"So the operations are ranked by the losses of these {networks} networks.")
+        name = TRAINED
+    elif not found.agrees:
+        say(f"check: the scorer {name} {found}")
+        scores, note = _of_single_paths(structure, data, seen, seed, plugins, say)
+        more = f"{TIMES * effects} networks would be enough to rank them by their own losses."
+        notes += [note, more]
         name = INSTEAD
     known = {one.name: dict(zip(one.ops, scores[one.name].tolist(), strict=True)) for one in structure.choices}
     return Checked(Settled(known, name), name, tuple(notes))
+
+
+def _of_single_paths(
+    structure: Structure, data: DataSplits, seen: Data, seed: int, plugins: Plugins, say: Callable[[str], None]
+) -> tuple[dict[str, Tensor], str]:
+    """The scores of a copy of the supernet that is trained on single paths, and what to tell of it."""
+    start = time.perf_counter()
+    epochs = max(1, math.ceil(PATH_STEPS / math.ceil(size_of(data.train) / BATCH)))
+    say(f"check: training a copy of the supernet on single paths, {epochs} epochs")
+    net = train(
+        structure.net,
+        data,
+        architecture=lambda net: architecture_of(structure, net),
+        draw=single_paths(structure, seed),
+        epochs=epochs,
+        lr=0.05,
+        seed=seed,
+    )
+    scores = scores_of(replace(structure, net=net), op_scorer(INSTEAD, plugins), seen, seed)
+    return scores, (
+        f"So the operations are ranked by the losses of single paths of a supernet trained on such ({INSTEAD}), which "
+        f"took {(time.perf_counter() - start) / 60:.1f} min."
+    )

@@ -34,23 +34,25 @@ from nasprune import (
 )
 
 PROXIES = ("naswot", "synflow")
+MANY, FEW, WORK = 16, 8, 5e10
 
 
 class Paths(OpScorer):
     """Effects of operations on the ranks of random single paths; needs no labels, and no data.
 
     paths: how many are drawn, so that each operation of a choice comes equally often; fewer where there are fewer.
-    proxies: whose ranks are added, "naswot+synflow", or one of the two. images: of the batch, at most.
+    proxies: whose ranks are added, "naswot+synflow", or one of the two. images: of the batch, at most;
+    0 is 16, or 8 where the drawn operations would cost more than 5e10 FLOPs on these.
     """
 
     needs_data: ClassVar[bool] = False
 
-    def __init__(self, *, paths: int = 200, proxies: str = "naswot+synflow", images: int = 16) -> None:
+    def __init__(self, *, paths: int = 200, proxies: str = "naswot+synflow", images: int = 0) -> None:
         self._proxies = proxies.split("+")
         if not set(self._proxies) <= set(PROXIES) or len(set(self._proxies)) < len(self._proxies):
             raise InputError(f"`proxies` must be some of {', '.join(PROXIES)}, joined by +, got {proxies!r}")
-        if paths < 2 or images < 2:
-            raise InputError(f"expected at least 2 `paths` and 2 `images`, got {paths} and {images}")
+        if paths < 2 or images < 0 or images == 1:
+            raise InputError(f"expected at least 2 `paths` and 2 `images` (0: as fits), got {paths} and {images}")
         self._paths, self._images = paths, images
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
@@ -58,7 +60,7 @@ class Paths(OpScorer):
         paths = draw_paths(task.choices, self._paths, task.seed)
         total = torch.zeros(len(paths), dtype=torch.float64)
         if "naswot" in self._proxies:
-            inputs = unlabelled_images(task, self._images)
+            inputs = unlabelled_images(task, self._images or _fitting(task, len(paths)))
             codes = []
             for number, path in enumerate(paths, 1):
                 codes.append(codes_along(task, path, inputs))
@@ -68,3 +70,9 @@ class Paths(OpScorer):
         if "synflow" in self._proxies:
             total += ranks(flows_along(task, paths))
         return without_noise(main_effects(task.choices, paths, total), task.noise())
+
+
+def _fitting(task: OpTask, paths: int) -> int:
+    """How many images keep the work of large supernets within a minute."""
+    each = sum(float(task.cost(choice)[list(choice.connecting)].mean()) for choice in task.choices if choice.connecting)
+    return MANY if each * paths * MANY <= WORK else FEW

@@ -39,12 +39,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Agreement:
     """correlation: Spearman's, of the sums of worths with minus the losses of networks; low, high: its 95 % bootstrap
-    interval over the networks. networks: that were trained; seconds: that they took."""
+    interval over the networks. networks: that were trained; losses: of each, on validation images; seconds: that they
+    took."""
 
     correlation: float
     low: float
     high: float
-    networks: int
+    networks: tuple[SinglePath, ...]
+    losses: tuple[float, ...]
     seconds: float
 
     @property
@@ -56,7 +58,7 @@ class Agreement:
         said = "agrees" if self.agrees else "does not agree"
         return (
             f"{said} with what trains well on these images: Spearman {self.correlation:+.2f} [{self.low:+.2f}, "
-            f"{self.high:+.2f}] over {self.networks} networks, trained from scratch in {self.seconds / 60:.1f} min"
+            f"{self.high:+.2f}] over {len(self.networks)} networks, trained from scratch in {self.seconds / 60:.1f} min"
         )
 
 
@@ -100,7 +102,7 @@ def agreement(
     drawn = [[rng.randrange(len(paths)) for _ in paths] for _ in range(RESAMPLES)]
     again = sorted(_spearman([said[n] for n in some], [found[n] for n in some]) for some in drawn)
     low, high = again[round(0.025 * RESAMPLES)], again[round(0.975 * RESAMPLES) - 1]
-    return Agreement(_spearman(said, found), low, high, len(paths), time.perf_counter() - start)
+    return Agreement(_spearman(said, found), low, high, tuple(paths), tuple(losses), time.perf_counter() - start)
 
 
 def stand_alone_losses(

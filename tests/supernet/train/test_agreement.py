@@ -68,7 +68,7 @@ def test_agreement_is_a_correlation_with_its_interval(data):
     found = agreement(structure, data, worths, networks=8, steps=25, seed=0)
     other = agreement(structure, data, {k: -v for k, v in worths.items()}, networks=8, steps=25, seed=0)
     assert -1 <= found.low <= found.correlation <= found.high <= 1
-    assert found.networks == 8
+    assert len(found.networks) == len(found.losses) == 8
     assert other.correlation == pytest.approx(-found.correlation)
     assert found.agrees != other.agrees
     with pytest.raises(InputError, match="at least 5 networks"):
@@ -98,8 +98,10 @@ def test_training_on_paths_leaves_architecture_weights_and_trains_the_others(dat
     assert "forward" not in vars(net.cells[0].edges[0][3])
 
 
-def told(correlation: float):
-    return lambda *_, **__: Agreement(correlation, correlation - 0.2, correlation + 0.2, 8, 60.0)
+def told(correlation: float, count: int = 8):
+    paths = tuple(draw_paths(toy().structure.choices, count, seed=0))
+    losses = tuple(float(path["cell/0"] == 1) for path in paths)  # the skip of the first edge is bad
+    return lambda *_, **__: Agreement(correlation, correlation - 0.2, correlation + 0.2, paths, losses, 60.0)
 
 
 def test_a_scorer_that_is_right_decides(monkeypatch):
@@ -113,14 +115,24 @@ def test_a_scorer_that_is_right_decides(monkeypatch):
     assert found.report.settings["scorer"] == "By"
 
 
-def test_one_that_is_wrong_is_replaced_by_losses_of_single_paths(monkeypatch):
+def test_one_that_is_wrong_is_replaced_by_the_trained_networks(monkeypatch):
+    monkeypatch.setattr(checked, "agreement", told(-0.3, 12))
+    found = toy().trim("60%", scorer=By(0.0, 0.1, 0.2, 0.9), keep_max=2, data="digits", check=12)
+    assert found.report.settings["scorer"] == "trained networks"
+    assert "does not agree" in found.report.notes[0]
+    assert "ranked by the losses of these 12 networks" in found.report.notes[1]
+    scores = found.report.scores["cell/0"]
+    assert scores["skip"] == 0 < min(scores["conv1"], scores["conv3"])
+
+
+def test_and_by_losses_of_single_paths_where_these_are_too_few(monkeypatch):
     monkeypatch.setattr(checked, "agreement", told(-0.3))
     monkeypatch.setattr(checked, "PATH_STEPS", 20)
     supernet = toy()
     found = supernet.trim("60%", scorer=By(0.0, 0.1, 0.2, 0.9), keep_max=2, data="digits", check=8)
     assert found.report.settings["scorer"] == "path_loss"
-    assert "does not agree" in found.report.notes[0]
     assert "losses of single paths" in found.report.notes[1]
+    assert "12 networks would be enough" in found.report.notes[2]
     assert set(found.report.scores) == {choice.name for choice in supernet.choices}
 
 
