@@ -82,6 +82,10 @@ def _is_meta(module: nn.Module) -> bool:
     return any(value.is_meta for value in _tensors(module))
 
 
+def _is_sparse(module: nn.Module) -> bool:
+    return any(value.layout != torch.strided for value in _tensors(module))
+
+
 def _is_sharded(module: nn.Module) -> bool:
     classes = {each.__name__ for each in type(module).__mro__}
     return bool(classes & set(SHARDED)) or any(hasattr(value, "device_mesh") for value in _tensors(module))
@@ -113,6 +117,10 @@ _REASONS: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
         "sharded over several processes; gather it first: on one process build the plain network and load "
         "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
         "options=StateDictOptions(full_state_dict=True)) into it",
+    ),
+    (
+        _is_sparse,
+        "made of sparse tensors, whose channels cannot be cut; store them dense: tensor.to_dense()",
     ),
     (
         _is_meta,

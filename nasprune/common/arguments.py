@@ -46,7 +46,7 @@ def number(argument: str, value: Any, instead: str) -> None:
 
 def path(argument: str, value: object, instead: str) -> Path:
     """`value` as a path. Raises InputError where it is none."""
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | Path) or not str(value):
         raise refused(argument, "a path", value, instead)
     return Path(value)
 

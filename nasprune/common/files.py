@@ -85,7 +85,8 @@ def write_all(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise unwritable(folder, error) from error
     finally:
         for path in waiting:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         drop_empty(made)
 
 

@@ -39,6 +39,8 @@ class Inputs:
                     f"got a {type(leaf).__name__}; give what the model is called with, such as torch.randn(1, 3, 224, "
                     "224), or name with scope= a part that takes plain values"
                 )
+            if isinstance(leaf, Tensor) and leaf.layout != torch.strided:
+                raise InputError("`example_inputs` holds a sparse tensor; give it dense: tensor.to_dense()")
             if isinstance(leaf, Tensor) and leaf.is_meta:
                 raise InputError(
                     "`example_inputs` holds a tensor on the meta device, which has no values; give real ones"

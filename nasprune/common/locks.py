@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasprune.common.files import NO_LINK, NOT_WAITING, drop_empty, make_folder, unwritable
+from nasprune.common.words import visible
 from nasprune.errors import InputError
 
 FILE = ".nasprune.lock"
@@ -41,7 +42,7 @@ class Owner:
         try:
             found = json.loads(os.pread(descriptor, 1000, 0))
             return cls(int(found["pid"]), str(found["host"])[:100])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
 
     @property
@@ -57,7 +58,7 @@ class Owner:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:
+        except (OSError, OverflowError):
             return False
         return False
 
@@ -154,7 +155,7 @@ def _sign(descriptor: int, before: Owner | None, folder: Path) -> None:
         logging.getLogger(__name__).warning(
             "process %d on %s left a lock in %s and does not hold it any more; it is taken over",
             before.pid,
-            before.host,
+            visible(before.host),
             folder,
         )
     content = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
@@ -163,7 +164,7 @@ def _sign(descriptor: int, before: Owner | None, folder: Path) -> None:
 
 
 def _taken(folder: Path, owner: Owner | None) -> InputError:
-    who = f"process {owner.pid} on {owner.host}" if owner is not None else "another process"
+    who = f"process {owner.pid} on {visible(owner.host)}" if owner is not None else "another process"
     return InputError(
         f"{who} writes to {str(folder)!r} already; wait for it, or choose another --out (if you know that it has "
         f"ended, delete {str(folder / FILE)!r})"

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.closures import REGISTRIES, rebind
 from nasprune.common.randomness import own_randomness
 from nasprune.errors import InputError
 
-REGISTRIES = ("_parameters", "_buffers", "_modules")
 PLAIN = (type(None), bool, int, float, str)
 
 
@@ -86,7 +86,10 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
         if isinstance(value, Tensor) and value.grad_fn is not None
     }
     try:
-        return copy.deepcopy(model, {**empty_ones(model), **history, **(instead or {})})
+        memo: dict[int, Any] = {**empty_ones(model), **history, **(instead or {})}
+        copied = copy.deepcopy(model, memo)
+        rebind(copied, memo)
+        return copied
     except Exception as error:  # whatever the user's attributes raise
         culprit = _uncopyable(model, history)
         where = f"its attribute {culprit} cannot be copied" if culprit else "it cannot be copied"

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from nasprune.errors import BudgetError
 
+MOST = 10**18
 SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -18,6 +19,8 @@ def scaled(text: str, prefix: str) -> int:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise BudgetError(f"expected a number such as 2 or 1.5, got {text!r}") from None
+    if value > MOST:
+        raise BudgetError(f"expected a number that a network can reach, got {text!r}; no network costs as much")
     return int(value * SCALES[prefix.upper()])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from nasprune.common.untouched import in_same_memory, twin
@@ -18,6 +19,7 @@ from nasprune.graph.model import Bools, ModelGraph
 from nasprune.graph.program import signature
 
 
+@torch.inference_mode(mode=False)
 def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
     """A new, smaller model of the same classes; `model` is left as it is.
 

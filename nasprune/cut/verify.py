@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness
-from nasprune.common.untouched import in_same_memory, twin, undisturbed
+from nasprune.common.untouched import in_eval, twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.blame import innermost
 from nasprune.cut.life import everywhere, first_line, why_not
@@ -179,10 +180,42 @@ def compare(
     on: by default the example inputs, and noise in their range. Inputs that the dense model cannot stand are left out.
     """
     on = on or (graph.example_inputs, noise_like(graph.example_inputs))
+    match = _compared(model, small, graph, plan, on)
+    if match.error > 0 and not match.ok and _remembers(submodule(model, graph.scope), graph.example_inputs):
+        again = _compared(model, _after_a_call(small, graph), graph, plan, on)  # as the program was captured
+        match = again if again.ok else match
+    return match
+
+
+def _compared(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, on: Sequence[Inputs]) -> Match:
     match = _compare(model, small, graph, plan, on, torch.float64)
     if match.error == float("inf") and "dtype" in match.reason:
         match = _compare(model, small, graph, plan, on, torch.float32)
     return match
+
+
+def _remembers(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a call leaves something behind in the model's attributes, such as a table or a hidden state."""
+    copied = twin(model)
+    before = [dict(vars(module)) for module in copied.modules()]
+    try:
+        with in_eval(copied), torch.no_grad():
+            inputs.clone().call(copied)
+    except Exception:  # the user's code may fail in any way
+        return False
+    after = (vars(module) for module in copied.modules())
+    return any(
+        held.keys() != own.keys() or any(held[name] is not value for name, value in own.items())
+        for held, own in zip(after, before, strict=True)
+    )
+
+
+def _after_a_call(model: nn.Module, graph: ModelGraph) -> nn.Module:
+    """A copy that was called once in its own precision, as the model was before its program was captured."""
+    copied = twin(model)
+    with suppress(Exception), in_eval(copied), torch.no_grad():
+        graph.example_inputs.clone().call(submodule(copied, graph.scope))
+    return copied
 
 
 def _compare(
@@ -235,7 +268,7 @@ def _says_something(value: Tensor) -> bool:
 
 def run(model: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
-    copied = twin(model, {**in_same_memory(model), **_cast(model, dtype)})
+    copied = twin(model, _cast(model, dtype))
     with default_dtype(dtype), undisturbed(copied), Precision(dtype):
         leaves = tree_leaves(inputs.clone().cast(dtype).call(copied))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -27,9 +27,11 @@ from nasprune.graph.hints import AxisOf, Place, SizeAttribute
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.program import module_stack
 
-ENTERING = frozenset({"in_channels", "in_features", "in_dim", "input_dim", "in_chs", "in_planes"})
+ENTERING = frozenset(
+    {"groups", "in_channels", "in_channels_list", "in_features", "in_dim", "input_dim", "in_chs", "in_planes"}
+)
 LEAVING = frozenset({"out_channels", "_out_channels", "out_features", "out_dim", "output_dim", "out_chs", "out_planes"})
-REACHING_THE_HEAD = frozenset({"num_features", "head_hidden_size", "feature_dim", "num_ftrs"})
+REACHING_THE_HEAD = frozenset({"num_features", "head_hidden_size", "feature_dim", "num_ftrs", "embed_dim", "pool_dim"})
 CONFIGURED = ("hidden", "dim", "channels", "intermediate", "width")
 FEATURES, WIDTH = "feature_info", "num_chs"
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from nasprune.common.accepted import accepted
@@ -84,6 +85,7 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
         )
 
 
+@torch.inference_mode(mode=False)
 def load(
     folder: str | Path,
     model: nn.Module,

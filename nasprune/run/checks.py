@@ -47,6 +47,17 @@ def check_options(seed: object, scope: object) -> None:
         raise refused("scope", "the path of a submodule", scope, "write for example scope='backbone'")
 
 
+def check_callbacks(on_progress: object, should_stop: object, settings: object) -> None:
+    """Raises InputError where one cannot be called, or the settings are no names and values."""
+    for argument, value in (("on_progress", on_progress), ("should_stop", should_stop)):
+        if value is not None and not callable(value):
+            raise refused(argument, "a function", value, f"write for example {argument}=print, or leave it out")
+    if not isinstance(settings, Mapping):
+        raise refused(
+            "settings", "a dict of names and values", settings, "write for example settings={'note': 'first'}"
+        )
+
+
 def check_weights(model: nn.Module) -> None:
     """Raises InputError where a parameter or buffer holds what no network computes with: NaN, a negative variance."""
     tensors: list[tuple[str, Tensor, bool]] = [(name, value, True) for name, value in model.named_parameters()]

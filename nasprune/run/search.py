@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from nasprune.common.accepted import accepted
-from nasprune.common.arguments import names
+from nasprune.common.arguments import names, path
 from nasprune.common.inputs import ExampleInputs
 from nasprune.common.locks import held
 from nasprune.common.randomness import own_randomness
@@ -22,7 +23,7 @@ from nasprune.cut.rebuild import rebuilt
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
 from nasprune.registry import Plugins
-from nasprune.run.checks import options_of
+from nasprune.run.checks import check_callbacks, options_of
 from nasprune.run.exploration import Progress
 from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
@@ -37,6 +38,7 @@ from nasprune.run.trace import trace
 from nasprune.train.polish import PolishStep
 
 
+@torch.inference_mode(mode=False)
 def search(
     model: nn.Module,
     example_inputs: ExampleInputs,
@@ -108,6 +110,8 @@ def search(
     """
     started = time.monotonic()
     check_polish(polish, has_data=data is not None)
+    check_callbacks(on_progress, should_stop, settings or {})
+    folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
     request = resolved(
         accepted(model),
         example_inputs,
@@ -132,7 +136,6 @@ def search(
         ),
         on_progress,
     )
-    folder = Path(out) if out is not None else None
     with held(folder) if folder is not None else nullcontext(), own_randomness(request.model):
         graph = trace(request.original, request.inputs, scope, rules=op_rules(plugins))
         uncounted = left_out(submodule(request.model, scope), graph)

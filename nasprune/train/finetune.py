@@ -38,6 +38,7 @@ from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
 
 
+@torch.inference_mode(mode=False)
 def finetune(
     model: nn.Module | Found,
     data: DataSource,
@@ -149,7 +150,7 @@ def finetune(
             change=change,
             seed=seed,
             keeper=keeper,
-            reference=teacher if teacher is not None else start,
+            reference=twin(teacher) if teacher is not None else start,
             on_epoch=on_epoch,
             on_step=on_step,
             should_stop=should_stop,

@@ -86,6 +86,7 @@ class Polished:
     notes: tuple[str, ...] = ()
 
 
+@torch.inference_mode(mode=False)
 def polish(
     found: Found | nn.Module,
     teacher: nn.Module,

@@ -101,3 +101,31 @@ def test_networks_of_timm(name):
     assert [entry["num_chs"] for entry in small.feature_info] == given
     small.reset_classifier(3)
     assert small(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+class Depthwise(nn.Module):
+    """As MobileOne's block: fused later from the groups that it records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = 8
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Embedding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_dim = 8
+        self.stem, self.mix, self.head = nn.Conv2d(3, 8, 1), Depthwise(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.stem(x).relu()).mean((2, 3)))
+
+
+def test_recorded_groups_and_embeddings_follow():
+    small, _, _ = halved(Embedding().eval())
+    assert small.mix.groups == small.mix.conv.groups == 4
+    assert small.embed_dim == small.head.in_features == 4
