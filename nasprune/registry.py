@@ -18,7 +18,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -244,8 +244,14 @@ def _built_in(kind: str) -> Iterator[Entry]:
 
 
 def _installed(kind: str) -> Iterator[Entry]:
-    for point in sorted(entry_points(group=f"nasprune.{kind}"), key=lambda point: point.name):
+    for point in _points(f"nasprune.{kind}", tuple(sys.path)):
         yield Entry(kind, point.name, _package(point), point.load)
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> Sequence[EntryPoint]:
+    """The entry points of packages on the import path, by name. All packages are read for it, so once."""
+    return sorted(entry_points(group=group), key=lambda point: point.name)
 
 
 def _package(point: EntryPoint) -> str:
@@ -289,8 +295,13 @@ def _files(kind: str, folder: Path) -> Iterator[Entry]:
 
 def _declares(path: Path, kind: Kind) -> bool:
     """Whether the source of a plugin file declares an implementation of `kind`; one that does not parse may be any."""
+    return _source_declares(path.read_bytes(), kind)
+
+
+@lru_cache(maxsize=256)
+def _source_declares(source: bytes, kind: Kind) -> bool:
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return True
     if kind.base is None:

@@ -6,7 +6,7 @@ The nets are tiny, and threads that wait for each other on a busy machine take m
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in sub-processes
 
@@ -15,11 +15,38 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from nasprune.supernet.report import comparison
+from tests.captured import kept
 
 torch.set_num_threads(1)
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_kept():
+    """Nets that are equal are captured once in a process; see `captured`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasprune.graph.analysis.capture", kept())
+        yield
+
+
+@pytest.fixture
+def captured_anew(monkeypatch):
+    """Every net is captured, whether or not an equal one was, for tests of what capturing does to the net."""
+    from nasprune.graph.capture import capture
+
+    monkeypatch.setattr("nasprune.graph.analysis.capture", capture)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_timed_passes():
+    """Searches measure latencies by a few passes, as no test looks at the numbers; `cost/test_latency` has its own."""
+    from nasprune.cost.latency import compare_latency
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasprune.run.search.compare_latency", partial(compare_latency, repeats=2))
+        yield
 
 
 @cache

@@ -16,6 +16,8 @@ from nasprune.common.untouched import twin
 from nasprune.errors import InputError
 from tests.graph.structures import STRUCTURES
 
+pytestmark = pytest.mark.usefixtures("captured_anew")
+
 
 class Odd(nn.Module):
     """Three layers; subclasses do in `forward` what models do in the wild."""

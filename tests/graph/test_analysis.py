@@ -20,6 +20,8 @@ from tests.graph.joins import C2f
 from tests.graph.layers import GroupedConv
 from tests.graph.structure import conv
 
+pytestmark = pytest.mark.usefixtures("captured_anew")
+
 IMAGE = (1, 3, 8, 8)
 
 

@@ -1,0 +1,93 @@
+"""What torch.export gave for a net is kept for tests that trace an equal net again: it is most of what a trace costs.
+
+All else of a trace is done each time. Nets are equal where all that they hold is: classes, attributes, values, modes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.common.inputs import Inputs
+from nasprune.graph.program import Program
+
+LARGE = 3_000_000
+"""Bytes of a net whose program is not kept."""
+
+
+class Kept:
+    """`capture`, which gives for an equal net on equal inputs what it gave before."""
+
+    def __init__(self, capture: Callable[[nn.Module, Inputs], Program]) -> None:
+        self._capture = capture
+        self._found: dict[bytes, tuple[Program, list[Any]]] = {}
+
+    def __call__(self, model: nn.Module, inputs: Inputs) -> Program:
+        key, named = content((model, inputs.args, dict(inputs.kwargs)))
+        if key is None:
+            return self._capture(model, inputs)
+        if key not in self._found:
+            self._found[key] = self._capture(model, inputs), named
+        return self._found[key][0]
+
+
+def content(value: object) -> tuple[bytes | None, list[Any]]:
+    """A digest of all that `value` holds, and the code that it names, whose identity is part of that.
+
+    `None` where it holds what cannot be written down: code made inside functions, generators, locks; or is large.
+    """
+    written = io.BytesIO()
+    pickler = _Digest(written)
+    try:
+        pickler.dump(value)
+    except Exception:  # whatever an attribute raises that is not meant to be pickled
+        return None, []
+    return (hashlib.sha256(written.getvalue()).digest() if written.tell() < LARGE else None), pickler.named
+
+
+class _Digest(pickle.Pickler):
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.named: list[Any] = []
+        self._memory: dict[int, int] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        if value is _told:
+            return NotImplemented
+        if isinstance(value, types.FunctionType):
+            if value.__closure__:
+                raise pickle.PicklingError("what its code reads may change")
+            return self._code(value)
+        if isinstance(value, type):
+            return self._code(value)
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.grad_fn is not None:
+                raise pickle.PicklingError("more than its numbers")
+            memory = self._memory.setdefault(value.untyped_storage().data_ptr(), len(self._memory))
+            place = memory, value.storage_offset(), tuple(value.stride()), tuple(value.shape), str(value.dtype)
+            numbers = value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            return _told, (id(type(value)), place, value.requires_grad, numbers, vars(value))
+        return NotImplemented
+
+    def _code(self, value: Any) -> Any:
+        self.named.append(value)  # what lives has an identity of its own
+        return _told, (id(value),)
+
+
+def _told(*parts: object) -> None:
+    """Stands in the digest for what is named by its parts."""
+
+
+@functools.cache
+def kept() -> Kept:
+    from nasprune.graph.capture import capture
+
+    return Kept(capture)
