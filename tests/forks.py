@@ -34,7 +34,7 @@ def forked(work: Callable[[], object], folder: Path) -> Forked:
     def begin() -> None:
         for number in (1, 2):
             os.dup2(writer, number)
-        sys.stdout = sys.stderr = os.fdopen(writer, "w", buffering=1)
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
         sys.dont_write_bytecode = True
         os.chdir(folder)
         work()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
+from benchmarks import kills
+from tests.forks import forked
 
-def test_a_killed_search_and_two_writers_give_the_same_plan():
-    command = [sys.executable, "-m", "benchmarks.kills", "--times", "1", "--trials", "5"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "kill -9: 1 times, 0 wrong" in run.stdout
-    assert "two writers: 1 times, 0 wrong" in run.stdout
+
+def test_a_killed_search_and_two_writers_give_the_same_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kills", "--times", "1", "--trials", "5"])
+    run = forked(kills.main, tmp_path)
+    shown = run.ended()
+    assert run.process.exitcode == 0, shown
+    assert "kill -9: 1 times, 0 wrong" in shown
+    assert "two writers: 1 times, 0 wrong" in shown

@@ -7,6 +7,7 @@ import torch
 
 import nasprune
 from nasprune.cli import demo, main
+from nasprune.cost.latency import compare_latency
 from nasprune.models.nets import digits_net
 
 
@@ -15,6 +16,9 @@ def short(monkeypatch, tmp_path, few_digits):
     monkeypatch.chdir(tmp_path)
     for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1)):
         monkeypatch.setattr(demo, name, value)
+    monkeypatch.setattr(
+        demo, "compare_latency", lambda models, inputs, repeats: compare_latency(models, inputs, repeats=2)
+    )
 
 
 def _rows(capsys):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.randomness import states
 from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.supernet.cut.removal import OFF
@@ -20,6 +21,8 @@ from nasprune.supernet.find.probe import Measure, backward
 
 LEAST = 1e-3
 """A share that is worth telling."""
+DRAWS = 4
+"""Forward passes of a net that draws its mixture, of which the largest share counts: one may draw next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,28 @@ def _restore(net: nn.Module, loss: Loss, values: Sequence[Tensor]) -> None:
 
 def _left(net: nn.Module, inputs: tuple[Tensor, ...], losses: Sequence[Loss]) -> Shares | None:
     """What removed candidates hold, measured; `None` where the net fails or gives numbers that are not finite."""
-    if not _is_sound(net, inputs):
+    look = _look(net, inputs)
+    if not look.sound:
         return None
+    if not look.draws:
+        return _once(net, inputs, losses)
+    found: dict[str, float] = {}
+    for seed in range(DRAWS):
+        for name, share in _once(net, inputs, losses, seed).items():
+            found[name] = max(share, found.get(name, 0.0))
+    return found
+
+
+def _once(net: nn.Module, inputs: tuple[Tensor, ...], losses: Sequence[Loss], seed: int | None = None) -> Shares:
+    """The shares in one forward pass. seed: as `backward` takes it."""
     found: dict[str, float] = {}
     for normalise in (False, True):
         open_ = [loss for loss in losses if loss.name not in found]
         if not open_:
             break
         try:
-            with backward(net, inputs, [path for loss in open_ for path in loss.ops], normalise=normalise) as measure:
+            paths = [path for loss in open_ for path in loss.ops]
+            with backward(net, inputs, paths, normalise=normalise, seed=seed) as measure:
                 for loss in open_:
                     share = _measured(loss, measure)
                     if share is not None:
@@ -111,13 +127,23 @@ def _measured(loss: Loss, measure: Measure) -> float | None:
     return None
 
 
-def _is_sound(net: nn.Module, inputs: tuple[Any, ...]) -> bool:
+@dataclass(frozen=True)
+class _Look:
+    """sound: whether a net gives finite numbers. draws: whether it draws random ones on the way."""
+
+    sound: bool
+    draws: bool = False
+
+
+def _look(net: nn.Module, inputs: tuple[Any, ...]) -> _Look:
     try:
         with untouched(net), torch.no_grad():
+            before = states(net)
             outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor)]
+            draws = states(net) != before
     except Exception:  # a module's own code may raise anything
-        return False
-    return all(bool(output.isfinite().all()) for output in outputs)
+        return _Look(False)
+    return _Look(all(bool(output.isfinite().all()) for output in outputs), draws)
 
 
 def _notes(losses: Sequence[Loss], left: Shares) -> tuple[str, ...]:

@@ -268,6 +268,22 @@ def test_weights_that_no_softmax_mixes_stay_as_they_are(kind):
     assert any("no softmax of the architecture weights" in note for note in trimmed.report.notes)
 
 
+class SeldomTheSame(Own):
+    """Every other draw gives all to the first two candidates; where their weights are low, nothing is finite."""
+
+    def share(self, alpha: Tensor) -> Tensor:
+        first = torch.tensor([0.5, 0.5, 0.0, 0.0]) if torch.rand(()) < 0.5 else torch.tensor([0.1, 0.1, 0.4, 0.4])
+        return (first + 0 * alpha) / (alpha > -100).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_draw_that_gives_removed_candidates_nothing_does_not_hide_the_others(seed):
+    whole = Supernet.from_model(SeldomTheSame(mixed_four).eval(), example(), weights=known)
+    torch.manual_seed(seed)
+    small = whole.keep({choice.name: [0, 1] for choice in whole.choices})
+    assert any("keep 80% of the mixture, and 2 more choices" in note for note in small.structure.notes)
+
+
 class Drawing(Own):
     """Its candidates see noise of torch, Python and NumPy, in evaluation mode too."""
 
