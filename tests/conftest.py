@@ -5,7 +5,9 @@ The nets are tiny, and threads that wait for each other on a busy machine take m
 
 from __future__ import annotations
 
+import importlib
 import os
+from copy import copy
 from functools import cache, partial
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in sub-processes
@@ -15,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from nasprune.supernet.report import comparison
-from tests.captured import kept
+from tests.kept import Kept
 
 torch.set_num_threads(1)
 
@@ -24,19 +26,23 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _programs_are_kept():
-    """Nets that are equal are captured once in a process; see `captured`."""
+def _equal_nets_are_looked_at_once():
+    """See `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nasprune.graph.analysis.capture", kept())
+        for name, copied in (("graph.analysis.capture", lambda found: found), ("cost.flops.traced_counts", copy)):
+            module, _, function = f"nasprune.{name}".rpartition(".")
+            patch.setattr(f"nasprune.{name}", Kept(getattr(importlib.import_module(module), function), copied))
         yield
 
 
 @pytest.fixture
-def captured_anew(monkeypatch):
-    """Every net is captured, whether or not an equal one was, for tests of what capturing does to the net."""
+def looked_at_anew(monkeypatch):
+    """Every net is looked at, whether or not an equal one was, for tests of what that does to the net."""
+    from nasprune.cost.traced import traced_counts
     from nasprune.graph.capture import capture
 
     monkeypatch.setattr("nasprune.graph.analysis.capture", capture)
+    monkeypatch.setattr("nasprune.cost.flops.traced_counts", traced_counts)
 
 
 @pytest.fixture(scope="session", autouse=True)

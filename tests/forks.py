@@ -34,7 +34,7 @@ def forked(work: Callable[[], object], folder: Path) -> Forked:
     def begin() -> None:
         for number in (1, 2):
             os.dup2(writer, number)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         sys.dont_write_bytecode = True
         os.chdir(folder)
         work()

@@ -84,6 +84,7 @@ def test_a_name_that_is_no_choice_is_refused() -> None:
         nasprune.predict(graph, {"nonsense": 1})
 
 
+@pytest.mark.usefixtures("looked_at_anew")
 def test_measuring_leaves_the_model_as_it_was() -> None:
     model = SampleNet().train()
     hooks = [len(module._forward_hooks) for module in model.modules()]

@@ -14,6 +14,7 @@ from nasprune.errors import NaspruneError
 from nasprune.run.trace import trace
 from tests.cost.operators import OPERATORS, Calls, Operator
 
+pytestmark = pytest.mark.usefixtures("looked_at_anew")
 every_operator = pytest.mark.parametrize("case", OPERATORS, ids=lambda case: case.name)
 
 

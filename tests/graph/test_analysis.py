@@ -20,7 +20,7 @@ from tests.graph.joins import C2f
 from tests.graph.layers import GroupedConv
 from tests.graph.structure import conv
 
-pytestmark = pytest.mark.usefixtures("captured_anew")
+pytestmark = pytest.mark.usefixtures("looked_at_anew")
 
 IMAGE = (1, 3, 8, 8)
 

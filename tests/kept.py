@@ -1,42 +1,42 @@
-"""What torch.export gave for a net is kept for tests that trace an equal net again: it is most of what a trace costs.
+"""What torch.export and fvcore found in a net is kept for tests that bring an equal net: it is most of what they cost.
 
-All else of a trace is done each time. Nets are equal where all that they hold is: classes, attributes, values, modes.
+All else is done each time. Nets are equal where all that they hold is: classes, attributes, values, modes.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import pickle
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nasprune.common.inputs import Inputs
-from nasprune.graph.program import Program
 
 LARGE = 3_000_000
-"""Bytes of a net whose program is not kept."""
+"""Bytes of a net of which nothing is kept."""
+T = TypeVar("T")
 
 
-class Kept:
-    """`capture`, which gives for an equal net on equal inputs what it gave before."""
+class Kept(Generic[T]):
+    """A function of a net and its inputs, which gives for equal ones what it gave before, or a copy of that."""
 
-    def __init__(self, capture: Callable[[nn.Module, Inputs], Program]) -> None:
-        self._capture = capture
-        self._found: dict[bytes, tuple[Program, list[Any]]] = {}
+    def __init__(self, function: Callable[[nn.Module, Inputs], T], copied: Callable[[T], T] = lambda found: found):
+        self._function = function
+        self._copied = copied
+        self._found: dict[bytes, tuple[T, list[Any]]] = {}
 
-    def __call__(self, model: nn.Module, inputs: Inputs) -> Program:
+    def __call__(self, model: nn.Module, inputs: Inputs) -> T:
         key, named = content((model, inputs.args, dict(inputs.kwargs)))
         if key is None:
-            return self._capture(model, inputs)
+            return self._function(model, inputs)
         if key not in self._found:
-            self._found[key] = self._capture(model, inputs), named
-        return self._found[key][0]
+            self._found[key] = self._function(model, inputs), named
+        return self._copied(self._found[key][0])
 
 
 def content(value: object) -> tuple[bytes | None, list[Any]]:
@@ -84,10 +84,3 @@ class _Digest(pickle.Pickler):
 
 def _told(*parts: object) -> None:
     """Stands in the digest for what is named by its parts."""
-
-
-@functools.cache
-def kept() -> Kept:
-    from nasprune.graph.capture import capture
-
-    return Kept(capture)
