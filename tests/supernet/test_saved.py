@@ -36,7 +36,7 @@ def folders(whole, tmp_path_factory):
     ops = whole.choices[0].ops
     for name, kept in (("one", ops[1:4]), ("other", (*ops[1:3], ops[4]))):
         save_supernet(whole.keep({whole.choices[0].name: kept}), place / name, size=SIZE, settings={"seed": "0"})
-    save_architecture(whole.discretise(size=SIZE), place / "net")
+    save_architecture(whole.discretise(scorer="alpha", size=SIZE), place / "net")
     return place
 
 

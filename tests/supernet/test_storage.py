@@ -160,7 +160,7 @@ def test_values_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
 def test_an_architecture_comes_back_and_its_genotype_is_text(tmp_path, name):
-    found = made(name).discretise(size=SMALL[name])
+    found = made(name).discretise(scorer="alpha", size=SMALL[name])
     save_architecture(found, tmp_path, settings={"rule": "darts", "scorer": "alpha", "seed": "0"})
     x = torch.randn(2, 1, 8, 8)
     again = load_architecture(tmp_path)

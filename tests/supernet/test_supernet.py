@@ -68,13 +68,13 @@ def test_an_impossible_budget_is_refused_before_anything_is_cut(darts):
     with pytest.raises(BudgetError, match="raise"):
         darts.trim("1KFLOPs", "random")
     with pytest.raises(BudgetError, match="cheapest genotype costs"):
-        darts.discretise("1KFLOPs", size=SMALL)
+        darts.discretise("1KFLOPs", scorer="alpha", size=SMALL)
 
 
 def test_a_network_of_the_space_costs_what_the_knapsack_said(darts):
-    free = darts.discretise(size=SMALL)
+    free = darts.discretise(scorer="alpha", size=SMALL)
     limit = free.counts.fvcore * 8 // 10
-    tight = darts.discretise(f"{limit}FLOPs", size=SMALL)
+    tight = darts.discretise(f"{limit}FLOPs", scorer="alpha", size=SMALL)
     assert tight.counts.fvcore <= limit < free.counts.fvcore
     assert tight.counts == count_module(tight.model, SMALL.input_shape)
     assert tight.model(images(2)).shape == (2, 10)
@@ -88,7 +88,7 @@ def test_without_a_size_it_is_the_search_size():
     space = nasprune.supernet_space("nasbench201")
     net = space.supernet(nasprune.Size(channels=4, layers=1))
     supernet = nasprune.Supernet.from_model(net, torch.randn(2, 3, 32, 32), space=space)
-    found = supernet.discretise()
+    found = supernet.discretise(scorer="alpha")
     assert found.counts == count_module(found.model, space.sizes["search"].input_shape)
 
 
