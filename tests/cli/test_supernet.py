@@ -20,6 +20,7 @@ from tests.cli.test_search import refused
 TINY = ["--supernet-channels", 4, "--supernet-layers", 1]
 FEW = "nasbench201(ops=['none', 'skip_connect', 'nor_conv_3x3'])"
 NB201 = ["--space", FEW, *TINY]
+QUICK = ["--scorer", "alpha"]
 OWN = """
 import torch
 from tests.supernet.train.test_training import Toy
@@ -131,7 +132,7 @@ def test_operations_and_channels_share_one_budget(command):
 
 def test_the_network_may_have_another_size(command):
     final = ["--discretise", "--network", "cifar10", "--channels", 8, "--layers", 2]
-    code, out, err = command("trim", *NB201, "--budget", "20MMACs", *final, "--out", "run")
+    code, out, err = command("trim", *NB201, *QUICK, "--budget", "20MMACs", *final, "--out", "run")
     assert code == 0, err
     assert "another size than the supernet" in out
     assert 1_000_000 < count_module(load_architecture("run"), (1, 3, 32, 32)).macs <= 20_000_000
@@ -184,7 +185,7 @@ def test_weights_from_a_file(command, tmp_path):
     space = supernet_space(FEW)
     net = space.supernet(nasprune.Size(4, 1))
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    code, _, err = command("trim", *NB201, "--budget", "50%", "--weights", "w.safetensors", "--out", "run")
+    code, _, err = command("trim", *NB201, *QUICK, "--budget", "50%", "--weights", "w.safetensors", "--out", "run")
     assert code == 0, err
     assert "untrained" not in err
     again = load_supernet("run")
@@ -193,7 +194,7 @@ def test_weights_from_a_file(command, tmp_path):
 
 
 def test_the_same_command_again_gives_the_same_and_another_is_refused(command, tmp_path):
-    run = ["trim", *NB201, "--budget", "50%", "--out", "run"]
+    run = ["trim", *NB201, *QUICK, "--budget", "50%", "--out", "run"]
     command(*run)
     names = ("supernet.json", "model.safetensors")
     before = [(tmp_path / "run" / name).read_bytes() for name in names]
