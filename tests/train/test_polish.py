@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -170,7 +171,7 @@ def test_what_cannot_be_used_is_said(dense: nn.Module, cut: Cut, options: dict[s
 
 
 def test_a_search_polishes_and_says_so(dense: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr("nasprune.train.polish.polish.__kwdefaults__", polish.__kwdefaults__ | QUICK)
+    monkeypatch.setattr("nasprune.run.polishing.polish", partial(polish, **QUICK))
     seen: list[PolishStep] = []
     both = [
         story.search(
