@@ -18,6 +18,7 @@ SIZE = size(4, 3)
 TOYS = {"S4": ("noise", "sep_conv_3x3"), "S2": ("skip_connect", "sep_conv_3x3")}
 """Toy space -> what is counted, and the other candidate."""
 SCORERS = (
+    "paths",
     "perturbation",
     "perturbation(errors=0)",
     "perturbation(metric=accuracy)",

@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.digits import looked_at
-from nasprune import Size, Supernet
+from nasprune import Size, Supernet, supernet_space
 from nasprune.data import ArrayDataset, DataSplits
 from nasprune.data.splits import split_indices
 from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.train.training import architecture_of, single_paths, train
 from nasprune.supernet.trim.trimming import scores_of
-from search_spaces.nasbench201 import NasBench201
 
 SIZE = Size(8, 1, resolution=16)
 KINDS = ("untrained", "bilevel", "paths")
@@ -49,7 +48,7 @@ def supernet(kind: str, seed: int, data: DataSplits, folder: Path, epochs: int =
     """One of `KINDS`; trained ones are kept in `folder`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        space = NasBench201()
+        space = supernet_space("nasbench201")
         net = space.supernet(SIZE)
         example = torch.randn(4, *SIZE.input_shape[1:])
     structure = Supernet.from_model(net, example, space=space).structure

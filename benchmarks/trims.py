@@ -29,7 +29,18 @@ from search_spaces.nasbench201 import EDGES, NasBench201
 SIZE = size(8, 1)
 KEEPS = (3, 2, 1)
 BASELINES = ("random", "flops_order")
-SCORERS = ("perturbation", "gate_taylor", "gate_fisher", "alpha", "nwot", "synflow", "dso", "asap", "flops_order")
+SCORERS = (
+    "paths",
+    "perturbation",
+    "gate_taylor",
+    "gate_fisher",
+    "alpha",
+    "nwot",
+    "synflow",
+    "dso",
+    "asap",
+    "flops_order",
+)
 IMAGES, BATCH, RATE = 250, 50, 0.05
 
 Cell = tuple[str, ...]

@@ -51,11 +51,11 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether worths are right more often than wrong."""
-        return self.correlation > 0
+        """Whether worths are right more often than wrong, beyond doubt: the whole interval is above zero."""
+        return self.low > 0
 
     def __str__(self) -> str:
-        said = "agrees" if self.agrees else "does not agree"
+        said = "agrees" if self.agrees else "does not agree beyond doubt"
         return (
             f"{said} with what trains well on these images: Spearman {self.correlation:+.2f} [{self.low:+.2f}, "
             f"{self.high:+.2f}] over {len(self.networks)} networks, trained from scratch in {self.seconds / 60:.1f} min"

@@ -70,7 +70,8 @@ def test_agreement_is_a_correlation_with_its_interval(data):
     assert -1 <= found.low <= found.correlation <= found.high <= 1
     assert len(found.networks) == len(found.losses) == 8
     assert other.correlation == pytest.approx(-found.correlation)
-    assert found.agrees != other.agrees
+    assert found.agrees == (found.low > 0)
+    assert not (found.agrees and other.agrees)
     with pytest.raises(InputError, match="at least 5 networks"):
         agreement(structure, data, worths, networks=4, steps=5, seed=0)
 
