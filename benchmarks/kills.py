@@ -69,6 +69,7 @@ def started(arguments: Sequence[str], log: str) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        torch.set_num_threads(1)  # makes torch's pool of threads anew before several threads ask for it at once
         command(list(arguments))
     except SystemExit as end:
         code = int(end.code or 0)

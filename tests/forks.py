@@ -11,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TextIO
 
+import torch
+
 
 @dataclass(frozen=True)
 class Forked:
@@ -37,6 +39,7 @@ def forked(work: Callable[[], object], folder: Path) -> Forked:
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         sys.dont_write_bytecode = True
         os.chdir(folder)
+        torch.set_num_threads(1)  # makes torch's pool of threads anew before several threads ask for it at once
         work()
 
     process = multiprocessing.get_context("fork").Process(target=begin)
