@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.outputs import tensors_of
+
 
 @contextmanager
 def removed_after(handles: Sequence[Any]) -> Iterator[None]:
@@ -51,7 +53,7 @@ def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
 
 def main_output(outputs: Any) -> Tensor | None:
     """The first tensor (n, classes, ...) of what a model gives, in tuples, lists and dicts too; `None` without one."""
-    return next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.ndim >= 2), None)
+    return next((value for value in tensors_of(outputs) if value.ndim >= 2), None)
 
 
 def in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
-from torch.utils._pytree import tree_leaves
 
 from nasprune.common.calls import plain_attention
 from nasprune.common.inputs import Inputs
+from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import undisturbed
 from nasprune.cost.calls import Call, Shape, amount
 from nasprune.cost.counts import Count, Formula
@@ -105,7 +105,7 @@ class _Flat(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
         outputs = self._inputs.map(lambda _: next(given)).call(self._hidden[0])
-        return tuple(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+        return tuple(tensors_of(outputs))
 
 
 class _TracedCall(Call):

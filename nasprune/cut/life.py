@@ -7,15 +7,14 @@ where it fails while the dense model does not, the cut is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
+from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import in_same_memory, twin
 
@@ -99,7 +98,7 @@ def _failure(model: nn.Module, situation: Situation) -> str:
 def _called(model: nn.Module, situation: Situation) -> list[Tensor]:
     copied = twin(model, in_same_memory(model)).train(situation.training)
     with own_randomness(model), torch.set_grad_enabled(situation.backward):
-        outputs = list(_tensors(situation.inputs.clone().call(copied)))
+        outputs = tensors_of(situation.inputs.clone().call(copied))
         if situation.backward:
             losses = [value.float().mean() for value in outputs if value.requires_grad]
             if losses:
@@ -121,10 +120,6 @@ def _near(got: Tensor, expected: Tensor) -> bool:
     difference = (got - expected).abs()[expected.isfinite()]
     scale = expected.abs()[expected.isfinite()]
     return not difference.numel() or float(difference.max()) <= CLOSE * max(float(scale.max()), 1e-30)
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
 
 def first_line(error: Exception) -> str:

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
+from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import in_eval, twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
@@ -270,8 +270,7 @@ def run(model: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.float32) ->
     """The model's tensor outputs in flat order, computed on a copy in eval mode in `dtype`."""
     copied = twin(model, _cast(model, dtype))
     with default_dtype(dtype), undisturbed(copied), Precision(dtype):
-        leaves = tree_leaves(inputs.clone().cast(dtype).call(copied))
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return tensors_of(inputs.clone().cast(dtype).call(copied))
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> dict[int, Tensor]:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
-from nasprune.common.calls import plain_attention
-from nasprune.common.inputs import Inputs
+from nasprune.common.calls import plain_attention, removed_after
+from nasprune.common.inputs import PLAIN, Inputs
+from nasprune.common.outputs import check_outputs, check_values, leaves_of
 from nasprune.common.untouched import undisturbed
-from nasprune.errors import InputError, TraceError
+from nasprune.errors import InputError, NaspruneError, TraceError
 from nasprune.graph.program import Program
 from nasprune.graph.refine import name_real_modules, observe_sizes
 
@@ -66,8 +68,13 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
     """
     with undisturbed(model), plain_attention(), _quiet():
         try:
-            inputs.clone().call(model)  # what it keeps from its first run, such as a grid, is then made of real tensors
-            exported = _export(model, inputs)
+            outputs = inputs.clone().call(model)  # what it keeps from its first run is then made of real tensors
+            check_outputs(outputs)
+            check_values(inputs.tensors, outputs)
+            with _flat(model, outputs):
+                exported = _export(model, inputs)
+        except NaspruneError:
+            raise
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             failure: Exception = error
         else:
@@ -109,6 +116,17 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
         if "Unexpected key" not in str(error):
             raise
         return torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=True)
+
+
+def _flat(model: nn.Module, outputs: Any) -> contextlib.AbstractContextManager[None]:
+    """Inside, a model whose outputs hold what torch.export does not know gives the values in them instead."""
+    if all(isinstance(leaf, PLAIN) for leaf in tree_leaves(outputs)):
+        return contextlib.nullcontext()
+
+    def values(_: nn.Module, __: tuple[Any, ...], given: Any) -> list[Any]:
+        return [leaf for leaf in leaves_of(given) if isinstance(leaf, PLAIN)]
+
+    return removed_after([model.register_forward_hook(values)])
 
 
 def _inline_regions(module: GraphModule) -> None:

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from nasprune.base import Strategy
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, whole_number
 from nasprune.common.blame import running
 from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.budget import Budget, Cost, parse_budget
@@ -206,7 +206,7 @@ def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:
         outputs = []
         for net in (dense, small):
             with undisturbed(net):
-                outputs.append([leaf for leaf in tree_leaves(inputs.clone().call(net)) if isinstance(leaf, Tensor)])
+                outputs.append(tensors_of(inputs.clone().call(net)))
         for one, other in zip(*outputs, strict=True):
             if one.shape == other.shape and one.is_floating_point() and one.numel():
                 largest = max(largest, float(one.abs().max()))

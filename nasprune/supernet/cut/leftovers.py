@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import states
 from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
@@ -139,7 +139,7 @@ def _look(net: nn.Module, inputs: tuple[Any, ...]) -> _Look:
     try:
         with untouched(net), torch.no_grad():
             before = states(net)
-            outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor)]
+            outputs = tensors_of(net(*inputs))
             draws = states(net) != before
     except Exception:  # a module's own code may raise anything
         return _Look(False)

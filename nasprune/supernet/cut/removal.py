@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.common.calls import first_tensor, removed_after
+from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import empty_ones, untouched
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import Kept
@@ -260,7 +260,7 @@ def severed(net: nn.Module, mixed: Sequence[MixedOp], inputs: tuple[Any, ...]) -
             if not isinstance(module, Removed):
                 handles.append(module.register_forward_hook(watch(number), with_kwargs=True))
     with removed_after(handles), untouched(net), torch.enable_grad():
-        outputs = [leaf for leaf in tree_leaves(net(*inputs)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        outputs = [value for value in tensors_of(net(*inputs)) if value.requires_grad]
         flat = [(number, probe) for number, found in probes.items() for probe in found]
         total = sum((output.float().square() * _weights(output)).sum() for output in outputs)
         gradients = (

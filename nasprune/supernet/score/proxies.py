@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from nasprune.base import OpTask
+from nasprune.common.outputs import tensors_of
 from nasprune.errors import InputError
 from nasprune.supernet.score.paths import SinglePath
 from nasprune.supernet.score.scoring import batch_statistics, seeded, weights_of
@@ -208,4 +208,4 @@ def _smaller(task: OpTask, path: SinglePath) -> Tensor:
 
 
 def _floats(outputs: object) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [value for value in tensors_of(outputs) if value.is_floating_point()]

@@ -10,10 +10,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from nasprune.base import Batch
 from nasprune.common.losses import cross_entropy
+from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import untouched
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
@@ -91,7 +91,7 @@ def first_output(outputs: object) -> Tensor:
     Raises:
         InputError: there is none.
     """
-    found = next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.ndim == 2), None)
+    found = next((value for value in tensors_of(outputs) if value.ndim == 2), None)
     if found is None:
         raise InputError("expected a net that gives logits (n, classes), alone or first of several outputs")
     return found
