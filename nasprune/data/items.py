@@ -17,6 +17,10 @@ UNKNOWN = -1
 """The label of an image that has none."""
 
 
+REPAIR = "repair or remove it"
+"""What to do with an item that cannot be used."""
+
+
 class LabelledImages(Protocol):
     """A map-style dataset: item i is an image (C, H, W) and its class number."""
 
@@ -83,7 +87,7 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         except NaspruneError:
             raise
         except (Exception, SystemExit) as error:
-            raise self._error(index, f"{type(error).__name__}: {one_line(error)}; repair or remove it") from error
+            raise self._error(index, f"{type(error).__name__}: {one_line(error)}; {REPAIR}") from error
         parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
         if parts and isinstance(parts[0], np.ndarray):
             parts = (torch.as_tensor(parts[0]), *parts[1:])
@@ -91,6 +95,8 @@ class Checked(Dataset[tuple[Tensor, Any]]):
             inside = ", ".join(type(part).__name__ for part in parts)
             got = f"{type(item).__name__} of ({inside})" if isinstance(item, (tuple, list)) else inside
             raise self._error(index, f"expected (tensor, class number) items, or tensors without labels, got a {got}")
+        if not is_finite(parts[0]):
+            raise self._error(index, f"its image holds NaN or infinite values; {REPAIR}")
         return parts[0], self._label(index, parts[1] if len(parts) == 2 else None)
 
     def _label(self, index: int, label: object) -> Any:
@@ -133,6 +139,11 @@ def typed(dataset: Dataset[Any], dtype: torch.dtype) -> Dataset[tuple[Tensor, An
 def checked(dataset: Dataset[Any], name: str = "data") -> Dataset[tuple[Tensor, Any]]:
     """`dataset` with its items checked; images in memory are as they are."""
     return dataset if isinstance(dataset, (ArrayDataset, Checked, Typed)) else Checked(dataset, name)
+
+
+def is_finite(image: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinite values."""
+    return not image.is_floating_point() or bool(image.isfinite().all())
 
 
 def size_of(dataset: Dataset[Any]) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
 
-from nasprune.data.items import UNKNOWN, ArrayDataset, size_of
+from nasprune.data.items import REPAIR, UNKNOWN, ArrayDataset, is_finite, size_of
 from nasprune.data.parts import part_of, recognised
 from nasprune.data.splits import DataSplits, split
 from nasprune.errors import InputError
@@ -113,6 +113,9 @@ def _arrays(name: str, images: Any, labels: Any) -> ArrayDataset:
         given = torch.full((len(inputs),), UNKNOWN) if labels is None else torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"data {name!r}: the arrays hold no plain numbers: {error}; give numbers") from error
+    if not is_finite(inputs):
+        first = next(i for i, image in enumerate(inputs) if not is_finite(image))
+        raise InputError(f"data {name!r}: image {first} holds NaN or infinite values; {REPAIR}")
     return ArrayDataset(inputs, given)
 
 

@@ -27,6 +27,13 @@ PAIRS = {
 }
 
 
+def test_an_image_that_is_not_finite_is_refused_by_its_number():
+    images = IMAGES.clone()
+    images[3, 0, 1] = torch.inf
+    with pytest.raises(InputError, match="image 3 holds NaN or infinite values; repair or remove it"):
+        load_data((images, LABELS))
+
+
 @pytest.mark.parametrize("source", PAIRS.values(), ids=PAIRS)
 def test_images_and_labels_are_taken_as_they_come(source):
     data = load_data(source)
