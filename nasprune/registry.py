@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nasprune.common.alone import alone
 from nasprune.common.blame import told
 from nasprune.common.factories import find_factory
 from nasprune.common.options import Named, parse_named
@@ -325,8 +326,11 @@ def _from_file(path: Path, kind: Kind) -> Any:
 
 def _run_file(path: Path) -> ModuleType:
     name = f"nasprune_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with alone():
+        return sys.modules[name] if name in sys.modules else _run_anew(path, name)
+
+
+def _run_anew(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is no Python file")

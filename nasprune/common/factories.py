@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nasprune.common.alone import alone
 from nasprune.errors import InputError, UnknownNameError
 
 
@@ -60,8 +61,11 @@ def _from_file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
         raise InputError(f"no file {str(path)!r} to take the {what} from; give an existing file.py:factory")
     name = f"nasprune_user_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with alone():
+        return sys.modules[name] if name in sys.modules else _run_anew(path, name, what)
+
+
+def _run_anew(path: Path, name: str, what: str) -> ModuleType:
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise InputError(f"{str(path)!r} is not a Python file")

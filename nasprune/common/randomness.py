@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from nasprune.common.alone import alone
+
 
 @contextmanager
 def own_randomness(model: nn.Module) -> Iterator[None]:
-    """The global generators of Python, numpy and torch are as before afterwards."""
-    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is guarded
-    with torch.random.fork_rng(devices=devices_of(model)):
+    """The global generators of Python, numpy and torch are as before afterwards; other threads wait meanwhile."""
+    with alone(), torch.random.fork_rng(devices=devices_of(model)):
+        python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is guarded
         try:
             yield
         finally:

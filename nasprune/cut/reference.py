@@ -16,6 +16,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from nasprune.common.alone import alone
 from nasprune.common.inputs import Inputs
 from nasprune.cut.masked import MASKED, Masks
 from nasprune.graph.model import Bools, ModelGraph
@@ -27,13 +28,14 @@ NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New tensors have `dtype` inside."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    """New tensors have `dtype` inside; other threads wait meanwhile."""
+    with alone():
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 class Precision(TorchFunctionMode):

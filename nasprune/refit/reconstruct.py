@@ -114,23 +114,28 @@ def reconstruct(
 
     def produce() -> None:
         try:
-            with undisturbed(dense), removed_after(_targets(parts[0], found, fit, handover, done)):
+            with torch.no_grad(), removed_after(_targets(parts[0], found, fit, handover, done)):
                 dense(inputs)
             handover.put(_Failure())
         except BaseException as error:  # handed to the other thread, which raises it
             handover.put(_Failure(error))
 
     thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
-    try:
-        with in_eval(small), torch.no_grad(), _estimated(norms), removed_after(_refits(parts[1], found, fit, handover)):
+    with (
+        undisturbed(dense),  # both nets are guarded by this thread, as others wait meanwhile
+        in_eval(small),
+        _estimated(norms),
+        removed_after(_refits(parts[1], found, fit, handover)),
+    ):
+        thread.start()
+        try:
             small(inputs)
-    finally:
-        done.set()
-        while thread.is_alive():
-            while not handover.empty():
-                handover.get_nowait()
-            thread.join(0.01)
+        finally:
+            done.set()
+            while thread.is_alive():
+                while not handover.empty():
+                    handover.get_nowait()
+                thread.join(0.01)
     return fit.notes
 
 
