@@ -75,7 +75,9 @@ class SampleNet(nn.Module):
         with torch.no_grad():
             for value in self.state_dict().values():
                 if value.is_floating_point():
-                    value.copy_(torch.rand(value.shape, generator=generator) - (0.5 if value.ndim > 1 else -0.5))
+                    value.copy_(
+                        torch.rand(value.shape, generator=generator, device="cpu") - (0.5 if value.ndim > 1 else -0.5)
+                    )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.second(self.first(self.norm(self.stem(x)).relu()))
@@ -98,7 +100,7 @@ class _Residual(nn.Module):
 
 class _Noise(Dataset[tuple[Tensor, int]]):
     def __init__(self, generator: torch.Generator) -> None:
-        self._images = torch.randn(32, *INPUT, generator=generator)
+        self._images = torch.randn(32, *INPUT, generator=generator, device="cpu")
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self._images[index], index % CLASSES
@@ -198,7 +200,7 @@ def check_space(build: SpaceBuilder) -> None:
         except PlanError as error:
             raise PluginError(f"`{_name(build)}` offers a decision that cannot be built: {error}") from error
         with torch.no_grad():
-            small(torch.zeros(2, *INPUT))
+            small(torch.zeros(2, *INPUT, device="cpu"))
     frozen = replace(graph, groups=tuple(replace(group, frozen_because="a test") for group in graph.groups))
     if build(frozen).widths:
         _fail(build, "offers the width of a frozen group")
@@ -312,7 +314,7 @@ class _KeptContext(WeightContext):
 
 def _sample() -> tuple[nn.Module, ModelGraph]:
     model = SampleNet()
-    return model, trace(model, torch.zeros(1, *INPUT))
+    return model, trace(model, torch.zeros(1, *INPUT, device="cpu"))
 
 
 def _problem(model: nn.Module, graph: ModelGraph) -> PricedSpace:
@@ -377,7 +379,7 @@ def _generators() -> tuple[object, ...]:
 
 
 def _images(generator: torch.Generator) -> Batch:
-    return torch.randn(8, *INPUT, generator=generator), torch.arange(8) % CLASSES
+    return torch.randn(8, *INPUT, generator=generator, device="cpu"), torch.arange(8, device="cpu") % CLASSES
 
 
 def _values(model: nn.Module) -> dict[str, Tensor]:

@@ -27,8 +27,8 @@ class GramSums:
         self._columns = _parts(one)
         self._features = weight_matrix(one.modules[0]).shape[1]
         sizes = [part.size for part in self._columns]
-        self._grams = [torch.zeros(size, size) for size in sizes]
-        self._sums = [torch.zeros(size, dtype=torch.float64) for size in sizes]
+        self._grams = [torch.zeros(size, size, device="cpu") for size in sizes]
+        self._sums = [torch.zeros(size, dtype=torch.float64, device="cpu") for size in sizes]
         self._shifts: list[Tensor] = []  # products are taken about the first batch's means, against cancellation
 
     def add(self, rows: Tensor) -> None:

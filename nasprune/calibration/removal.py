@@ -19,7 +19,7 @@ def removal_scores(order: Sequence[int], damage: Sequence[float]) -> Tensor:
         damage: what each of these removals adds; below zero counts as zero.
     """
     total = np.cumsum(np.maximum(np.asarray(damage, dtype=np.float64), 0.0)).astype(np.float32)
-    scores = torch.empty(len(order))
+    scores = torch.empty(len(order), device="cpu")
     last = np.float32(0)
     for unit, value in zip(order, total, strict=True):
         last = max(value, np.nextafter(last, np.float32(np.inf)))

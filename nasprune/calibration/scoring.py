@@ -77,7 +77,7 @@ class WeightContext(ScoreContext):
 
     def combine(self, scores: Iterable[Tensor], group: CoupledGroup) -> Tensor:
         stacked = list(scores)
-        return _REDUCE[self._reduce](torch.stack(stacked)) if stacked else torch.zeros(group.width)
+        return _REDUCE[self._reduce](torch.stack(stacked)) if stacked else torch.zeros(group.width, device="cpu")
 
     def generator(self, group: CoupledGroup) -> Random:
         return Random(f"{self._seed}/{group.name}")

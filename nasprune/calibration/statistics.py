@@ -169,7 +169,9 @@ class Statistics:
 
     def _batches(self, values: int, images: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels where the model is, `values` numbers at a time but at least one image."""
-        home = next((value for value in self._model.parameters() if value.is_floating_point()), torch.zeros(()))
+        home = next(
+            (value for value in self._model.parameters() if value.is_floating_point()), torch.zeros((), device="cpu")
+        )
         order = self._images if images is None else images
         first, _ = next(batches(self._data, 1, order[:1]))
         for inputs, labels in batches(self._data, max(1, min(64, values // first.numel())), order):
@@ -181,9 +183,9 @@ class Statistics:
         """Which of `count` rows to take from one batch, rising; `each` samples come from a row."""
         size = max(1, round(ROWS / each * self._share))
         if size >= count:
-            return torch.arange(count)
+            return torch.arange(count, device="cpu")
         seed = Random(f"{self._seed}/{one.param}/{number}").getrandbits(63)
-        return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size].sort().values
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed), device="cpu")[:size].sort().values
 
     @contextmanager
     def _hooked(self, chosen: Sequence[Consumer], look: Callable[[Tensor, Consumer], Tensor | None]) -> Iterator[None]:

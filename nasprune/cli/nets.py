@@ -84,7 +84,7 @@ class Origin:
                 if isinstance(made, Supernet):
                     return made
                 net, shape = made, self._shape(made, data)
-            example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+            example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0), device="cpu")
             return Supernet.from_model(net, example, space=self.space)
 
     def made(self) -> nn.Module | Supernet:

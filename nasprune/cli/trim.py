@@ -193,7 +193,7 @@ def _cut(
         say("The operations alone already keep the budget, so no channels are cut.")
         return None
     unit = "Params" if limit.counter == "params" else "FLOPs"
-    example = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0))
+    example = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0), device="cpu")
     with SearchScreen(None).shown() as screen:
         return search(
             net,

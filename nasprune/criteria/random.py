@@ -14,4 +14,4 @@ class RandomScore(Criterion):
 
     def score(self, group: CoupledGroup, context: ScoreContext) -> Tensor:
         generator = context.generator(group)
-        return torch.tensor([generator.random() for _ in range(group.width)])
+        return torch.tensor([generator.random() for _ in range(group.width)], device="cpu")

@@ -50,8 +50,8 @@ class TensorSpec:
                 f"the plan records an input of type {self.dtype!r}, which torch lacks; pass example_inputs="
             )
         if not dtype.is_floating_point:
-            return torch.zeros(self.shape, dtype=dtype)
-        return torch.randn(self.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+            return torch.zeros(self.shape, dtype=dtype, device="cpu")
+        return torch.randn(self.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(dtype)
 
 
 @dataclass(frozen=True)

@@ -314,8 +314,8 @@ def noise_like(example_inputs: Inputs, seed: int = 0) -> Inputs:
             return value
         low, high = float(value.min()), float(value.max())
         if not low < high:
-            return torch.randn(value.shape, generator=generator).to(value)
-        return (low + (high - low) * torch.rand(value.shape, generator=generator)).to(value)
+            return torch.randn(value.shape, generator=generator, device="cpu").to(value)
+        return (low + (high - low) * torch.rand(value.shape, generator=generator, device="cpu")).to(value)
 
     return example_inputs.map(noise)
 
@@ -326,7 +326,7 @@ def distinct(model: nn.Module) -> nn.Module:
     copied = twin(model)
     for value in _tensors(copied).values():
         if value.is_floating_point() and value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
-            value.data.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+            value.data.copy_(torch.rand(value.shape, generator=generator, device="cpu") + 0.5)
     return copied
 
 

@@ -17,8 +17,8 @@ def flip_and_shift(images: Tensor, generator: torch.Generator) -> Tensor:
     """A new batch of the same shape (n, C, H, W); every image is shifted and mirrored on its own."""
     count, _, height, width = images.shape
     padded = functional.pad(images, (_SHIFT,) * 4)
-    tops, lefts = torch.randint(0, 2 * _SHIFT + 1, (2, count), generator=generator)
-    flips = torch.rand(count, generator=generator) < 0.5
+    tops, lefts = torch.randint(0, 2 * _SHIFT + 1, (2, count), generator=generator, device="cpu")
+    flips = torch.rand(count, generator=generator, device="cpu") < 0.5
     shifted = [
         padded[index, :, top : top + height, left : left + width]
         for index, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True))

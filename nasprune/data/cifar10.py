@@ -100,5 +100,5 @@ def _normalised(images: Bytes, labels: npt.NDArray[np.int64]) -> ArrayDataset:
     if labels.min() < 0 or labels.max() > 9:
         raise InputError(f"CIFAR-10 labels must lie in 0..9, got {labels.min()}..{labels.max()}")
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    mean, std = torch.tensor(MEAN, device="cpu").view(3, 1, 1), torch.tensor(STD, device="cpu").view(3, 1, 1)
     return ArrayDataset((pixels - mean) / std, torch.from_numpy(labels))

@@ -15,8 +15,8 @@ def digits(seed: int) -> DataSplits:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
-    labels = torch.tensor(bunch.target)
+    images = torch.tensor(bunch.images, dtype=torch.float32, device="cpu").unsqueeze(1) / 8 - 1
+    labels = torch.tensor(bunch.target, device="cpu")
     return split(
         "digits",
         ArrayDataset(images, labels),

@@ -69,6 +69,11 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
         InputError: nothing usable is there.
         UnknownNameError: no source has that name.
     """
+    if torch.get_default_device().type == "meta":
+        raise InputError(
+            "data is read into tensors on torch's default device, and on 'meta' they have no values; call "
+            "torch.set_default_device('cpu') first, or leave the `with torch.device('meta')`"
+        )
     if isinstance(source, str):
         name, _, place = source.partition(":")
         if name in _SOURCES:

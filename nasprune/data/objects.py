@@ -110,7 +110,7 @@ def _named_pair(name: str, source: Mapping[Any, Any]) -> tuple[Any, Any]:
 def _arrays(name: str, images: Any, labels: Any) -> ArrayDataset:
     try:
         inputs = torch.as_tensor(images)
-        given = torch.full((len(inputs),), UNKNOWN) if labels is None else torch.as_tensor(labels)
+        given = torch.full((len(inputs),), UNKNOWN, device="cpu") if labels is None else torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"data {name!r}: the arrays hold no plain numbers: {error}; give numbers") from error
     if not is_finite(inputs):

@@ -145,7 +145,7 @@ def _delta(one: Consumer, group: CoupledGroup, scores: Tensor, option: int, cova
     layer = one.modules[0]
     matrix = weight_matrix(layer).detach().to(torch.float64)
     flat = matrix.flatten(0, 1)
-    kept = torch.zeros(group.width, dtype=torch.bool)
+    kept = torch.zeros(group.width, dtype=torch.bool, device="cpu")
     kept[list(best_units(group, scores, option))] = True
     columns = torch.from_numpy(one.columns)
     gone = columns[~kept].reshape(-1)
@@ -156,7 +156,7 @@ def _delta(one: Consumer, group: CoupledGroup, scores: Tensor, option: int, cova
         features = matrix.shape[1]
         for number in range(matrix.shape[0]):
             own = gone[gone // features == number] - number * features
-            stay = torch.ones(features, dtype=torch.bool)
+            stay = torch.ones(features, dtype=torch.bool, device="cpu")
             stay[own] = False
             if own.numel() and stay.any():
                 gram = covariance[number]
@@ -176,7 +176,7 @@ def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) ->
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = first_tensor(args, kwargs)
             count = row_count(layer, x)
-            rows = torch.randint(count, (min(share, count),), generator=generator)
+            rows = torch.randint(count, (min(share, count),), generator=generator, device="cpu")
             with torch.autocast(x.device.type, enabled=False):
                 sums[param].add(at_least_single(patches(layer, x, rows)).transpose(0, 1))
 

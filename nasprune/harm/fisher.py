@@ -188,7 +188,7 @@ def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -
 
     A single output has no softmax: there the covariance is one.
     """
-    noise = torch.randn(logits.shape, generator=generator).to(logits)
+    noise = torch.randn(logits.shape, generator=generator, device="cpu").to(logits)
     if logits.shape[1] == 1:
         return noise
     p = (logits / temperature).softmax(1)

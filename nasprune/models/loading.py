@@ -48,7 +48,10 @@ class LoadedModel:
     def example_inputs(self, shape: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:
         """Fixed noise of shape (1, *shape): one tensor for every argument `forward` must have."""
         generator = torch.Generator().manual_seed(0)
-        return tuple(torch.randn(1, *(shape or self.shape), generator=generator) for _ in range(_arguments(self.model)))
+        return tuple(
+            torch.randn(1, *(shape or self.shape), generator=generator, device="cpu")
+            for _ in range(_arguments(self.model))
+        )
 
 
 @dataclass(frozen=True)

@@ -269,9 +269,9 @@ class _Fit:
     def sample(self, site: Site, count: int) -> Tensor:
         """At most `rows` of `count` rows, ascending, fixed by the layer's name."""
         if count <= self.rows:
-            return torch.arange(count)
+            return torch.arange(count, device="cpu")
         generator = torch.Generator().manual_seed(zlib.crc32(site.path.encode()))
-        return torch.randint(count, (self.rows,), generator=generator).sort().values
+        return torch.randint(count, (self.rows,), generator=generator, device="cpu").sort().values
 
     def refit(self, site: Site, layer: nn.Module, x: Tensor, target: _Target, shortcut: Tensor | None) -> None:
         """Writes the fitted weights, and the fitted mean into the bias or the batch norm behind."""

@@ -46,7 +46,7 @@ def check_strategy(kind: Callable[..., Strategy]) -> None:
 
 def _pruned(kind: Callable[..., Strategy]) -> Pruned:
     model = _net()
-    graph = trace(twin(model).eval(), torch.zeros(1, 3, 8, 8))
+    graph = trace(twin(model).eval(), torch.zeros(1, 3, 8, 8, device="cpu"))
     task = Task(model, graph, PricedSpace(graph, search_space(graph), CostModel(graph), Budget.parse("60%")), 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     with own_randomness(model), torch.no_grad():
@@ -55,7 +55,7 @@ def _pruned(kind: Callable[..., Strategy]) -> Pruned:
     pruner = Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0))
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
-        images, labels = torch.randn(8, 3, 8, 8, generator=generator), torch.arange(8) % 4
+        images, labels = torch.randn(8, 3, 8, 8, generator=generator, device="cpu"), torch.arange(8, device="cpu") % 4
         optimizer.zero_grad()
         functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -58,7 +58,7 @@ def slots_of(part: nn.Module, graph: ModelGraph, group: CoupledGroup) -> list[Sl
 
 
 def _places(tensor: Tensor, axis: AxisUnits, graph: ModelGraph, number: int, width: int) -> Tensor:
-    numbers = torch.arange(tensor.numel()).reshape(tensor.shape)
+    numbers = torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
     parts, size = axis.units.shape
     if parts == 1:
         positions = numbers.movedim(axis.axis, 0).reshape(size, -1)

@@ -46,7 +46,7 @@ class Task:
         found = {}
         for group in self.groups:
             rows = [slots.read().float() for slots in self.slots(group) if slots.role == "out"]
-            squares = [row.square().sum(1) for row in rows] or [torch.zeros(group.width)]
+            squares = [row.square().sum(1) for row in rows] or [torch.zeros(group.width, device="cpu")]
             found[group.name] = torch.stack(squares).sum(0).sqrt().cpu()
         return found
 
@@ -74,7 +74,7 @@ class Task:
             kept = plan.keep.get(group.name)
             if kept is None:
                 continue
-            stays = torch.zeros(group.width, dtype=torch.bool)
+            stays = torch.zeros(group.width, dtype=torch.bool, device="cpu")
             stays[list(kept)] = True
             for slots in self.slots(group):
                 if slots.role in roles and slots.is_trained:

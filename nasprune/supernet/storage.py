@@ -123,7 +123,7 @@ def load_supernet(
     if not isinstance(whole, Supernet):
         space = _space(space, saved.space, plugins, folder / SUPERNET)
         whole = whole if whole is not None else _built(space, saved, folder)
-        example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0))
+        example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0), device="cpu")
         example = torch.zeros_like(example, dtype=torch.int64) if saved.whole_numbers else example
         whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space, edge_weights)
     small = whole.keep(_replayed(whole.choices, saved.kept, folder))

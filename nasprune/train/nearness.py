@@ -46,7 +46,7 @@ class Compared:
                 if target.shape == value.shape:
                     size = torch.linalg.vector_norm(target).square() / target.numel()
                     parts.append(functional.mse_loss(value, target) / size.clamp(min=1e-12))
-        return torch.stack(parts).sum() if parts else torch.zeros(())
+        return torch.stack(parts).sum() if parts else torch.zeros((), device="cpu")
 
 
 @dataclass

@@ -173,7 +173,7 @@ def mirrored_alike(near: Nearness, held: Tensor) -> Augment:
 
 
 def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    flips = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    flips = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
     return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
@@ -280,7 +280,7 @@ class _Run:
     def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
         size = min(self.batch_size, len(self.images))
         while True:
-            order = torch.randperm(len(self.images), generator=generator)
+            order = torch.randperm(len(self.images), generator=generator, device="cpu")
             for chosen in torch.split(order[: len(order) - len(order) % size], size):
                 yield self.change(self.images[chosen.to(self.images.device)], generator)
 

@@ -129,7 +129,7 @@ class Training:
         seed = (self.seed * 1_000_003 + number * 1_009 + self.position.backs) % 2**63
         generator = torch.Generator().manual_seed(seed)
         seed_all(seed, self.tuner.student)
-        order = torch.randperm(size_of(images_of), generator=generator).tolist()
+        order = torch.randperm(size_of(images_of), generator=generator, device="cpu").tolist()
         if len(order) % size == 1 and len(order) > 1:  # batch norm cannot train on one image
             order.pop()
         steps = math.ceil(len(order) / size)

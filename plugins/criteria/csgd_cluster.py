@@ -20,7 +20,7 @@ class CSGDCluster(Criterion):
 
     def score(self, group: CoupledGroup, context: ScoreContext) -> torch.Tensor:
         if group.width == 1:
-            return torch.ones(1)
+            return torch.ones(1, device="cpu")
         return context.combine((_scores(rows.double()) for rows in context.rows(group)), group)
 
 

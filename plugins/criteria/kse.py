@@ -49,14 +49,14 @@ def _densities(kernels: torch.Tensor, neighbours: int) -> torch.Tensor:
     width, out, k = kernels.shape
     near = min(neighbours, out - 1)
     if near < 1:
-        return torch.ones(width, out)
+        return torch.ones(width, out, device="cpu")
     if k == 1:
         return _nearest_in_line(kernels[:, :, 0], near)
     step = -(-out // CANDIDATES)
     others = kernels[:, ::step]
     near = min(near, others.shape[1] - 1)
     found = []
-    for some in torch.arange(width).split(max(AT_A_TIME // (out * others.shape[1]), 1)):
+    for some in torch.arange(width, device="cpu").split(max(AT_A_TIME // (out * others.shape[1]), 1)):
         distances = torch.cdist(kernels[some], others[some])
         for place, own in enumerate(range(0, out, step)):
             distances[:, own, place] = torch.inf

@@ -34,7 +34,7 @@ def _importance(context: ScoreContext) -> torch.Tensor:
     """Importance (units + 1,) of every unit; the last entry, 1, is that of outputs that belong to none."""
     layers = context.layers()
     count = max((int(side.max()) for layer in layers for side in (layer.reads, layer.makes)), default=-1) + 1
-    read = torch.zeros(count + 1, dtype=torch.bool)
+    read = torch.zeros(count + 1, dtype=torch.bool, device="cpu")
     for layer in layers:
         read[layer.reads] = True
     importance = torch.where(read, 0.0, 1.0).double()

@@ -56,7 +56,7 @@ class OBS(Criterion):
         damage: list[float] = []
         while len(order) < group.width:
             if group.width - len(order) <= size:
-                pool, fence = torch.arange(group.width), torch.inf
+                pool, fence = torch.arange(group.width, device="cpu"), torch.inf
                 gone, costs = _one_by_one(layers, combined, fence, 1)
             else:
                 found = combined(layers)
@@ -84,7 +84,7 @@ def _one_by_one(
         gone.append(unit)
         paid.append(float(costs[unit]))
         for layer in layers:
-            layer.remove(torch.tensor([unit]))
+            layer.remove(torch.tensor([unit], device="cpu"))
     return gone, paid
 
 
@@ -94,8 +94,9 @@ class _Remaining:
     def __init__(self, inverse: Tensor, weight: Tensor, k: int) -> None:
         self._inverse, self._weight, self.k = inverse, weight, k
         self._width = len(inverse) // k
-        self._place = torch.arange(self._width)  # of each unit among those that are still held, -1 for the others
-        self._left = torch.ones(self._width, dtype=torch.bool)
+        # of each unit among those that are still held, -1 for the others
+        self._place = torch.arange(self._width, device="cpu")
+        self._left = torch.ones(self._width, dtype=torch.bool, device="cpu")
 
     @property
     def left(self) -> int:
@@ -118,9 +119,9 @@ class _Remaining:
         else:
             blocks = self._inverse.reshape(count, k, count, k).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
             if self.left < count:
-                gone = torch.ones(count, dtype=torch.bool)
+                gone = torch.ones(count, dtype=torch.bool, device="cpu")
                 gone[self._place[self._left]] = False
-                blocks = torch.where(gone[:, None, None], torch.eye(k, dtype=blocks.dtype), blocks)
+                blocks = torch.where(gone[:, None, None], torch.eye(k, dtype=blocks.dtype, device="cpu"), blocks)
             weight = self._weight.reshape(-1, count, k).transpose(0, 1)
             costs = (torch.linalg.inv(blocks) * (weight.transpose(1, 2) @ weight)).sum(dim=(1, 2), dtype=torch.float64)
         return torch.where(self._left, costs[self._place], torch.inf)
@@ -146,7 +147,7 @@ class _Remaining:
             features = self._features(stay)
             self._inverse, self._weight = self._inverse[features][:, features], self._weight[:, features]
             self._place = torch.full_like(self._place, -1)
-            self._place[stay] = torch.arange(len(stay))
+            self._place[stay] = torch.arange(len(stay), device="cpu")
 
     def _features(self, units: Tensor) -> Tensor:
-        return (self._place[units][:, None] * self.k + torch.arange(self.k)).flatten()
+        return (self._place[units][:, None] * self.k + torch.arange(self.k, device="cpu")).flatten()

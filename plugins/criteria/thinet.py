@@ -23,9 +23,9 @@ class ThiNet(Criterion):
     def score(self, group: CoupledGroup, context: ScoreContext) -> torch.Tensor:
         forms = [gram.contributions() for gram in context.grams(group)]
         if not forms:
-            return torch.zeros(group.width)
+            return torch.zeros(group.width, device="cpu")
         changes = [form.diagonal().clone() for form in forms]
-        left = torch.ones(group.width, dtype=torch.bool)
+        left = torch.ones(group.width, dtype=torch.bool, device="cpu")
         order: list[int] = []
         damage: list[float] = []
         for _ in range(group.width):

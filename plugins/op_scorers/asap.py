@@ -93,7 +93,9 @@ class _Contest:
             self.left[choice.name] = shares > 0
             self.shares[choice.name] = shares.clamp(min=LEAST)
             self.alphas[choice.name] = self.shares[choice.name].log().requires_grad_()
-        self._gone = {name: torch.zeros(len(left), dtype=torch.float64) for name, left in self.left.items()}
+        self._gone = {
+            name: torch.zeros(len(left), dtype=torch.float64, device="cpu") for name, left in self.left.items()
+        }
 
     def probabilities(self, name: str, temperature: float) -> Tensor:
         """Phi, zero for those that are gone."""
@@ -123,7 +125,7 @@ class _Contest:
 def _start(task: OpTask, choice: OpChoice) -> Tensor:
     """Shares (ops,) over the candidates that compete; 0 for `none`."""
     found = task.shares(choice)
-    shares = torch.ones(len(choice.ops)) if found is None else found.float().cpu().clamp(min=LEAST)
+    shares = torch.ones(len(choice.ops), device="cpu") if found is None else found.float().cpu().clamp(min=LEAST)
     if choice.connecting:
         shares[list(choice.empty)] = 0.0
     return shares / shares.sum()

@@ -31,7 +31,7 @@ class GateFisher(OpScorer):
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
         gates = open_gates(task)
-        totals = {name: torch.zeros(len(gate), dtype=torch.float64) for name, gate in gates.items()}
+        totals = {name: torch.zeros(len(gate), dtype=torch.float64, device="cpu") for name, gate in gates.items()}
         count = 0
         for images, labels in self._pieces(task):
             with repeatable(task), torch.enable_grad(), task.gated(gates):

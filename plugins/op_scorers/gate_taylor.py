@@ -31,7 +31,7 @@ class GateTaylor(OpScorer):
         if not data:
             raise InputError("gate_taylor needs validation images; give data")
         gates = open_gates(task)
-        scores = {name: torch.zeros(len(gate), dtype=torch.float64) for name, gate in gates.items()}
+        scores = {name: torch.zeros(len(gate), dtype=torch.float64, device="cpu") for name, gate in gates.items()}
         for images, labels in data:
             with repeatable(task), torch.enable_grad(), task.gated(gates):
                 outputs = task.net(images.to(task.example.device))

@@ -52,7 +52,7 @@ class NWOT(OpScorer):
             whole = _log_det(task, gates, inputs)
             scores = {}
             for choice in task.choices:
-                found = torch.zeros(len(choice.ops), dtype=torch.float64)
+                found = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
                 for op in choice.connecting:
                     gates[choice.name][op] = 0.0
                     found[op] = whole - _log_det(task, gates, inputs)

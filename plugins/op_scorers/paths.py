@@ -58,7 +58,7 @@ class Paths(OpScorer):
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
         log = logging.getLogger(__name__)
         paths = draw_paths(task.choices, self._paths, task.seed)
-        total = torch.zeros(len(paths), dtype=torch.float64)
+        total = torch.zeros(len(paths), dtype=torch.float64, device="cpu")
         if "naswot" in self._proxies:
             inputs = unlabelled_images(task, self._images or _fitting(task, len(paths)))
             codes = []

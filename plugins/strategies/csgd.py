@@ -45,7 +45,7 @@ class CSGD(Strategy):
             if group.name not in self._clusters:
                 continue
             clusters = self._clusters[group.name]
-            kept = torch.zeros(group.width, dtype=torch.bool)
+            kept = torch.zeros(group.width, dtype=torch.bool, device="cpu")
             kept[list(self._plan.keep[group.name])] = True
             for slots in self._task.slots(group):
                 rows = slots.read()
@@ -66,15 +66,17 @@ class CSGD(Strategy):
     def _first(self, group: CoupledGroup) -> Tensor:
         """High scores for the first filter of every cluster."""
         if group.name not in self._clusters:
-            return torch.ones(group.width)
+            return torch.ones(group.width, device="cpu")
         clusters = self._clusters[group.name].tolist()
-        return torch.tensor([float(cluster not in clusters[:unit]) for unit, cluster in enumerate(clusters)])
+        return torch.tensor(
+            [float(cluster not in clusters[:unit]) for unit, cluster in enumerate(clusters)], device="cpu"
+        )
 
     def _found(self, group: CoupledGroup, count: int) -> Tensor:
         """The cluster (width,) of every filter; each cell of the group has its share of the `count` clusters."""
         made = [slots.read().float().cpu() for slots in self._task.slots(group) if slots.role == "out"]
-        rows = torch.cat(made, 1) if made else torch.zeros(group.width, 1)
-        clusters = torch.zeros(group.width, dtype=torch.long)
+        rows = torch.cat(made, 1) if made else torch.zeros(group.width, 1, device="cpu")
+        clusters = torch.zeros(group.width, dtype=torch.long, device="cpu")
         cells, start = group.partitions or (tuple(range(group.width)),), 0
         for cell in cells:
             share = count * len(cell) // group.width
@@ -94,10 +96,10 @@ def _kmeans(rows: Tensor, count: int) -> Tensor:
     centres = rows[chosen].clone()
     clusters = torch.cdist(rows, centres).argmin(1)
     for _ in range(ROUNDS):
-        clusters[chosen] = torch.arange(count)  # equal rows would leave some without any
+        clusters[chosen] = torch.arange(count, device="cpu")  # equal rows would leave some without any
         centres = torch.stack([rows[clusters == number].mean(0) for number in range(count)])
         clusters = torch.cdist(rows, centres).argmin(1)
-    clusters[chosen] = torch.arange(count)
+    clusters[chosen] = torch.arange(count, device="cpu")
     return clusters
 
 

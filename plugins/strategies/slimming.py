@@ -43,4 +43,4 @@ class Slimming(Strategy):
 
     def _scales(self, group: CoupledGroup) -> torch.Tensor:
         found = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
-        return torch.stack(found).mean(0).cpu() if found else torch.full((group.width,), 1e6)
+        return torch.stack(found).mean(0).cpu() if found else torch.full((group.width,), 1e6, device="cpu")

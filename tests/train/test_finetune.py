@@ -186,10 +186,13 @@ def test_options_out_of_range(data, option):
         finetune(tiny_net(), data, **option)
 
 
-def test_images_of_nan_are_named():
+def test_images_of_nan_are_named(data):
     images = torch.full((40, 3), float("nan"))
-    with pytest.raises(InputError, match="the loss on validation images is nan before any training"):
+    with pytest.raises(InputError, match="image 0 holds NaN"):
         finetune(nn.Linear(3, 2), (images, torch.arange(40) % 2), epochs=1)
+    parts = replace(data, validation=ArrayDataset(data.validation.images / 0, data.validation.labels))
+    with pytest.raises(InputError, match="the loss on validation images is nan before any training"):
+        finetune(tiny_net(), parts, epochs=1)
 
 
 @pytest.mark.parametrize("label", [-1, 50])

@@ -161,7 +161,7 @@ def test_features_count_where_outputs_cannot_be_compared(dense: nn.Module) -> No
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"precision": "half"}, "`precision` must be one of auto, 32-true, bf16-mixed, got the str 'half'"),
         ({"teacher": nn.Linear(2, 2)}, r"the teacher does not take images of shape \(3, 8, 8\)"),
-        ({"data": (torch.full((20, 3, 8, 8), torch.nan), None)}, "some images hold NaN or infinite values"),
+        ({"data": (torch.full((20, 3, 8, 8), torch.nan), None)}, "image 0 holds NaN or infinite values"),
     ],
 )
 def test_what_cannot_be_used_is_said(dense: nn.Module, cut: Cut, options: dict[str, object], message: str) -> None:

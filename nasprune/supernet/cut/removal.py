@@ -50,7 +50,7 @@ class Removed(nn.Module):
     def __init__(self, axes: Sequence[Axis], channels: int | None = None, count: int = 1) -> None:
         super().__init__()
         self.axes, self.channels, self.written = tuple(axes), channels, False
-        self.register_buffer("zeros", torch.zeros(count), persistent=False)
+        self.register_buffer("zeros", torch.zeros(count, device="cpu"), persistent=False)
 
     @classmethod
     def of(cls, place: MixedOp, module: nn.Module, channels: int | None) -> Removed:
@@ -107,7 +107,10 @@ def _rules(size: int, out: int) -> list[Axis]:
 
 def _shape_given(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """What a candidate gives for an input of this shape; `None` where it does not run."""
-    like = next((one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()), torch.empty(0))
+    like = next(
+        (one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()),
+        torch.empty(0, device="cpu"),
+    )
     try:
         with untouched(module), torch.no_grad():
             output = module(torch.zeros(shape, dtype=like.dtype, device=like.device))
@@ -142,7 +145,9 @@ class Mixed(nn.Module):
     def __init__(self, candidates: Mapping[str, nn.Module], alpha: Tensor | None = None) -> None:
         super().__init__()
         self.candidates = nn.ModuleDict({name.replace(".", "_"): module for name, module in candidates.items()})
-        self.alpha = nn.Parameter(torch.zeros(len(candidates)) if alpha is None else alpha.detach().clone())
+        self.alpha = nn.Parameter(
+            torch.zeros(len(candidates), device="cpu") if alpha is None else alpha.detach().clone()
+        )
 
     def forward(self, inputs: Tensor, *args: object, **kwargs: object) -> Tensor:
         shares = self.alpha.softmax(0)

@@ -26,7 +26,7 @@ def doubts(mixed: Sequence[MixedOp], given: Sequence[Tensor], dtype: torch.dtype
     for one, logits in zip(mixed, given, strict=True):
         if one.weights is None:
             continue
-        measured = torch.tensor(one.weights, dtype=torch.float64)
+        measured = torch.tensor(one.weights, dtype=torch.float64, device="cpu")
         shares = logits.detach().cpu().double()[: len(measured)].softmax(0)
         if _differ(measured, shares, coarse=dtype.itemsize < 4):
             odd.append((one, measured, shares))

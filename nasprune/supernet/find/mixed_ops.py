@@ -111,7 +111,7 @@ def _checked(net: nn.Module, example_inputs: Any) -> Inputs:
 def _noisy(value: Tensor) -> Tensor:
     if not value.is_floating_point():
         return value
-    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0), device="cpu")
     return value.detach() + noise.to(value) * value.detach().std(unbiased=False)
 
 

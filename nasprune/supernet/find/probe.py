@@ -115,7 +115,7 @@ def gives_zeros(module: nn.Module, like: Tensor) -> bool:
     """
     if not like.is_floating_point() or next(module.parameters(), None) is not None:
         return False
-    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(like)
     with torch.no_grad():
         try:
             output = module(noise)
@@ -186,7 +186,7 @@ def _projection(output: Any) -> Tensor | None:
     terms = []
     for value in _tensors_in(output):
         if value.requires_grad and value.is_floating_point():
-            noise = torch.randn(value.shape, generator=generator)
+            noise = torch.randn(value.shape, generator=generator, device="cpu")
             terms.append((value.float() * noise.to(value.device)).sum().cpu())
     return torch.stack(terms).sum() if terms else None
 

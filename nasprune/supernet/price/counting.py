@@ -75,7 +75,9 @@ def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     Raises:
         InputError: the module does not run on such an input, or cannot be traced.
     """
-    first = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.empty(0))
+    first = next(
+        (p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), torch.empty(0, device="cpu")
+    )
     x = torch.zeros(1, *input_shape[1:], dtype=first.dtype, device=first.device)
     try:
         found = _counted(module, x)

@@ -34,7 +34,7 @@ def agreement(one: Values, other: Values, measure: Callable[[Sequence[float], Se
 
 def _signs(values: Sequence[float]) -> Tensor:
     """(n, n): whether each is above each other, at it, or below."""
-    column = torch.tensor(list(values), dtype=torch.float64)
+    column = torch.tensor(list(values), dtype=torch.float64, device="cpu")
     return (column[:, None] - column[None, :]).sign()
 
 

@@ -43,7 +43,8 @@ def random_selections(
     found = []
     for _ in range(draws):
         worths = {
-            one.name: torch.rand(len(one.ops), generator=generator, dtype=torch.float64) for one in structure.choices
+            one.name: torch.rand(len(one.ops), generator=generator, dtype=torch.float64, device="cpu")
+            for one in structure.choices
         }
         try:
             found.append(choose(structure, worths, stage, limit))

@@ -30,7 +30,7 @@ def noise_shares(
     read = _read(net, mixed, inputs, seed)
     found = {}
     for choice in choices:
-        shares = torch.zeros(len(choice.ops), dtype=torch.float64)
+        shares = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
         for number in choice.places:
             for op, path in enumerate(mixed[number].ops):
                 if number in read:

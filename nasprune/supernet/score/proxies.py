@@ -42,7 +42,7 @@ def unlabelled_images(task: OpTask, count: int) -> Tensor:
     if len(task.example) >= FEWEST or not task.example.is_floating_point():
         return task.example[:count]
     generator = torch.Generator().manual_seed(task.seed)
-    noise = torch.randn(count, *task.example.shape[1:], generator=generator)
+    noise = torch.randn(count, *task.example.shape[1:], generator=generator, device="cpu")
     return noise.to(task.example.device, task.example.dtype)
 
 
@@ -55,7 +55,7 @@ class ReluCodes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, images: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.kernel = torch.zeros(images, images, dtype=torch.float64)
+        self.kernel = torch.zeros(images, images, dtype=torch.float64, device="cpu")
         self.seen = 0
 
     @classmethod
@@ -81,7 +81,11 @@ class ReluCodes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if not self.seen:
             return 0.0
-        ridge = RIDGE * float(self.kernel.diagonal().mean()) * torch.eye(len(self.kernel), dtype=torch.float64)
+        ridge = (
+            RIDGE
+            * float(self.kernel.diagonal().mean())
+            * torch.eye(len(self.kernel), dtype=torch.float64, device="cpu")
+        )
         return float(torch.linalg.slogdet(self.kernel + ridge).logabsdet)
 
 

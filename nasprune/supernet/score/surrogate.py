@@ -16,7 +16,7 @@ RIDGE = 1.0
 
 def ranks(values: Sequence[float]) -> Tensor:
     """(n,), float64: how many of the others are lower, ties counting half, from 0 to n - 1."""
-    column = torch.tensor(list(values), dtype=torch.float64)
+    column = torch.tensor(list(values), dtype=torch.float64, device="cpu")
     below = (column[:, None] > column[None, :]).sum(1) + (column[:, None] == column[None, :]).sum(1) / 2 - 0.5
     return below.double()
 
@@ -33,15 +33,15 @@ def main_effects(choices: Sequence[OpChoice], paths: Sequence[SinglePath], value
     scale = float(values.std(correction=0)) or 1.0
     columns = [(choice.name, op) for choice in choices for op in drawable(choice)]
     where = {column: number for number, column in enumerate(columns)}
-    taken = torch.zeros(len(paths), len(columns), dtype=torch.float64)
+    taken = torch.zeros(len(paths), len(columns), dtype=torch.float64, device="cpu")
     for row, path in zip(taken, paths, strict=True):
         row[[where[item] for item in path.items()]] = 1.0
-    gram = taken.T @ taken + RIDGE * torch.eye(len(columns), dtype=torch.float64)
+    gram = taken.T @ taken + RIDGE * torch.eye(len(columns), dtype=torch.float64, device="cpu")
     effects = torch.linalg.solve(gram, taken.T @ (values / scale))
     found = {}
     for choice in choices:
         some = list(drawable(choice))
         own = effects[[where[choice.name, op] for op in some]]
-        found[choice.name] = torch.zeros(len(choice.ops), dtype=torch.float64)
+        found[choice.name] = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
         found[choice.name][some] = own - own.min()
     return found

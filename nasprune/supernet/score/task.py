@@ -81,7 +81,9 @@ class ScoringTask:
 
     def cost(self, choice: OpChoice) -> Tensor:
         return torch.tensor(
-            [float(counts.fvcore) for counts in self.structure.prices.of_choice(choice)], dtype=torch.float64
+            [float(counts.fvcore) for counts in self.structure.prices.of_choice(choice)],
+            dtype=torch.float64,
+            device="cpu",
         )
 
 

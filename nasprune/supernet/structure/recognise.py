@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from glob import escape
 
 from torch import Tensor, nn
 
@@ -96,6 +97,8 @@ def _is_named(path: str, glob: str) -> bool:
 def _chosen(found: Findings, globs: Sequence[str] | None) -> tuple[MixedOp, ...]:
     if globs is None:
         return found.mixed
+    paths = {one.path for one in found.mixed}
+    globs = [escape(name) if name in paths else name for name in globs]
     for glob in globs:
         if not any(fnmatchcase(one.path, glob) for one in found.mixed):
             known = ", ".join(one.path for one in found.mixed[:5])

@@ -54,7 +54,7 @@ def sample_structure(net: SampleSupernet) -> Structure:
         found: Tensor = net.alphas[place.index % 2]
         return found
 
-    example = torch.randn(4, *INPUT, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(4, *INPUT, generator=torch.Generator().manual_seed(0), device="cpu")
     return recognise(net, example, None, lambda place: f"edge{place.index % 2}", weights, names, None)
 
 

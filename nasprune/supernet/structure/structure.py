@@ -44,7 +44,7 @@ class Logits:
         return held[list(self.columns)]
 
 
-NO_LOGITS = Logits((), (), torch.empty(0))
+NO_LOGITS = Logits((), (), torch.empty(0, device="cpu"))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Structure:
         seen = self.mixed[choice.places[0]].weights
         if seen is None:
             return None
-        shares = torch.tensor(seen)
+        shares = torch.tensor(seen, device="cpu")
         return shares / shares.sum()
 
     def edge_weight_in(self, net: nn.Module, choice: OpChoice) -> float | None:
@@ -157,7 +157,7 @@ class Structure:
         if not own:
             return None
         slots = tuple(Slot(path, "alpha", None, ()) for path in own)
-        values = known.values[list(some)] if known is not None else torch.zeros(len(some))
+        values = known.values[list(some)] if known is not None else torch.zeros(len(some), device="cpu")
         if places[0].single_path:  # a new `Mixed`
             with torch.no_grad():
                 for slot in slots:

@@ -150,7 +150,7 @@ def _train(
         for step in range(steps):
             for group in momentum.param_groups:
                 group["lr"] = LR * (1 + math.cos(math.pi * step / steps)) / 2
-            some = torch.randint(len(labels), (min(BATCH, len(labels)),), generator=generator)
+            some = torch.randint(len(labels), (min(BATCH, len(labels)),), generator=generator, device="cpu")
             momentum.zero_grad(set_to_none=True)
             logits = first_output(net(inputs[some].to(device)))
             cross_entropy(logits.float(), labels[some].to(device)).backward()  # type: ignore[no-untyped-call]

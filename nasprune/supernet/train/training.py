@@ -262,7 +262,7 @@ def _adam(fabric: Any, parts: _Parts, lr: float, weight_decay: float) -> torch.o
 
 
 def _halves(dataset: Images, generator: torch.Generator) -> tuple[Images, Images]:
-    order = torch.randperm(size_of(dataset), generator=generator).tolist()
+    order = torch.randperm(size_of(dataset), generator=generator, device="cpu").tolist()
     half = len(order) // 2
     if half < 2:
         raise InputError(f"expected at least 4 training images to divide in two halves, got {len(order)}")
@@ -271,7 +271,7 @@ def _halves(dataset: Images, generator: torch.Generator) -> tuple[Images, Images
 
 def _shuffled(dataset: Images, size: int, generator: torch.Generator) -> Iterator[Batch]:
     """All images once; a last batch of one is left out, because batch norm cannot train on it."""
-    order = torch.randperm(size_of(dataset), generator=generator).tolist()
+    order = torch.randperm(size_of(dataset), generator=generator, device="cpu").tolist()
     return (batch for batch in batches(dataset, size, order) if len(batch[1]) > 1)
 
 

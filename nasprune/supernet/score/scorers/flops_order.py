@@ -31,7 +31,7 @@ def _places(choice: OpChoice, costs: list[float]) -> Tensor:
     sizes = [(0.0 if "pool" in name.lower() else cost) for name, cost in zip(choice.ops, costs, strict=True)]
     keys = {op: (sizes[op], _is_skip(choice.ops[op])) for op in choice.connecting}
     order = sorted(set(keys.values()))
-    found = torch.zeros(len(choice.ops), dtype=torch.float64)
+    found = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
     for op, key in keys.items():
         found[op] = 1 + order.index(key)
     return found

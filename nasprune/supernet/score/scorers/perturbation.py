@@ -72,7 +72,7 @@ class Perturbation(OpScorer):
             scores = {}
             for number, choice in enumerate(task.choices, 1):
                 gate = gates[choice.name]
-                found = torch.zeros(len(choice.ops), dtype=torch.float64)
+                found = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
                 for op in choice.connecting:
                     gate[op] = 0.0
                     found[op] = _difference(self._harms(task, gates, data) - whole, errors)
@@ -108,7 +108,7 @@ def _difference(differences: Tensor, errors: float) -> float:
 def _ties(task: OpTask, choice: OpChoice) -> Tensor:
     """What decides between candidates at zero, (ops,): the architecture weights."""
     shares = task.shares(choice)
-    ties = torch.zeros(len(choice.ops), dtype=torch.float64)
+    ties = torch.zeros(len(choice.ops), dtype=torch.float64, device="cpu")
     if shares is not None:
         connecting = list(choice.connecting)
         ties[connecting] = TIE * shares.double().cpu()[connecting]

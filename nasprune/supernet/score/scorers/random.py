@@ -18,5 +18,5 @@ class RandomOps(OpScorer):
         scores = {}
         for choice in task.choices:
             generator = Random(f"{task.seed}/{choice.name}")
-            scores[choice.name] = torch.tensor([generator.random() for _ in choice.ops])
+            scores[choice.name] = torch.tensor([generator.random() for _ in choice.ops], device="cpu")
         return scores
