@@ -8,6 +8,7 @@ group that has no smaller multiple of it stays whole. The full width is always a
 import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from glob import escape
 
 from nasprune import BlockChoice, CoupledGroup, InputError, ModelGraph, SearchSpace, WidthChoice
 
@@ -31,7 +32,7 @@ def build(
         divisor: kept counts are multiples of it, at least 1; `None` for 8, and finer in narrow groups.
         min_share: least share of a group that may stay, in [0, 1].
         blocks: whether blocks may be dropped.
-        include: one or several globs on the paths of groups, blocks and modules; when given, only what one of them
+        include: one or several paths of groups, blocks and modules, or globs on them; when given, only what one of them
             matches may change: blocks so called or below, and groups that a module so called or below is cut with.
         exclude: such globs of what must not change; the blocks around an excluded group stay, too.
 
@@ -43,6 +44,8 @@ def build(
         raise InputError(f"`divisor` must be at least 1 and `min_share` in [0, 1], got {divisor} and {min_share}")
     touched = {group.name: _modules(group) for group in graph.groups}
     touched |= {block.name: {block.name} for block in graph.blocks}
+    known = {above for paths in touched.values() for path in paths for above in _above(path)}
+    include, exclude = _meant(include, known), _meant(exclude, known)
     for glob in (*include, *exclude):
         if not any(_matches(path, (glob,)) for paths in touched.values() for path in paths):
             shown = ", ".join(list(touched)[:8])
@@ -84,6 +87,11 @@ def _globs(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def _meant(globs: tuple[str, ...], known: set[str]) -> tuple[str, ...]:
+    """A name that is there stands for itself alone, also one with brackets or a star in it."""
+    return tuple(escape(name) if name in known else name for name in globs)
+
+
 def _modules(group: CoupledGroup) -> set[str]:
     """The group's name and the paths of all modules that a cut of it changes."""
     return {group.name} | {part.param.rpartition(".")[0] for part in group.slices}
@@ -91,6 +99,10 @@ def _modules(group: CoupledGroup) -> set[str]:
 
 def _matches(path: str, globs: tuple[str, ...]) -> bool:
     """Whether a glob matches the path, or one that the path lies below."""
+    return any(fnmatchcase(each, glob) for each in _above(path) for glob in globs)
+
+
+def _above(path: str) -> list[str]:
+    """The paths of all modules that hold the one at `path`, and its own."""
     parts = path.split(".")
-    paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return any(fnmatchcase(each, glob) for each in paths for glob in globs)
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]

@@ -17,7 +17,7 @@ from nasprune.run.fitting import candidate_refit, harms
 from nasprune.run.journal import Journal
 from nasprune.run.names import search_space
 from nasprune.run.request import Request
-from nasprune.space.choices import Decision
+from nasprune.space.choices import Decision, SearchSpace
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
 
@@ -59,7 +59,7 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpa
     options = {name: value for name, value in request.options.space.items() if value != ()}
     space = search_space(graph, request.methods.space, plugins=request.options.plugins, **options)
     problem = PricedSpace(graph, space, prices, request.budget)
-    problem.require_feasible()
+    problem.require_feasible(lambda: _spared(request, graph, space, options))
     score = cache(
         lambda: request.methods.scorer.scores(request.model, graph, seed=request.options.seed, data=request.calibration)
     )
@@ -67,6 +67,17 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpa
     if request.calibration is None:
         return problem
     return problem.with_damages(lambda: harms(request, graph, space, prices.dense.flops, score()))
+
+
+def _spared(request: Request, graph: ModelGraph, space: SearchSpace, options: Mapping[str, object]) -> str:
+    """How much of what could be cut the options `include` and `exclude` leave out; "" where that is nothing."""
+    given = [name for name in ("include", "exclude") if options.get(name)]
+    others = {name: value for name, value in options.items() if name not in given}
+    whole = search_space(graph, request.methods.space, plugins=request.options.plugins, **others)
+    left = len(whole.choices) - len(space.choices)
+    verb = "leaves" if len(given) == 1 else "leave"
+    named = " and ".join(f"`{name}`" for name in given)
+    return f"{named} {verb} out {left} of {len(whole.choices)} groups and blocks that can be cut" if left else ""
 
 
 def _round(

@@ -135,11 +135,19 @@ class PricedSpace(BudgetedSpace):
         """The cost of the smallest decision."""
         return self.costs([self._space.smallest()])[0]
 
-    def require_feasible(self) -> None:
-        """Raises BudgetError where even the smallest decision is over budget; names what is frozen and why."""
+    def require_feasible(self, spared: Callable[[], str] = str) -> None:
+        """Raises BudgetError where even the smallest decision is over budget; names what is frozen and why.
+
+        spared: what the user asked to leave as it is, in words, "" for nothing; asked where the budget is not met.
+        """
         least = self.cheapest()
         if self._budget.allows(least):
             return
+        if left := spared():
+            raise BudgetError(
+                f"the budget of {self._budget} cannot be met: the least reachable is {least}, since {left}; name less "
+                "there, or raise the budget"
+            )
         frozen = [group.frozen_because for group in self._graph.groups if group.frozen_because is not None]
         reasons = "; ".join(f"{count} × {reason}" for reason, count in Counter(frozen).most_common(3))
         why = f" ({reasons})" if reasons else ""

@@ -257,7 +257,7 @@ def test_include_and_exclude_are_respected():
         ({"budget": 0.5}, BudgetError, "expected a budget such as 2GFLOPs.* got 0.5"),
         ({"budget": "half"}, BudgetError, "write for example 2GFLOPs"),
         ({"data": (torch.zeros(20, 1, 8, 8), torch.zeros(20).long())}, InputError, r"\(3, 8, 8\), data .* \(1, 8, 8\)"),
-        ({"data": (torch.full((20, 3, 8, 8), torch.nan), torch.zeros(20).long())}, InputError, "images hold NaN"),
+        ({"data": (torch.full((20, 3, 8, 8), torch.nan), torch.zeros(20).long())}, InputError, "image 0 holds NaN"),
         ({"time_limit": 0}, InputError, "above 0"),
         ({"include": ["nothing*"]}, InputError, "matches no group"),
         ({"plugins": "/nowhere/at/all"}, InputError, "does not exist"),

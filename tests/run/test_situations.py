@@ -36,6 +36,29 @@ def test_in_inference_mode_the_result_can_be_trained():
     assert all(value.grad is not None for value in result.model.parameters())
 
 
+def test_torchs_default_device_has_no_values():
+    model, fresh = net(), net()
+    with torch.device("meta"):
+        result = nasprune.search(model, IMAGE, "60%", trials=1)
+        assert result.report.proof.ok
+        assert nasprune.verify(model, result.model, result.graph, result.plan).ok
+        assert not any(value.is_meta for value in nasprune.build(fresh, result.graph, result.plan).parameters())
+        with pytest.raises(nasprune.InputError, match=r"call torch.set_default_device\('cpu'\) first"):
+            nasprune.search(model, IMAGE, "60%", data=(IMAGE, torch.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"exclude": "*"}, "`exclude` leaves out 2 of 2"),
+        ({"include": "4", "exclude": "0"}, "`include` and `exclude` leave out 1 of 2"),
+    ],
+)
+def test_a_budget_out_of_reach_since_layers_are_left_out(options, named):
+    with pytest.raises(nasprune.BudgetError, match=f"cannot be met: .* since {named}"):
+        nasprune.search(net(), IMAGE, "5%", trials=1, **options)
+
+
 class Table(nn.Module):
     """Computes a table on its first call, in the precision of that call."""
 

@@ -69,3 +69,14 @@ def test_include_and_exclude_are_globs_and_an_excluded_group_keeps_its_block():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         search_space(resnet_like(), "widths", **options)
+
+
+def test_a_name_that_is_there_stands_for_itself_alone():
+    graph = graph_of([group("blocks.b[0]", 16), group("blocks.b*", 16), group("blocks.bx", 16), group("blocks.b0", 16)])
+    for name in ("blocks.b[0]", "blocks.b*"):
+        assert [choice.name for choice in build(graph, include=name).choices] == [name]
+    assert [choice.name for choice in build(graph, exclude=["blocks.b*", "blocks.bx"]).choices] == [
+        "blocks.b[0]",
+        "blocks.b0",
+    ]
+    assert len(build(graph, include="blocks.?*").choices) == 4
