@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from nasprune.cut.surgery import build as build
     from nasprune.cut.verify import verify as verify
     from nasprune.data import DataSplits as DataSplits
+    from nasprune.deploy.export import Exported as Exported
+    from nasprune.deploy.export import export as export
     from nasprune.errors import BudgetError as BudgetError
     from nasprune.errors import InputError as InputError
     from nasprune.errors import NaspruneError as NaspruneError
@@ -117,6 +119,7 @@ _HOMES = {
     "cut.surgery": "build",
     "cut.verify": "verify",
     "data": "DataSplits",
+    "deploy.export": "Exported export",
     "errors": "BudgetError InputError NaspruneError PlanError PluginError TraceError "
     "UnknownNameError VerificationError",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",

@@ -26,6 +26,7 @@ from nasprune.graph.program import Program
 from nasprune.graph.refine import name_real_modules, observe_sizes
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+OF_A_PART = "trace a part that has no data-dependent code with scope=, for example scope='backbone'"
 
 
 def submodule(model: nn.Module, scope: str | None) -> nn.Module:
@@ -66,7 +67,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
         TraceError: the model cannot be exported as one graph; the message has the operation and the line.
         InputError: the model itself does not run on `inputs`.
     """
-    with undisturbed(model), plain_attention(), _quiet():
+    with undisturbed(model), plain_attention(), quiet():
         try:
             outputs = inputs.clone().call(model)  # what it keeps from its first run is then made of real tensors
             check_outputs(outputs)
@@ -81,8 +82,8 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
             failure = TraceError()
     if not isinstance(failure, TraceError):
         _check_runs(model, inputs, failure)
-        raise TraceError(_explain(failure)) from failure
-    _inline_regions(exported.graph_module)
+        raise TraceError(explain(failure)) from failure
+    inline_regions(exported.graph_module)
     name_real_modules(exported.graph_module, model)
     first_names = _first_names(model)
     params: dict[str, str] = {}
@@ -129,7 +130,7 @@ def _flat(model: nn.Module, outputs: Any) -> contextlib.AbstractContextManager[N
     return removed_after([model.register_forward_hook(values)])
 
 
-def _inline_regions(module: GraphModule) -> None:
+def inline_regions(module: GraphModule) -> None:
     """Replaces regions that the code runs under `torch.autocast` or `torch.no_grad` by the operations inside them."""
     for node in list(module.graph.nodes):
         if getattr(node.target, "__name__", "") not in REGIONS:
@@ -138,7 +139,7 @@ def _inline_regions(module: GraphModule) -> None:
         region = module.get_submodule(str(cast(Node, node.args[place]).target))
         if not isinstance(region, GraphModule):
             continue
-        _inline_regions(region)
+        inline_regions(region)
         inputs = (inner for inner in region.graph.nodes if inner.op == "placeholder")
         known = cast(dict[Node, Node], dict(zip(inputs, node.args[place + 1 :], strict=True)))
         with module.graph.inserting_before(node):
@@ -161,7 +162,7 @@ def _first_names(model: nn.Module) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch.export prints and logs its whole graph when it fails; the error says what matters."""
     level = logging.getLogger("torch").level
     logging.getLogger("torch").setLevel(logging.CRITICAL)
@@ -184,15 +185,12 @@ def _check_runs(model: nn.Module, inputs: Inputs, cause: Exception) -> None:
             ) from cause
 
 
-def _explain(error: Exception) -> str:
-    """One line: what failed, and the user's line if the message holds one."""
+def explain(error: Exception, then: str = OF_A_PART) -> str:
+    """One line: what failed, the user's line if the message holds one, and what to do then."""
     lines = [line.strip() for line in str(error).splitlines()]
     places = [line for line in lines if line.startswith("File ") and "/torch/" not in line]
     place = f", at {places[-1].removeprefix('File ')}" if places else ""
-    return (
-        f"torch.export cannot capture the model as one graph: {_first_line(error)}{place}; "
-        "trace a part that has no data-dependent code with scope=, for example scope='backbone'"
-    )
+    return f"torch.export cannot capture the model as one graph: {_first_line(error)}{place}; {then}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,71 @@
+"""A network as one program of torch.export, for one number of items in a batch or for any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+
+from nasprune.common.calls import plain_attention
+from nasprune.common.inputs import Inputs
+from nasprune.common.untouched import undisturbed
+from nasprune.errors import InputError
+from nasprune.graph.capture import explain, quiet
+
+BATCH = "batch"
+"""The name of the axis whose size is free."""
+THEN = "export the part of it that has no data-dependent code, or take the format torchscript"
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A program. inputs: that it was captured with. batch: the one number of items that it takes, `None` for any."""
+
+    program: ExportedProgram
+    inputs: Inputs
+    batch: int | None
+
+
+def captured(model: nn.Module, inputs: Inputs, *, free: bool) -> Captured:
+    """The program of `model`, which is in eval mode and left as it is.
+
+    Args:
+        free: whether axis 0 of all tensors, of which there are at least two items, may have any size.
+
+    Raises:
+        InputError: torch.export cannot capture it so.
+    """
+    shapes = ShapesCollection() if free else None  # type: ignore[no-untyped-call]
+    if shapes is not None:
+        for tensor in inputs.tensors:
+            if tensor.ndim:
+                shapes[tensor] = {0: Dim(BATCH)}
+    with undisturbed(model), plain_attention(), quiet():
+        try:
+            program = torch.export.export(model, inputs.args, dict(inputs.kwargs), dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
+            raise InputError(explain(error, THEN)) from error
+    size = next((len(tensor) for tensor in inputs.tensors if tensor.ndim), 1)
+    return Captured(program, inputs, None if free else size)
+
+
+def items(inputs: Inputs, count: int) -> Inputs | None:
+    """The call with `count` items, made of those that are there; `None` where it has no batch.
+
+    Floating-point tensors get noise of a hundredth of their spread, so that no two items are equal.
+    """
+    if len({len(tensor) for tensor in inputs.tensors if tensor.ndim}) != 1:
+        return None
+    noise = torch.Generator().manual_seed(0)
+
+    def repeated(tensor: Tensor) -> Tensor:
+        if not tensor.ndim or not len(tensor):
+            return tensor
+        more = tensor[torch.arange(count) % len(tensor)]
+        if not more.is_floating_point():
+            return more
+        return more + 0.01 * more.std(correction=0) * torch.randn(more.shape, generator=noise).to(more)
+
+    return inputs.map(repeated)

@@ -1,0 +1,123 @@
+"""`nasprune.export`: a network in a file that runs without nasprune, read back and compared before it is kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nasprune.common.accepted import accepted
+from nasprune.common.arguments import path as as_path
+from nasprune.common.files import check_places, drop_empty, make_folder, unwritable
+from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.common.untouched import twin, undisturbed
+from nasprune.deploy.captured import items
+from nasprune.deploy.difference import difference, tensors_of
+from nasprune.deploy.formats import FORMATS, Format, format_of
+from nasprune.errors import VerificationError
+
+TOLERANCE = 1e-4
+SIZES = (1, 3)
+"""Numbers of items that a file for any number is compared on, besides that of the first comparison."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network in a file.
+
+    files: the one to open first. error: the largest difference from the network in PyTorch, as a share of the largest
+    output; at most `TOLERANCE`. batch: how many items it takes, `None` for any number. details: such as "opset".
+    """
+
+    format: str
+    files: tuple[Path, ...]
+    error: float
+    batch: int | None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        batch = "batches of any size" if self.batch is None else f"batches of {self.batch}"
+        more = "".join(f", {name} {value}" for name, value in self.details.items())
+        return f"{self.format}{more}, {batch}; differs from PyTorch by {self.error:.1e} of the largest output"
+
+
+@torch.inference_mode(mode=False)
+def export(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    title: str = "",
+) -> Exported:
+    """Writes a network as ONNX, as a program of torch, or as plain Python, and compares what it gives before it stays.
+
+    Args:
+        model: any network, such as `result.model`; exported in eval mode and on the CPU, left as it is.
+        example_inputs: what it is called with, as for `nasprune.trace`. Where all tensors share the size of axis 0 the
+            file takes any number of items, if the network allows it; `Exported.batch` tells.
+        path: of the file; its suffix says the format where `format` does not. A file that is there is replaced.
+        format: "onnx" (.onnx; checked by onnxruntime), "pt2" (.pt2, for torch.export.load), "torchscript" (.pt) or
+            "module" (.py and .safetensors: a class that needs torch alone; checked in a process of its own).
+        title: a line for the head of a "module".
+
+    Raises:
+        InputError: the network has no form in this format, a package is missing, or the file cannot be written.
+        VerificationError: what was written gives something else; nothing is kept.
+    """
+    place = as_path("path", path, "write nasprune.export(model, inputs, 'small.onnx')")
+    kind = format_of(format, place)
+    check_places(place.parent, (place.name,))
+    copied = twin(accepted(model)).cpu().eval()
+    inputs = Inputs.of(example_inputs, copied).to(torch.device("cpu")).fitting(copied)
+    head = " ".join((title or type(model).__name__).split())
+    made = make_folder(place.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{place.stem}.", dir=place.parent) as folder:
+            done = _compared(FORMATS[kind], kind, copied, inputs, Path(folder) / place.name, head)
+            for file in done.files:
+                os.replace(file, place.parent / file.name)
+    except OSError as error:
+        raise unwritable(place.parent, error) from error
+    finally:
+        drop_empty(made)
+    files = tuple(place.parent / file.name for file in done.files)
+    return Exported(kind, files, done.error, done.batch, done.details)
+
+
+def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: Path, title: str) -> Exported:
+    """Writes for any number of items where that can be had, else for the number given, and compares."""
+    pair = items(inputs, 2)
+    if pair is not None and pair.runs(model):
+        try:
+            written = form.write(model, pair, path, title, free=True)
+            error = _error(form, model, path, [pair, *_others(inputs)])
+            if error <= TOLERANCE:
+                return Exported(kind, written.files, error, None, written.details)
+        except Exception:  # its code needs to know how many items there are; what else is wrong shows below
+            pass
+    written = form.write(model, inputs, path, title, free=False)
+    error = _error(form, model, path, [inputs])
+    if not error <= TOLERANCE:
+        raise VerificationError(
+            f"the network as {kind} differs from PyTorch by {error:.1e} of the largest output, at most {TOLERANCE:.0e} "
+            "is allowed, so nothing was kept; take another format"
+        )
+    size = next((len(tensor) for tensor in inputs.tensors if tensor.ndim), 1)
+    return Exported(kind, written.files, error, size, written.details)
+
+
+def _others(inputs: Inputs) -> list[Inputs]:
+    return [found for size in SIZES if (found := items(inputs, size)) is not None]
+
+
+def _error(form: Format, model: nn.Module, path: Path, calls: list[Inputs]) -> float:
+    with undisturbed(model):
+        expected = [tensors_of(inputs.clone().call(model)) for inputs in calls]
+        given = [inputs.map(lambda tensor: tensor.detach().clone().contiguous()) for inputs in calls]
+        return max(map(difference, expected, form.outputs(path, given)))

@@ -1,0 +1,97 @@
+"""The formats: how a network is written in each, and how the file is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from nasprune.common.inputs import Inputs
+from nasprune.deploy import module, onnx, programs
+from nasprune.deploy.captured import captured
+from nasprune.errors import InputError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written. files: the one to open first."""
+
+    files: tuple[Path, ...]
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Writes(Protocol):
+    """Writes a network to `path`. free: for any number of items. Raises InputError where that cannot be done."""
+
+    def __call__(self, model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """suffix: of its file. outputs: what the file gives, for each call. check: raises InputError without a package."""
+
+    suffix: str
+    write: Writes
+    outputs: Callable[[Path, Sequence[Inputs]], Sequence[Any]]
+    check: Callable[[], None] = lambda: None
+
+
+def format_of(name: str | None, path: Path) -> str:
+    """The format that is meant for the file.
+
+    Raises:
+        UnknownNameError: none is called so. InputError: another tool writes it, a package is missing, or the suffix of
+            the file is of none or of another format.
+    """
+    if name is None:
+        name = next((known for known, form in FORMATS.items() if form.suffix == path.suffix), None)
+    if name is None:
+        suffixes = ", ".join(f"{form.suffix} ({known})" for known, form in FORMATS.items())
+        raise InputError(f"the suffix of {path.name!r} says no format; end it with one of {suffixes}")
+    check_format(name)
+    if path.suffix != FORMATS[name].suffix:
+        raise InputError(f"a file in the format {name} ends with {FORMATS[name].suffix!r}, got {path.name!r}")
+    return name
+
+
+def check_format(name: str) -> None:
+    """Raises UnknownNameError or InputError where nothing can be written in the format called so."""
+    if name in ELSEWHERE:
+        raise InputError(ELSEWHERE[name])
+    if name not in FORMATS:
+        raise UnknownNameError("format", name, [*FORMATS, *ELSEWHERE])
+    FORMATS[name].check()
+
+
+def _onnx(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written(*onnx.write(captured(model, inputs, free=free), path))
+
+
+def _pt2(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    programs.write_pt2(captured(model, inputs, free=free), path)
+    return Written((path,))
+
+
+def _module(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written(module.write(captured(model, inputs, free=free), path, title))
+
+
+def _torchscript(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written((path,), {"made": programs.write_torchscript(model, inputs, path)})
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _onnx, onnx.outputs, onnx.check_packages),
+    "pt2": Format(".pt2", _pt2, programs.outputs_pt2),
+    "torchscript": Format(".pt", _torchscript, programs.outputs_torchscript),
+    "module": Format(".py", _module, module.outputs),
+}
+ELSEWHERE = {
+    "openvino": "OpenVINO reads ONNX as it is: export to onnx, `pip install openvino`, and give the file to "
+    "openvino.Core().compile_model",
+    "executorch": "nasprune writes no file for ExecuTorch; export to pt2, `pip install executorch`, and give what "
+    "torch.export.load reads to executorch.exir.to_edge_transform_and_lower",
+}

@@ -1,0 +1,195 @@
+"""Networks in other formats: each gives what the network gives, for any number of items, or says what it cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import nasprune
+from nasprune.common.inputs import Inputs
+from nasprune.deploy import module, programs
+from nasprune.deploy.captured import captured, items
+from nasprune.deploy.difference import difference
+from nasprune.deploy.formats import FORMATS
+from tests.nets import EXAMPLE, TinyResNet
+
+
+class Odd(nn.Module):
+    """What is in no plain chain of layers: several outputs, parameters and buffers of its own, attention, no_grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, (3, 1), padding=(1, 0), groups=1)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.scale = nn.Parameter(torch.linspace(0.5, 2, 16))
+        self.register_buffer("shift", torch.linspace(-1, 1, 16))
+        self.forward_ = nn.Linear(16, 4, bias=False)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        x = nn.functional.silu(self.conv(x), inplace=True)
+        x = x.flatten(2).transpose(1, 2) * self.scale + self.shift
+        with torch.no_grad():
+            x = self.drop(self.attention(x, x, x)[0])
+        first, second = self.forward_(x.mean(1)).split(2, 1)
+        return {"both": (first, second[:, 1:]), "items": torch.full((x.shape[0],), float("inf"))}
+
+
+class Upside(nn.Module):
+    """Transposed convolution, group, layer and one-dimensional batch norm; one convolution that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 8, 3, stride=2, output_padding=1, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.twice = nn.Conv2d(8, 8, 3, padding="same", padding_mode="zeros", dilation=2)
+        self.last = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6, eps=1e-3), nn.LayerNorm(6, bias=False))
+
+    def forward(self, x):
+        x = self.twice(self.twice(self.norm(self.up(x))).relu())
+        return self.last(x.mean((2, 3)))
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 6, padding_idx=0)
+
+    def forward(self, words, scale):
+        return (self.table(words) * scale[:, None, None]).sum(1)
+
+
+class Pairs(nn.Module):
+    """Its code takes two items, and no other number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        first, second = x.unbind(0)
+        return self.layer(torch.stack([first + second, first - second]))
+
+
+WORDS = (torch.tensor([[1, 2, 3]]), torch.tensor([0.5]))
+
+
+def ran_here(path, calls):
+    """As `module.outputs`, without a process of its own."""
+    names = {"__name__": path.stem, "__file__": str(path)}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    net = names["load"]()
+    with torch.no_grad():
+        return [net(*inputs.tensors) for inputs in calls]
+
+
+@pytest.mark.parametrize(
+    ("net", "inputs"), [(TinyResNet(), EXAMPLE), (Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS)]
+)
+def test_plain_python(net, inputs, tmp_path):
+    net, pair = net.eval(), items(Inputs.of(inputs), 2)
+    module.write(captured(net, pair, free=True), tmp_path / "small.py", "a net")
+    other = items(Inputs.of(inputs), 3)
+    with torch.no_grad():
+        assert difference(other.call(net), ran_here(tmp_path / "small.py", [other])[0]) < 1e-6
+    assert "nasprune" not in (tmp_path / "small.py").read_text().replace("Made by `nasprune export`", "")
+
+
+def test_plain_python_is_readable(tmp_path):
+    module.write(captured(TinyResNet(depth=1).eval(), Inputs.of(EXAMPLE), free=False), tmp_path / "small.py", "a net")
+    text = (tmp_path / "small.py").read_text()
+    assert "self.blocks_0_conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)" in text
+    assert "        # blocks.0\n        x1 = self.blocks_0_conv1(x)\n" in text
+    assert "Batches of 1." in text
+
+
+def test_plain_python_runs_where_nasprune_is_not(tmp_path):
+    done = nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "new" / "small.py", title='an """odd""" \\title')
+    assert [path.name for path in done.files] == ["small.py", "small.safetensors"]
+    assert (done.format, done.batch) == ("module", None)
+    assert done.error < 1e-6
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["small.py", "small.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["small.pt2", "small.pt"])
+@pytest.mark.parametrize(("net", "inputs"), [(TinyResNet(), EXAMPLE), (Words(), WORDS)])
+def test_files_of_torch(net, inputs, name, tmp_path):
+    done = nasprune.export(net, inputs, tmp_path / name)
+    assert done.batch is None
+    assert done.error < 1e-6
+    assert net.training  # as it was
+
+
+def test_onnx(tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    done = nasprune.export(Odd(), EXAMPLE, tmp_path / "small.onnx")
+    assert done.batch is None
+    assert done.error <= 1e-4
+    assert int(done.details["opset"]) >= 18
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(done.files[0]), providers=["CPUExecutionProvider"])
+    assert [entry.shape for entry in session.get_inputs()] == [["batch", 3, 8, 8]]
+
+
+def test_one_number_of_items_where_the_code_takes_no_other(tmp_path):
+    done = nasprune.export(Pairs(), torch.randn(2, 4), tmp_path / "small.pt2")
+    assert done.batch == 2
+    assert "batches of 2" in str(done)
+
+
+def test_what_gives_something_else_is_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "small.pt2").write_bytes(b"as before")
+    other = captured(TinyResNet(seed=1).eval(), Inputs.of(EXAMPLE), free=False)
+    write = programs.write_pt2
+    monkeypatch.setattr(programs, "write_pt2", lambda found, path: write(other, path))
+    with pytest.raises(nasprune.VerificationError, match=r"differs from PyTorch by .* nothing was kept"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.pt2")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("small.pt2", b"as before")]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("small.tflite", {}, r"'small.tflite' says no format; end it with one of .onnx \(onnx\)"),
+        ("small.pt2", {"format": "onxx"}, "unknown format 'onxx': did you mean onnx"),
+        ("small.pt2", {"format": "module"}, "ends with '.py', got 'small.pt2'"),
+        ("small.pte", {"format": "executorch"}, "pip install executorch"),
+        ("small.xml", {"format": "openvino"}, "export to onnx, `pip install openvino`"),
+        ("small-net.py", {}, "cannot be imported by its name"),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence(name, options, message, tmp_path):
+    with pytest.raises(nasprune.InputError, match=message):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_said_with_the_line_to_type(tmp_path, monkeypatch):
+    monkeypatch.setattr("nasprune.deploy.onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
+    with pytest.raises(nasprune.InputError, match=r"needs onnxruntime; install with: pip install 'nasprune\[onnx\]'"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.onnx")
+
+
+def test_operators_of_other_libraries_are_refused_in_plain_python():
+    from torchvision.ops import RoIAlign
+
+    class Boxes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.align = RoIAlign(2, 1.0, -1)
+
+        def forward(self, x, boxes):
+            return self.align(x, boxes)
+
+    inputs = Inputs.of((EXAMPLE, torch.tensor([[0.0, 1, 1, 5, 5]])))
+    with pytest.raises(nasprune.InputError, match="torchvision::roi_align"):
+        module.write(captured(Boxes().eval(), inputs, free=False), Path("small.py"), "")
+
+
+def test_every_format_has_a_suffix_of_its_own():
+    assert len({form.suffix for form in FORMATS.values()}) == len(FORMATS)
