@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from nasprune.cli import main
+from nasprune.deploy.formats import FORMATS
+from tests.deploy.test_export import ran_here
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,6 +92,17 @@ def test_readme_criterion():
     check_criterion(names["Peak"])
 
 
+def test_exporting_from_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(FORMATS, "module", replace(FORMATS["module"], outputs=ran_here))
+    exec(blocks("docs/deploying.md", "python")[0], {})
+    assert "module, batches of any size; differs from PyTorch by " in capsys.readouterr().out
+    assert (
+        "self.conv1 = nn.Conv2d(1, 24, 3, padding=1, bias=False)"
+        in (tmp_path / "exported" / "digits_small.py").read_text()
+    )
+
+
 def test_own_evaluator(tmp_path, capsys):
     (tmp_path / "my.py").write_text(blocks("docs/search.md", "python")[0])
     options = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "3", "--out", str(tmp_path / "run")]
@@ -103,7 +117,7 @@ def test_readme_commands_parse():
     from nasprune.cli.app import app
 
     known = get_command(app).commands
-    for name, *arguments in [*commands("README.md"), *commands("docs/criteria.md")]:
+    for name, *arguments in [*commands("README.md"), *commands("docs/criteria.md"), *commands("docs/deploying.md")]:
         known[name].make_context(name, [argument.strip('"') for argument in arguments])
 
 

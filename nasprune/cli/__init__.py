@@ -35,10 +35,12 @@ def _run(arguments: list[str] | None) -> int:
     from typer.exceptions import TyperException
 
     from nasprune.cli.app import app
+    from nasprune.cli.screen import speak
     from nasprune.errors import NaspruneError
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    speak()
     try:
         with _logged():
             code = app(args=arguments, prog_name="nasprune", standalone_mode=False)

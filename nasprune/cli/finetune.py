@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.interrupts import writing
+from nasprune.cli.runs import dense_spec, plan_of, report_of
 from nasprune.cli.screen import TrainingScreen, printed, say, stdout, table
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from nasprune.run.report import SearchReport
     from nasprune.train.recipe import Choice, Optimizer
 
-LIBRARIES = ("torchvision", "timm", "nasprune.models")
-"""Sources of models that a file may name, since nothing of the user's is imported for them."""
 NO_TEACHER = (
     "No weights of the dense network were given, so there is no teacher; with --weights FILE the small network learns "
     "from it as well, which mostly gives more than labels alone."
@@ -71,7 +70,7 @@ def run(options: FinetuneOptions) -> None:
     if options.data is None:
         raise InputError("fine-tuning needs labelled images; give some with --data")
     Recipe(epochs=options.epochs, lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size)
-    report = _report(options.run)
+    report = report_of(options.run)
     out = options.out or options.run / "finetuned"
     with writing(out, FILES, partial(_kept, out)):
         dense, small, plan, data = _loaded(options, report)
@@ -80,16 +79,6 @@ def run(options: FinetuneOptions) -> None:
         result, rows = _measured(options, report, dense, before, tuned, plan, data)
         save(result, out)
     _show(result.report, rows, out)
-
-
-def _report(folder: Path) -> SearchReport:
-    from nasprune.common.fields import LARGEST
-    from nasprune.common.files import content_of
-    from nasprune.run.checkpoint import REPORT, THEN
-    from nasprune.run.report import SearchReport
-
-    path = folder / REPORT
-    return SearchReport.from_json(content_of(path, "the report", THEN, most=LARGEST), repr(str(path)))
 
 
 def _kept(out: Path) -> str:
@@ -102,12 +91,9 @@ def _kept(out: Path) -> str:
 
 def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel, nn.Module, PrunePlan, DataSplits]:
     """The dense network, the small one with the saved weights, its plan, and the data that fits both."""
-    from nasprune.common.fields import LARGEST
-    from nasprune.common.files import content_of
-    from nasprune.cut.plan import PrunePlan, plan_fields
     from nasprune.data import load_data
     from nasprune.models.loading import chosen_device, load_model
-    from nasprune.run.checkpoint import PLAN, THEN, load
+    from nasprune.run.checkpoint import load
 
     data: DataSplits | None = None
 
@@ -117,7 +103,7 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
         return data.input_shape
 
     dense = load_model(
-        _spec(options, report),
+        dense_spec(options.run, report, options.model),
         weights=options.weights,
         input_size=options.input_size,
         seed=options.seed,
@@ -126,21 +112,11 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
     device = chosen_device(options.device)
     small = load(options.run, dense.model, plugins=options.plugins or None).to(device)
     dense.model.to(device)
-    path = options.run / PLAN
-    plan = PrunePlan.of(plan_fields(content_of(path, "the plan", THEN, most=LARGEST), repr(str(path))))
-    return dense, small, plan, data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1])
-
-
-def _spec(options: FinetuneOptions, report: SearchReport) -> str:
-    """The dense model's name. One that would run code of the user's has to be typed, and is not taken from a file."""
-    if options.model is not None:
-        return options.model
-    spec = report.settings.get("model", "")
-    if spec.partition(":")[0] in LIBRARIES and ":" in spec:
-        return spec
-    raise InputError(
-        f"the search in {str(options.run)!r} was made from {spec or 'a model without a name'!r}, which a file must not "
-        "choose to run; say which model it was with --model"
+    return (
+        dense,
+        small,
+        plan_of(options.run),
+        data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1]),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -25,14 +28,36 @@ _PLAIN_WIDTH = 160
 _PLAIN_SECONDS = 5.0
 
 
+@dataclass
+class Mode:
+    """What a command prints. json: one object instead of tables. quiet: no progress and no notes."""
+
+    json: bool = False
+    quiet: bool = False
+
+
+MODE = Mode()
+
+
+def speak(*, as_json: bool = False, quiet: bool = False) -> None:
+    """Says how the command at hand is to print."""
+    MODE.json, MODE.quiet = as_json, quiet
+
+
+def answer(record: Mapping[str, object]) -> None:
+    """The one JSON object on stdout, where it was asked for."""
+    if MODE.json:
+        sys.stdout.write(json.dumps(record, indent=1, default=str) + "\n")
+
+
 def stdout() -> Console:
-    """Wide where it is not a terminal, so that no cell is cut off in a file."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+    """Wide where it is not a terminal, so that no cell is cut off in a file. Silent where JSON was asked for."""
+    console = Console(highlight=False, soft_wrap=True, quiet=MODE.json)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, quiet=MODE.json)
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=MODE.quiet)
 
 
 def say(text: str) -> None:
@@ -76,7 +101,7 @@ class SearchScreen:
     @contextmanager
     def shown(self) -> Iterator[SearchScreen]:
         """The bar is on the screen while the context lasts."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.quiet:
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
@@ -121,7 +146,7 @@ class TrainingScreen:
     @contextmanager
     def shown(self) -> Iterator[TrainingScreen]:
         """The bar is on the screen while the context lasts."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.quiet:
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn

@@ -229,7 +229,7 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
 
 def _training_line(options: SearchOptions, budget: str) -> str:
     """The command that trains the network on the data of this run, as it is to be typed."""
-    from nasprune.cli.finetune import LIBRARIES
+    from nasprune.cli.runs import LIBRARIES
 
     out = options.out or default_folder(options.model, budget)
     given = {

@@ -1,0 +1,178 @@
+"""Commands that look for a smaller network, and train it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasprune.cli.options import Device, InputSize, Model, Plugins, Scope, Weights, app
+
+
+@app.command()
+def search(
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams.")
+    ] = None,
+    model: Model = "torchvision:resnet50",
+    weights: Weights = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory; none is data-free."),
+    ] = None,
+    input_size: InputSize = None,
+    criterion: Annotated[str, typer.Option("--criterion", help="How channels are ranked within a group.")] = "auto",
+    controller: Annotated[str, typer.Option("--controller", help="How decisions are proposed.")] = "auto",
+    evaluator: Annotated[
+        str, typer.Option("--evaluator", help="How decisions are scored; your own is file.py:function.")
+    ] = "auto",
+    space: Annotated[str, typer.Option("--space", help="What may be decided.")] = "auto",
+    reconstruct: Annotated[
+        str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
+    ] = "auto",
+    polish: Annotated[
+        bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
+    ] = False,
+    plugins: Plugins = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", help="Glob of modules: cut only what belongs to these, and all below."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Glob of modules: leave these whole, and all below.")
+    ] = None,
+    scope: Scope = None,
+    trials: Annotated[int | None, typer.Option("--trials", help="How many decisions to evaluate.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="Seconds after which no trial starts.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/MODEL-BUDGET]")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Where networks run: cpu, cuda, or auto for a GPU if any.")
+    ] = "cpu",
+    allow_chance: Annotated[
+        bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
+    ] = False,
+    allow_uncounted: Annotated[
+        bool, typer.Option("--allow-uncounted", help="A share of FLOPs, even if they leave out much of the time.")
+    ] = False,
+) -> None:
+    """Find, build, prove and save the best smaller network within a budget."""
+    from nasprune.cli.search import SearchOptions, run
+
+    run(
+        SearchOptions(
+            budget=budget,
+            model=model,
+            weights=weights,
+            data=data,
+            input_size=input_size,
+            criterion=criterion,
+            controller=controller,
+            evaluator=evaluator,
+            space=space,
+            reconstruct=reconstruct,
+            polish=polish,
+            plugins=tuple(plugins or ()),
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            scope=scope,
+            trials=trials,
+            time_limit=time_limit,
+            seed=seed,
+            out=out,
+            device=device,
+            allow_chance=allow_chance,
+            allow_uncounted=allow_uncounted,
+        )
+    )
+
+
+@app.command()
+def finetune(
+    run: Annotated[Path, typer.Argument(help="A folder that `nasprune search` wrote.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Labelled: digits, cifar10:DIR, imagefolder:DIR, module:factory.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 10,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Highest rate.  [default: 0.01, or 0.05 for an untrained net]")
+    ] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd or adamw.")] = "sgd",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of the dense net, which then teaches; a file, or `default`.")
+    ] = None,
+    teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether the dense net teaches.")] = True,
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Mirror and shift training images at random.")
+    ] = False,
+    choose: Annotated[
+        str, typer.Option("--choose", help="The epoch that counts: last, or best on validation.")
+    ] = "last",
+    input_size: InputSize = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
+    plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: RUN/finetuned]")] = None,
+) -> None:
+    """Train a network that a search saved; a broken training goes on when the command is repeated."""
+    from nasprune.cli.finetune import FinetuneOptions
+    from nasprune.cli.finetune import run as start
+
+    start(
+        FinetuneOptions(
+            run=run,
+            data=data,
+            model=model,
+            weights=weights,
+            epochs=epochs,
+            lr=lr,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            choose=choose,  # type: ignore[arg-type]
+            augment=augment,
+            teacher=teacher,
+            input_size=input_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+            plugins=tuple(plugins or ()),
+            out=out,
+        )
+    )
+
+
+@app.command()
+def inspect(
+    model: Model = "torchvision:resnet50",
+    weights: Weights = None,
+    input_size: InputSize = None,
+    scope: Scope = None,
+    plugins: Plugins = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Cut half of everything once and prove it.")] = False,
+) -> None:
+    """Show what can be pruned: channel groups and blocks, their share of the cost, and why the rest is frozen."""
+    from nasprune.cli.inspect import run
+
+    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), as_json=as_json, verify=verify))
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same numbers.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
+) -> None:
+    """Train a small net on real digits, halve its FLOPs, fine-tune it, and compare."""
+    from nasprune.cli.demo import run
+
+    run(seed, out)

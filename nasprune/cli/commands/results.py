@@ -1,0 +1,70 @@
+"""Commands about what a search has found, and about what there is to search with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasprune.cli.options import AsJson, InputSize, Plugins, Quiet, app
+from nasprune.cli.screen import speak
+
+Run = Annotated[Path, typer.Argument(help="A folder that `nasprune search` or `finetune` wrote.", show_default=False)]
+
+
+@app.command()
+def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Print the result of a run again."""
+    from nasprune.cli.show import run as start
+
+    speak(as_json=as_json, quiet=quiet)
+    start(run)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `nasprune search` wrote.", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print several runs side by side: cost, score, accuracy."""
+    from nasprune.cli.compare import run as start
+
+    speak(as_json=as_json, quiet=quiet)
+    start(tuple(runs))
+
+
+@app.command()
+def export(
+    run: Run,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="onnx, pt2, torchscript or module.  [default: as --out ends, else onnx]"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
+    ] = None,
+    input_size: InputSize = None,
+    plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model.SUFFIX]")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a found network in a format that other programs read, and check what it gives there."""
+    from nasprune.cli.export import ExportOptions
+    from nasprune.cli.export import run as start
+
+    speak(as_json=as_json, quiet=quiet)
+    start(ExportOptions(run, format, model, input_size, tuple(plugins or ()), out))
+
+
+@app.command("list")
+def list_plugins(
+    plugins: Plugins = None,
+    check: Annotated[bool, typer.Option("--check", help="Import every one and say which fail.")] = False,
+) -> None:
+    """List criteria, controllers, evaluators, scorers of operations, op rules and spaces, and where each comes from."""
+    from nasprune.cli.listing import run
+
+    raise typer.Exit(run(tuple(plugins or ()), check=check))

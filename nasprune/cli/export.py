@@ -1,0 +1,98 @@
+"""`nasprune export`: a network that a search saved, in a format that other programs read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasprune.cli.runs import dense_spec, plan_of, report_of
+from nasprune.cli.screen import answer, printed, say, stdout
+from nasprune.common.words import python
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasprune.common.inputs import Inputs
+    from nasprune.deploy.export import Exported
+
+FOLDER = "export"
+"""Inside the folder of the run."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of the command, as typed."""
+
+    run: Path
+    format: str | None
+    model: str | None
+    input_size: str | None
+    plugins: tuple[Path, ...]
+    out: Path | None
+
+
+def run(options: ExportOptions) -> None:
+    """Checks, loads, writes, compares and prints. Cheap mistakes are found before anything is loaded."""
+    from nasprune.deploy.export import export
+    from nasprune.deploy.formats import FORMATS, check_format, format_of
+
+    if options.out is None:
+        kind = options.format or "onnx"
+        check_format(kind)
+        out = options.run / FOLDER / f"model{FORMATS[kind].suffix}"
+    else:
+        out, kind = options.out, format_of(options.format, options.out)
+    small, inputs, name = _loaded(options)
+    say(f"writing the network in {options.run} as {kind}, then running what was written")
+    done = export(small, inputs, out, format=kind, title=f"{name}, as cut by nasprune")
+    answer({**asdict(done), "files": [str(file) for file in done.files]})
+    _show(done)
+
+
+def _loaded(options: ExportOptions) -> tuple[nn.Module, Inputs, str]:
+    """The small network, what it is called with, and the name of the dense one."""
+    from nasprune.common.inputs import Inputs
+    from nasprune.models.loading import load_model
+    from nasprune.run.checkpoint import load
+
+    plan = plan_of(options.run)
+    report = report_of(options.run)
+    spec = dense_spec(options.run, report, options.model)
+    recorded = plan.inputs.noise() if plan.inputs and plan.scope is None else None
+
+    def shape_of_plan() -> tuple[int, ...]:
+        assert recorded is not None
+        return tuple(recorded.tensors[0].shape[1:])
+
+    dense = load_model(
+        spec, input_size=options.input_size, shape_of_data=shape_of_plan if recorded is not None else None
+    )
+    small = load(options.run, dense.model, plugins=options.plugins or None)
+    if recorded is None or options.input_size is not None:
+        return small, Inputs(dense.example_inputs()), report.settings.get("model", spec)
+    return small, recorded, report.settings.get("model", spec)
+
+
+def _show(done: Exported) -> None:
+    first = str(done.files[0])
+    printed(
+        stdout(),
+        f"format   {done}",
+        f"files    {', '.join(map(str, done.files))}",
+        "",
+        "Run it:",
+        *(f"  {line}" for line in _running_lines(done.format, first)),
+    )
+
+
+def _running_lines(kind: str, path: str) -> list[str]:
+    """The lines of Python that open the file."""
+    if kind == "onnx":
+        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({python(path)})"]
+    if kind == "pt2":
+        return ["import torch", f"net = torch.export.load({python(path)}).module()"]
+    if kind == "torchscript":
+        return ["import torch", f"net = torch.jit.load({python(path)})"]
+    place = Path(path)
+    return [f"from {place.stem} import load  # in the folder {place.parent}", "net = load()"]

@@ -1,0 +1,45 @@
+"""The options that several commands share, and the program that commands belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="nasprune",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Architecture search for structured pruning: a budget in, a smaller proven network out.",
+)
+
+MODEL = typer.Option(
+    "--model", help="torchvision:NAME, timm:NAME, file.py:factory or package.module:factory.", show_default=True
+)
+WEIGHTS = typer.Option("--weights", help="A safetensors or torch file, or `default` for the library's own.")
+INPUT_SIZE = typer.Option("--input-size", help="224, 160x192, or in full 3x224x224; else what the model says.")
+SCOPE = typer.Option("--scope", help="Cut only this submodule, such as `backbone` of a detector.")
+SUPERNETS = "darts, nasbench201, file.py:factory or package.module:factory of your own supernet"
+PLUGINS = typer.Option("--plugins", help="A folder of your own plugin files; may be given several times.")
+
+
+def group_of(parent: typer.Typer, name: str, text: str) -> typer.Typer:
+    """A new group of commands below `parent`."""
+    made = typer.Typer(no_args_is_help=True, help=text)
+    parent.add_typer(made, name=name)
+    return made
+
+
+Model = Annotated[str, MODEL]
+Weights = Annotated[str | None, WEIGHTS]
+InputSize = Annotated[str | None, INPUT_SIZE]
+Scope = Annotated[str | None, SCOPE]
+Plugins = Annotated[list[Path] | None, PLUGINS]
+SupernetData = Annotated[
+    str | None, typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory.")
+]
+Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes while it runs.")]

@@ -1,0 +1,54 @@
+"""`nasprune show`: the result of a run again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nasprune.cli.runs import report_of
+from nasprune.cli.screen import answer, printed, stdout, table
+from nasprune.cli.search import show
+from nasprune.cost.units import percent
+from nasprune.run.report import SearchReport
+
+
+def run(folder: Path) -> None:
+    """Prints the result in the folder, of a search, a fine-tuning or a trim."""
+    from nasprune.run.checkpoint import PAGE, REPORT
+    from nasprune.supernet.saved import ARCHITECTURE, SUPERNET
+
+    if any((folder / name).is_file() for name in (SUPERNET, ARCHITECTURE)):
+        _show_page(folder, PAGE, REPORT)
+        return
+    report = report_of(folder)
+    answer({"folder": str(folder), "report": asdict(report)})
+    show(report, folder)
+    rows = accuracies(report)
+    if "fine-tuned" in rows:
+        console = stdout()
+        console.print()
+        console.print(table(("net", "accuracy"), [(name, percent(value)) for name, value in rows.items()], right=(1,)))
+
+
+def accuracies(report: SearchReport) -> dict[str, float]:
+    """Net -> accuracy on test images, or on seen ones: "dense", "cut", "fine-tuned", as far as they were measured."""
+    found = {}
+    for name, value in report.measured.items():
+        quantity, _, net = name.rpartition(" ")
+        if quantity in ("test accuracy", "accuracy on seen images"):
+            found[net] = value
+    return {net: found[net] for net in ("dense", "cut", "fine-tuned") if net in found}
+
+
+def _show_page(folder: Path, page: str, report: str) -> None:
+    """A trimmed supernet or its network: the page that was written for people."""
+    from nasprune.common.fields import LARGEST
+    from nasprune.common.files import content_of
+
+    then = "give a folder that nasprune search, finetune or trim wrote"
+    record = json.loads(content_of(folder / report, "the report", then, most=LARGEST))
+    answer({"folder": str(folder), "report": record})
+    printed(
+        stdout(), *content_of(folder / page, "the report", then, most=LARGEST).decode(errors="replace").splitlines()
+    )

@@ -1,0 +1,114 @@
+"""`nasprune show`, `compare` and `export`: what a run has found, again, side by side, and in other formats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import nasprune
+from nasprune.cli import main
+from nasprune.cost.budget import Cost
+from tests.toys import tiny_net, tiny_outcome, tiny_report
+
+MODEL = ["--model", "tests.toys:tiny_net"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory with two runs, the first of them with a fine-tuning inside."""
+    place = tmp_path_factory.mktemp("results")
+    net = tiny_net()
+    outcome = tiny_outcome(nasprune.trace(net, torch.zeros(1, 1, 8, 8)), net)
+    accuracies = {"test accuracy dense": 0.9, "test accuracy cut": 0.7}
+    first = tiny_report(measured={"latency_ms dense": 2.0, "latency_ms cut": 1.0, **accuracies})
+    nasprune.save(replace(outcome, report=first), place / "half")
+    tuned = replace(first, measured={**first.measured, "test accuracy fine-tuned": 0.85})
+    nasprune.save(replace(outcome, report=tuned), place / "half" / "finetuned")
+    other = tiny_report(settings={"model": "other:net", "evaluator": "kl"}, cut=Cost(500, 20, 100), budget="25%")
+    nasprune.save(replace(outcome, report=other), place / "quarter")
+    return place
+
+
+@pytest.fixture
+def command(capsys, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_the_result_again(command):
+    code, out, err = command("show", "half")
+    assert (code, err) == (0, "")
+    for text in ("FLOPs (multiply-adds)", "2 KFLOPs", "proof    passed", "test accuracy", "nasprune.load("):
+        assert text in out
+    assert "fine-tuned" not in out
+    assert "fine-tuned      85.0%" in command("show", "half/finetuned")[1]
+
+
+def test_the_result_as_json(command):
+    code, out, err = command("show", "half", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["folder"], found["report"]["cut"]["flops"]) == ("half", 1000)
+
+
+def test_runs_side_by_side(command):
+    code, out, err = command("compare", "half", "quarter")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["quarter", "half"]
+    assert "70.0" in lines[3]
+    assert "85.0" in lines[3]
+    assert "several models: other:net, tests.toys:tiny_net" in out
+    assert "several evaluators" in out
+
+
+def test_runs_side_by_side_as_json(command):
+    rows = json.loads(command("compare", "half", "quarter", "--json")[1])["runs"]
+    assert [row["cut"]["flops"] for row in rows] == [500, 1000]
+    assert rows[1]["accuracy"] == {"dense": 0.9, "cut": 0.7, "fine-tuned": 0.85}
+
+
+def test_a_run_in_another_format(command, folder):
+    code, out, err = command("export", "half", "--format", "pt2", *MODEL, "--quiet")
+    assert (code, err) == (0, "")
+    assert "batches of any size" in out
+    assert "torch.export.load(" in out
+    program = torch.export.load(folder / "half" / "export" / "model.pt2").module()
+    images = torch.randn(5, 1, 8, 8)
+    small = nasprune.load(folder / "half", model=tiny_net())
+    assert torch.allclose(program(images), small(images), atol=1e-5)
+
+
+def test_a_format_by_the_name_of_the_file(command, folder):
+    out = json.loads(command("export", "half", "--out", "tiny.pt", *MODEL, "--json")[1])
+    assert (out["format"], out["files"], out["batch"]) == ("torchscript", ["tiny.pt"], None)
+    assert (folder / "tiny.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nowhere"], "cannot read the report"),
+        (["compare", "half", "nowhere"], "cannot read the report"),
+        (["export", "half", "--format", "pt2"], "say which model it was with --model"),
+        (["export", "half", "--format", "onxx", *MODEL], "did you mean onnx"),
+        (["export", "half", "--format", "executorch", *MODEL], "pip install executorch"),
+        (["export", "half", "--out", "net.bin", *MODEL], "says no format"),
+        (["export", "nowhere", "--format", "pt2", *MODEL], "cannot read the plan"),
+    ],
+)
+def test_what_they_cannot_do_is_one_line(command, arguments, message):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
