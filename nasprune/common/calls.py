@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import transformer
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.outputs import tensors_of
@@ -37,13 +38,23 @@ def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention layers run step by step, not in one fused kernel that shows nothing of what is inside."""
+    """Attention layers run step by step, not in one fused kernel that shows nothing of what is inside.
+
+    Masks count as any mask: torch's Transformer else compares them with a causal one, and what it runs depends on that.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
+    compares = transformer._detect_is_causal_mask
     torch.backends.mha.set_fastpath_enabled(False)
+    transformer._detect_is_causal_mask = _said_to_be_causal
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        transformer._detect_is_causal_mask = compares
+
+
+def _said_to_be_causal(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    return is_causal is True
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

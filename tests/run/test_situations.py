@@ -59,6 +59,15 @@ def test_a_budget_out_of_reach_since_layers_are_left_out(options, named):
         nasprune.search(net(), IMAGE, "5%", trials=1, **options)
 
 
+def test_torchs_transformer_with_a_mask():
+    model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True).eval()
+    mask = model.generate_square_subsequent_mask(3)
+    inputs = {"src": torch.randn(1, 4, 8), "tgt": torch.randn(1, 3, 8), "tgt_mask": mask}
+    result = nasprune.search(model, inputs, "90%", trials=1)
+    assert result.report.proof.ok
+    assert set(result.plan.keep) == {"encoder.layers.0.linear1", "decoder.layers.0.linear1"}
+
+
 class Table(nn.Module):
     """Computes a table on its first call, in the precision of that call."""
 
