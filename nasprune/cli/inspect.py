@@ -97,7 +97,7 @@ def _print(
         blocks = [(block.name, *map(percent, shares[block.name]), _state(block)) for block in graph.blocks]
         console.print(table(("block", "FLOPs", "params", "state"), blocks, right=(1, 2)))
     if graph.skipped:
-        console.print(table(("operation", "why its channels are frozen"), sorted(graph.skipped.items())))
+        console.print(table(("operation or layer", "why its channels are frozen"), sorted(graph.skipped.items())))
     printed(
         console,
         "",

@@ -27,6 +27,8 @@ from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 
 NOT_FINITE = "the model gives no finite number on its example inputs"
+PRECISION = ("dtype", "double", "Double")
+"""Of which torch's message speaks where tensors of two precisions meet."""
 Name = TypeVar("Name", bound=Hashable)
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -189,7 +191,7 @@ def compare(
 
 def _compared(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePlan, on: Sequence[Inputs]) -> Match:
     match = _compare(model, small, graph, plan, on, torch.float64)
-    if match.error == float("inf") and "dtype" in match.reason:
+    if match.error == float("inf") and any(word in match.reason for word in PRECISION):
         match = _compare(model, small, graph, plan, on, torch.float32)
     return match
 

@@ -19,6 +19,7 @@ from nasprune.graph.hints import AxisOf, Hints, SizeAttribute, SizeScale
 from nasprune.graph.labels import Channels, Labels, along, at
 from nasprune.graph.model import Ints, ModelGraph, OpNode, Role, ValueUnits
 from nasprune.graph.ops import builtin_rules
+from nasprune.graph.outside import unregistered
 from nasprune.graph.program import Program, depends_on_data, module_stack, operator, shape_of, signature
 from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
 
@@ -69,7 +70,7 @@ def _read(captured: Captured, hints: Hints) -> Analysis:
         signature=signature(part),
         groups=coupled.groups,
         blocks=find_blocks(program, part, coupled.groups),
-        skipped=walk.skipped,
+        skipped=walk.skipped | unregistered(part, program.constants),
         ops=_op_nodes(program),
         params=coupled.params,
         values=values,

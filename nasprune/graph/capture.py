@@ -22,6 +22,7 @@ from nasprune.common.inputs import PLAIN, Inputs
 from nasprune.common.outputs import check_outputs, check_values, leaves_of
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError, NaspruneError, TraceError
+from nasprune.graph.outside import same_tensor
 from nasprune.graph.program import Program
 from nasprune.graph.refine import name_real_modules, observe_sizes
 
@@ -86,6 +87,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
     inline_regions(exported.graph_module)
     name_real_modules(exported.graph_module, model)
     first_names = _first_names(model)
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     params: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
     names: list[str] = []
@@ -100,8 +102,11 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
                 raise TraceError(
                     f"the model holds a constant {spec.target!r} that is no tensor; nasprune cannot trace it"
                 )
-            constants[spec.arg.name] = value.detach()
-    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+            name = next((name for name, own in state.items() if same_tensor(own, value)), None)
+            if name is None:
+                constants[spec.arg.name] = value.detach()
+            else:  # read by another way, such as a list
+                params[spec.arg.name] = first_names[name]
     leaves = {place: state[name].detach() for place, name in params.items() if name in state} | constants
     buffers = frozenset(first_names.get(name, name) for name in exported.graph_signature.inputs_to_buffers.values())
     keywords = tuple(exported.call_spec.in_spec.child(1).context)

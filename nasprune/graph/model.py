@@ -130,7 +130,8 @@ class ValueUnits:
 class ModelGraph:
     """What `nasprune.trace` returns. Read-only.
 
-    groups, blocks: what can be decided, frozen ones included. skipped: operation -> why its channels are frozen.
+    groups, blocks: what can be decided, frozen ones included. skipped: operation, or layer that is not
+    registered -> why its channels are frozen.
     params: parameter or buffer name -> units along its axes. values: value of the program -> units on it.
     unit_group, unit_index: shape (units,), the group number of each unit and its index there.
     attributes, scales: numbers that modules hold, or that the code computes, and that follow the size of an axis.
