@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nasprune.cli.interrupts import INTERRUPTS, writing
-from nasprune.cli.screen import SearchScreen, printed, say, stdout, table
+from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.words import python, shell_path
 from nasprune.cost.flops import measure
 from nasprune.cost.latency import compare_latency
@@ -100,18 +100,20 @@ def _show(
     rows: list[_Row], inputs: torch.Tensor, data: DataSplits, dropped: tuple[str, ...], error: float, out: Path
 ) -> None:
     times = compare_latency([row.model for row in rows], inputs, repeats=200)
-    cells = []
+    cells, nets = [], []
     for row, milliseconds in zip(rows, times, strict=True):
-        cost = measure(row.model, inputs)
+        cost, right = measure(row.model, inputs), accuracy(row.model, data.test)
+        nets.append({"net": row.name, "accuracy": right, **asdict(cost), "latency_ms": milliseconds})
         cells.append(
             (
                 row.name,
-                f"{100 * accuracy(row.model, data.test):.1f}%",
+                f"{100 * right:.1f}%",
                 short(cost.flops, "FLOPs"),
                 short(cost.params, "params"),
                 f"{milliseconds:.2f} ms",
             )
         )
+    answer({"folder": str(out), "nets": nets})
     typed = "nasprune" if shutil.which("nasprune") else shell_path(sys.argv[0])
     console = stdout()
     console.print(table(("net", "test accuracy", "FLOPs", "parameters", "latency"), cells, right=(1, 2, 3, 4)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.interrupts import writing
 from nasprune.cli.runs import dense_spec, plan_of, report_of
-from nasprune.cli.screen import TrainingScreen, printed, say, stdout, table
+from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
 from nasprune.errors import InputError
@@ -78,7 +78,8 @@ def run(options: FinetuneOptions) -> None:
         before, tuned = small, _trained(options, dense, small, data, out)
         result, rows = _measured(options, report, dense, before, tuned, plan, data)
         save(result, out)
-    _show(result.report, rows, out)
+    answer({"folder": str(out), "accuracy": dict(rows), "report": asdict(result.report)})
+    _show(result.report, [(which, percent(value)) for which, value in rows], out)
 
 
 def _kept(out: Path) -> str:
@@ -158,7 +159,7 @@ def _measured(
     tuned: nn.Module,
     plan: PrunePlan,
     data: DataSplits,
-) -> tuple[_Tuned, list[tuple[str, str]]]:
+) -> tuple[_Tuned, list[tuple[str, float]]]:
     """What is saved, and the accuracies of the nets on the test part, which is looked at here for the first time."""
     from nasprune.run.notes import SEEN
     from nasprune.train.measures import accuracy
@@ -173,7 +174,7 @@ def _measured(
         *([SEEN.format("test")] if seen else []),
     )
     told = replace(report, measured=measured, notes=(*report.notes, *notes))
-    return _Tuned(tuned, plan, told), [(which, percent(value)) for which, value in reached.items()]
+    return _Tuned(tuned, plan, told), list(reached.items())
 
 
 def _show(report: SearchReport, rows: list[tuple[str, str]], out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from nasprune.base import Criterion
 from nasprune.calibration.scoring import WeightContext, score_all
-from nasprune.cli.screen import printed, say, stdout, table
+from nasprune.cli.screen import answer, printed, say, stdout, table
 from nasprune.cost.budget import Cost
 from nasprune.cost.flops import CostModel
 from nasprune.cost.units import percent
@@ -32,22 +31,18 @@ def run(
     scope: str | None,
     plugins: tuple[Path, ...],
     *,
-    as_json: bool,
     verify: bool,
 ) -> int:
     """Prints the groups and blocks of a model. 1 if nothing is free, else 0."""
     loaded = load_model(model, weights=weights, input_size=input_size)
-    if not as_json:
-        say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
+    say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
     graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules(plugins or None))
     prices = CostModel(graph)
     names = [group.name for group in graph.groups] + [block.name for block in graph.blocks]
     shares = {name: _share(prices, name) for name in names}
     proof = _half_proof(loaded.model, graph) if verify and (graph.free_groups or graph.free_blocks) else None
-    if as_json:
-        stdout().print_json(ensure_ascii=True, json=json.dumps(_record(model, graph, prices.dense, shares, proof)))
-    else:
-        _print(model, graph, prices.dense, shares, proof)
+    answer(_record(model, graph, prices.dense, shares, proof))
+    _print(model, graph, prices.dense, shares, proof)
     if graph.free_groups or graph.free_blocks:
         return 0
     say(f"nothing of {model} can be pruned; the reasons stand above")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
-from nasprune.cli.screen import SearchScreen, printed, say, stdout, table
+from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
@@ -75,6 +75,7 @@ def run(options: SearchOptions) -> None:
         _announce(options, budget, loaded, data)
         result = _noted(options, _searched(options, out, loaded, data), loaded, data)
         save(result, out)
+    answer({"folder": str(out), "report": asdict(result.report)})
     show(result.report, out)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import Origin, check_net, load_images, trained, words
-from nasprune.cli.screen import printed, say, stdout, table
+from nasprune.cli.screen import answer, printed, say, stdout, table
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError, UnknownNameError
@@ -53,6 +53,7 @@ def run(options: TrainOptions) -> None:
     check_free(out, settings)
     with writing(out, FILES):
         accuracy, counts = _trained(options, origin, out, settings)
+    answer({"folder": str(out), "validation_accuracy": accuracy, "cost": asdict(counts)})
     _show(options, out, accuracy, counts)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nasprune.cli.asked import UNITS, Asked, Outcome
-from nasprune.cli.screen import printed, stdout, table
+from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.supernet import typed
 from nasprune.common.words import python, shell, shell_path
 from nasprune.cost.units import percent, short
@@ -53,6 +54,7 @@ def show(asked: Asked, outcome: Outcome) -> None:
     """The result on stdout: costs, what stays, baselines, warnings, files, and what to type next."""
     console, report = stdout(), outcome.trimmed.report
     columns = list(_columns(outcome))
+    answer(_record(asked, outcome, columns))
     labels: dict[str, Counter] = {
         "FLOPs (fvcore)": "fvcore",
         "MACs (convolutions and products)": "macs",
@@ -70,6 +72,19 @@ def show(asked: Asked, outcome: Outcome) -> None:
     if outcome.architecture is not None:
         printed(console, *_network(outcome))
     printed(console, *_files(asked, outcome), "", *_next(asked, outcome))
+
+
+def _record(asked: Asked, outcome: Outcome, columns: Sequence[tuple[str, Counts]]) -> dict[str, object]:
+    found = outcome.architecture
+    genotype = genotype_text(found.genotype) if found is not None and found.genotype is not None else None
+    return {
+        "folder": str(asked.out),
+        "budget": str(outcome.limit),
+        "costs": {name: asdict(counts) for name, counts in columns},
+        "genotype": genotype,
+        "ops": dict(found.ops) if found is not None else None,
+        "report": asdict(outcome.trimmed.report),
+    }
 
 
 def _columns(outcome: Outcome) -> Iterator[tuple[str, Counts]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -30,10 +32,19 @@ def _rows(capsys):
     return {name: lines[name] for name in ("dense", "cut", "fine-tuned")}
 
 
+def _told(capsys):
+    """The accuracies that it gives as JSON, in percent to one digit."""
+    with pytest.raises(SystemExit):
+        main(["demo", "--json", "--quiet"])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return [round(100 * net["accuracy"], 1) for net in json.loads(captured.out)["nets"]]
+
+
 def test_demo(short, tmp_path, capsys):
     first = _rows(capsys)
     assert {path.name for path in (tmp_path / "runs" / "demo").iterdir()} == set(demo.FILES)
     small = nasprune.load(tmp_path / "runs" / "demo", model=digits_net())
     assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
-    assert _rows(capsys) == first
+    assert _told(capsys) == [float(first[net][-5].rstrip("%")) for net in ("dense", "cut", "fine-tuned")]
     assert first["cut"][2:] == first["fine-tuned"][2:] != first["dense"][2:]

@@ -99,10 +99,12 @@ def test_train_then_trim_then_pick_a_network(command, tmp_path):
     assert (tmp_path / "small" / "report.md").is_file()
 
     pick = ["--budget", "60KMACs", "--discretise", "--rule", "darts", "--seed", 1, "--out", "net"]
-    code, out, err = command("trim", "--supernet", "small", *pick)
-    assert code == 0, err
-    assert "genotype |" in out
+    code, out, err = command("trim", "--supernet", "small", *pick, "--json", "--quiet")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["genotype"].startswith("|")
     net = load_architecture("net")
+    assert told["costs"]["network"]["macs"] == count_module(net, (1, 1, 8, 8)).macs
     assert count_module(net, (1, 1, 8, 8)).macs <= 60_000
     assert net(torch.randn(2, 1, 8, 8)).shape == (2, 10)
 

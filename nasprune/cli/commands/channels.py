@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import Device, InputSize, Model, Plugins, Scope, Weights, app
+from nasprune.cli.options import AsJson, Device, InputSize, Model, Plugins, Quiet, Scope, Weights, app
+from nasprune.cli.screen import speak
 
 
 @app.command()
@@ -60,10 +61,13 @@ def search(
     allow_uncounted: Annotated[
         bool, typer.Option("--allow-uncounted", help="A share of FLOPs, even if they leave out much of the time.")
     ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find, build, prove and save the best smaller network within a budget."""
     from nasprune.cli.search import SearchOptions, run
 
+    speak(as_json=as_json, quiet=quiet)
     run(
         SearchOptions(
             budget=budget,
@@ -123,11 +127,14 @@ def finetune(
     precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: RUN/finetuned]")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a network that a search saved; a broken training goes on when the command is repeated."""
     from nasprune.cli.finetune import FinetuneOptions
     from nasprune.cli.finetune import run as start
 
+    speak(as_json=as_json, quiet=quiet)
     start(
         FinetuneOptions(
             run=run,
@@ -158,21 +165,26 @@ def inspect(
     input_size: InputSize = None,
     scope: Scope = None,
     plugins: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Cut half of everything once and prove it.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what can be pruned: channel groups and blocks, their share of the cost, and why the rest is frozen."""
     from nasprune.cli.inspect import run
 
-    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), as_json=as_json, verify=verify))
+    speak(as_json=as_json, quiet=quiet)
+    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), verify=verify))
 
 
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same numbers.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a small net on real digits, halve its FLOPs, fine-tune it, and compare."""
     from nasprune.cli.demo import run
 
+    speak(as_json=as_json, quiet=quiet)
     run(seed, out)

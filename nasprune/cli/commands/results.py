@@ -63,8 +63,11 @@ def export(
 def list_plugins(
     plugins: Plugins = None,
     check: Annotated[bool, typer.Option("--check", help="Import every one and say which fail.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List criteria, controllers, evaluators, scorers of operations, op rules and spaces, and where each comes from."""
     from nasprune.cli.listing import run
 
+    speak(as_json=as_json, quiet=quiet)
     raise typer.Exit(run(tuple(plugins or ()), check=check))

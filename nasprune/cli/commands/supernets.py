@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import SUPERNETS, Device, Plugins, SupernetData, app, group_of
+from nasprune.cli.options import SUPERNETS, AsJson, Device, Plugins, Quiet, SupernetData, app, group_of
+from nasprune.cli.screen import speak
 
 supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
 
@@ -63,11 +64,14 @@ def trim(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/SPACE-BUDGET]")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Trim a supernet to the operations worth keeping within a budget, and pick a network from it if wanted."""
     from nasprune.cli.asked import TrimOptions
     from nasprune.cli.trim import run
 
+    speak(as_json=as_json, quiet=quiet)
     run(
         TrimOptions(
             space=space,
@@ -122,10 +126,13 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/supernet-SPACE]")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a supernet: its weights on half of the images, its architecture weights on the other half."""
     from nasprune.cli.supernet import TrainOptions, run
 
+    speak(as_json=as_json, quiet=quiet)
     run(
         TrainOptions(
             space=space,
