@@ -25,10 +25,11 @@ _BY_NAME = {
     ),
     POOLING: "affine_grid_generator channel_shuffle col2im im2col pixel_shuffle pixel_unshuffle",
     MOVES: (
-        "argsort bernoulli bincount block_diag bucketize cat concat constant_pad_nd copy diag diag_embed embedding "
-        "fill flip gather histc hstack index item lift masked_scatter masked_select meshgrid multinomial narrow_copy "
-        "nonzero normal one_hot pad put repeat repeat_interleave roll rot90 searchsorted select_scatter slice_scatter "
-        "sort stack take take_along_dim tile topk tril triu type_as vstack zero"
+        "argsort bernoulli bincount block_diag broadcast_tensors bucketize cat cauchy concat constant_pad_nd "
+        "copy diag diag_embed embedding exponential fft_fftshift fft_ifftshift fill flip gather geometric histc "
+        "hstack index item lift masked_scatter masked_select meshgrid multinomial narrow_copy nonzero normal "
+        "one_hot pad put repeat repeat_interleave roll rot90 searchsorted select_scatter slice_scatter sort "
+        "stack take take_along_dim tile topk tril triu type_as vstack zero"
     ),
 }
 _KIND = {name: kind for kind, names in _BY_NAME.items() for name in names.split()}

@@ -216,6 +216,21 @@ def _similarity(masks: Masks, node: Node, args: Args) -> Any:
     return _run(node, args, **{name: args[name] if mask is None else args[name] * mask for name, mask in found.items()})
 
 
+def _distances(masks: Masks, node: Node, args: Args) -> Any:
+    """Distances of rows over the kept features."""
+    given = arguments(node)
+    found = [masks.of(given[name], [args[name].ndim - 1]) for name in ("x1", "x2")]
+    if all(mask is None for mask in found):
+        return None
+    one, other = (
+        args[name] if mask is None else args[name] * mask for name, mask in zip(("x1", "x2"), found, strict=True)
+    )
+    if operator(node) == "cdist":
+        return _run(node, args, x1=one, x2=other)
+    kept = next(mask for mask in found if mask is not None)
+    return torch.linalg.vector_norm((one - other + args["eps"]) * kept, args["p"], -1, args["keepdim"])
+
+
 def _moment(name: str, x: Tensor, full: Tensor, axes: list[int], args: Args) -> Any:
     """Mean, variance and standard deviation, the latter two with their mean where asked for."""
     mean, spread = _moments(x, full, axes)
@@ -243,11 +258,12 @@ NEUTRAL = {
     "prod": 1.0,
     "all": 1.0,
 }
-REDUCTIONS = (*MOMENTS, *NEUTRAL, "any", "frobenius_norm", "linalg_vector_norm", "norm", "sum")
+REDUCTIONS = (*MOMENTS, *NEUTRAL, "any", "frobenius_norm", "linalg_norm", "linalg_vector_norm", "norm", "sum")
 
 MASKED: dict[str, Handler] = {
     "conv": _weighted,
     "linear": _weighted,
+    "deform_conv2d": _weighted,
     **dict.fromkeys(PRODUCTS, _product),
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
@@ -260,4 +276,5 @@ MASKED: dict[str, Handler] = {
     "batch_norm": _batch_norm,
     **dict.fromkeys(REDUCTIONS, _reduction),
     "cosine_similarity": _similarity,
+    **dict.fromkeys(("cdist", "pairwise_distance"), _distances),
 }

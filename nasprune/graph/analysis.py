@@ -18,7 +18,7 @@ from nasprune.graph.coupling import Coupled, ParamAxis, couple
 from nasprune.graph.hints import AxisOf, Hints, SizeAttribute, SizeScale
 from nasprune.graph.labels import Channels, Labels, along, at
 from nasprune.graph.model import Ints, ModelGraph, OpNode, Role, ValueUnits
-from nasprune.graph.ops import builtin_rules
+from nasprune.graph.ops import builtin_rules, rule_for
 from nasprune.graph.outside import unregistered
 from nasprune.graph.program import Program, depends_on_data, module_stack, operator, shape_of, signature
 from nasprune.graph.rules import OpCall, OpRule, ParamUse, Result, RuleTable
@@ -164,7 +164,7 @@ class _Walk:
         if depends_on_data(node):
             self.labels[node.name] = call.give_up(f"the size of what {call.where} gives depends on the data")
             return
-        rule = rules.find(call.name)
+        rule = rule_for(node, rules)
         if rule is None:
             self.labels[node.name] = call.give_up()
             if any(call.labels_of(source) for source in call.tensors()):

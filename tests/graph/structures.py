@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.graph.joins import JOINS
 from tests.graph.layers import LAYERS
+from tests.graph.operators import OPERATORS
 from tests.graph.structure import Structure
 
-STRUCTURES: list[Structure] = [*JOINS, *LAYERS]
+STRUCTURES: list[Structure] = [*JOINS, *LAYERS, *OPERATORS]

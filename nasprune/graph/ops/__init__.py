@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch.fx import Node
+
 from nasprune.graph.ops import (
     attention,
     combine,
@@ -16,7 +19,15 @@ from nasprune.graph.ops import (
     shapes,
     spatial,
 )
-from nasprune.graph.rules import RuleTable
+from nasprune.graph.program import operator
+from nasprune.graph.rules import OpRule, RuleTable
+
+
+def rule_for(node: Node, rules: RuleTable) -> OpRule | None:
+    """The rule of an operator's name; else what torch's own tag of it says."""
+    tags = getattr(node.target, "tags", ())
+    alone = torch.Tag.pointwise in tags and isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
+    return rules.find(operator(node)) or (elementwise.Pointwise() if alone else None)
 
 
 def builtin_rules() -> RuleTable:

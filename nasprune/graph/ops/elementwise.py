@@ -7,20 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasprune.graph.labels import Factor, Labels, along, at, extended
-from nasprune.graph.rules import OpCall, OpRule
+from nasprune.graph.rules import OpCall, OpRule, Result
 
 
 class Unary(OpRule):
     """Labels pass unchanged."""
 
     targets = (
-        "abs", "alias", "alpha_dropout", "bernoulli", "celu", "clamp", "clamp_max", "clamp_min", "clone", "contiguous",
-        "cos", "detach", "dropout", "elu", "empty_like", "erf", "exp", "expm1", "feature_alpha_dropout",
-        "feature_dropout", "fill", "floor", "full_like", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
-        "leaky_relu", "lift_fresh_copy", "log", "log1p", "log_sigmoid", "logical_not", "logit", "mish", "nan_to_num",
-        "native_dropout", "neg", "ones_like", "positive", "rand_like", "randn_like", "reciprocal", "relu", "relu6",
-        "round", "rrelu", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softshrink", "sqrt", "square",
-        "tan", "tanh", "tanhshrink", "threshold", "to", "_to_copy", "type_as", "zero", "zeros_like",
+        "abs", "alias", "alpha_dropout", "bernoulli", "celu", "clamp", "clamp_max", "clamp_min", "clone", "conj",
+        "_conj", "contiguous", "cos", "detach", "dropout", "elu", "empty_like", "erf", "exp", "expm1",
+        "feature_alpha_dropout", "feature_dropout", "fill", "floor", "full_like", "gelu", "hardshrink", "hardsigmoid",
+        "hardswish", "hardtanh", "imag", "leaky_relu", "lift_fresh_copy", "log", "log1p", "log_sigmoid",
+        "logical_not", "logit", "mish", "nan_to_num", "native_dropout", "neg", "ones_like", "positive", "rand_like",
+        "randn_like", "real", "reciprocal", "relu", "relu6", "resolve_conj", "resolve_neg", "round", "rrelu", "rsqrt",
+        "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softshrink", "sqrt", "square", "tan", "tanh",
+        "tanhshrink", "threshold", "to", "_to_copy", "type_as", "zero", "zeros_like",
     )  # fmt: skip
 
     def apply(self, call: OpCall) -> Labels:
@@ -31,15 +32,37 @@ class Broadcast(OpRule):
     """Element-wise operations on several tensors: channels of axes that meet are tied."""
 
     targets = (
-        "add", "addcdiv", "addcmul", "atan2", "bitwise_and", "bitwise_or", "copy", "div", "eq", "floor_divide", "fmax",
-        "fmin", "fmod", "ge", "gt", "hypot", "le", "lerp", "logaddexp", "logical_and", "logical_or", "lt",
-        "masked_fill", "maximum", "minimum", "mul", "ne", "pow", "remainder", "rsub", "sub", "true_divide", "where",
-        "xlogy",
+        "add", "addcdiv", "addcmul", "atan2", "bitwise_and", "bitwise_or", "complex", "copy", "div", "eq",
+        "floor_divide", "fmax", "fmin", "fmod", "ge", "gt", "hypot", "le", "lerp", "logaddexp", "logical_and",
+        "logical_or", "lt", "masked_fill", "maximum", "minimum", "mul", "ne", "polar", "pow", "remainder", "rsub",
+        "sub", "true_divide", "where", "xlogy",
     )  # fmt: skip
 
     def apply(self, call: OpCall) -> Labels:
         operands = [(call.labels_of(node), call.shape_of(node)) for node in call.tensors()]
         return merged(call, operands)
+
+
+class Pointwise(OpRule):
+    """Whatever torch itself says works on each element by itself, as `Broadcast`."""
+
+    targets = ()
+
+    def apply(self, call: OpCall) -> Result:
+        found = merged(call, [(call.labels_of(node), call.shape_of(node)) for node in call.tensors()])
+        several = call.node.meta.get("val")
+        return [found for _ in several] if isinstance(several, list | tuple) else found
+
+
+class BroadcastTensors(OpRule):
+    """All results have the shape that the tensors have together: channels of axes that meet are tied."""
+
+    targets = ("broadcast_tensors",)
+
+    def apply(self, call: OpCall) -> list[Labels]:
+        nodes = call["tensors"]
+        found = merged(call, [(call.labels_of(node), call.shape_of(node)) for node in nodes])
+        return [found for _ in nodes]
 
 
 def merged(call: OpCall, operands: Sequence[tuple[Labels, tuple[int, ...]]]) -> Labels:
@@ -108,4 +131,4 @@ class Maker(OpRule):
         return ()
 
 
-RULES = (Unary(), Broadcast(), PReLU(), Glu(), Maker())
+RULES = (Unary(), Broadcast(), BroadcastTensors(), PReLU(), Glu(), Maker())

@@ -12,10 +12,12 @@ class Convolution(OpRule):
     """Input ids = ids of the weight's input axis; the output axis has its own.
 
     Grouped: every group of channels keeps equally many, each its own choice. Depthwise: output id = input id.
+    Deformable: channels that share their offsets are such groups, too; offsets and masks keep their number.
     """
 
     targets = (
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
+        "deform_conv2d",
     )  # fmt: skip
 
     def apply(self, call: OpCall) -> Labels:
@@ -29,6 +31,11 @@ class Convolution(OpRule):
             (factor for factor in w_labels if factor.cut > 1), f"{call.where}: a kernel axis has a fixed size"
         )
         inputs = call.channel_ids(call.labels("input"), channel, c_in, f"{call.where} reads channels of fixed number")
+        if call.name == "deform_conv2d":
+            for name in ("offset", "mask"):
+                call.channels.freeze_all(call.labels(name), f"{call.where} reads where to look from these channels")
+            if int(call["offset_groups"]) > 1:
+                call.channels.partition(list(inputs.reshape(int(call["offset_groups"]), -1)))
         call.role(weight, in_axis, "in")
         call.role(weight, out_axis, "out")
         if groups == 1:

@@ -96,18 +96,23 @@ class WeightNorm(OpRule):
         return [labels, call.labels("g")] if call.name.endswith("interface") else labels
 
 
+TRIANGLES = ("tril", "triu")
+
+
 class ChannelMixing(OpRule):
-    """Softmax, cumulative sums, sorting and the like: an axis they run along keeps its size."""
+    """Softmax, cumulative sums, sorting, Fourier transforms and the like: an axis they run along keeps its size."""
 
     targets = (
         "softmax", "_softmax", "log_softmax", "softmin", "cumsum", "cumprod", "logcumsumexp", "sort", "argsort", "flip",
-        "roll",
+        "roll", "fft_fft", "fft_ifft", "fft_fft2", "fft_ifft2", "fft_fftn", "fft_ifftn", "fft_rfft", "fft_irfft",
+        "fft_rfft2", "fft_irfft2", "fft_rfftn", "fft_irfftn", "fft_hfft", "fft_ihfft", "fft_fftshift",
+        "fft_ifftshift", *TRIANGLES,
     )  # fmt: skip
 
     def apply(self, call: OpCall) -> Labels | list[Labels]:
         source = call.get("self", call.get("input"))
         labels, ndim = call.labels_of(source), len(call.shape_of(source))
-        dims = call.get("dims", call.get("dim", -1))
+        dims = [-2, -1] if call.name in TRIANGLES else call.get("dims", call.get("dim", -1))
         kept = list(labels)
         for axis in axes_of(dims if dims not in (None, []) else list(range(ndim)), ndim):
             for i, factor in enumerate(kept):

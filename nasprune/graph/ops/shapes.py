@@ -215,6 +215,22 @@ def _met_later(call: OpCall, axis: int) -> Factor | None:
     return None
 
 
+class ComplexView(OpRule):
+    """Pairs of numbers on a last axis seen as complex numbers, and the other way."""
+
+    targets = ("view_as_complex", "view_as_real")
+
+    def apply(self, call: OpCall) -> Labels:
+        labels, ndim = call.labels("self"), len(call.shape_of(call["self"]))
+        if call.name == "view_as_real":
+            return unsqueezed(labels, ndim)
+        pairs = at(labels, ndim - 1)
+        if pairs is not None:
+            call.channels.freeze(pairs.ids, f"{call.where} makes one complex number of two channels")
+        rest = (factor for factor in labels if factor is not pairs)
+        return squeezed(tuple(call.channels.align(factor, [ndim - 1]) for factor in rest), ndim - 1)
+
+
 class Repeat(OpRule):
     """Copies along axes: each copy of a channel belongs to it."""
 
@@ -247,4 +263,4 @@ class RepeatInterleave(OpRule):
         )
 
 
-RULES = (Reshape(), Permute(), Unsqueeze(), Squeeze(), Expand(), Repeat(), RepeatInterleave())
+RULES = (Reshape(), Permute(), Unsqueeze(), Squeeze(), Expand(), ComplexView(), Repeat(), RepeatInterleave())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nasprune.graph.labels import Factor, Labels, along, at, without
+from nasprune.graph.ops.elementwise import merged
 from nasprune.graph.rules import OpCall, OpRule
 
 
@@ -35,6 +36,24 @@ class Window(OpRule):
                 passed.append(call.channels.align(factor, [a for a in factor.index_axes if a >= ndim - trailing]))
         pair = isinstance(call.node.meta.get("val"), list | tuple)
         return [tuple(passed), tuple(passed)] if pair else tuple(passed)
+
+
+class Unpool(OpRule):
+    """Puts maxima back where they were found: channels in front pass, and are those of the places too."""
+
+    targets = ("max_unpool2d", "max_unpool3d")
+
+    def apply(self, call: OpCall) -> Labels:
+        ndim = len(call.shape)
+        first = ndim - int(call.name[-2])
+        given = []
+        for name in ("self", "indices"):
+            labels = call.labels(name)
+            trailing = tuple(factor for factor in labels if factor.cut >= first)
+            call.channels.freeze_all(trailing, f"{call.where} works across these channels")
+            aligned = (call.channels.align(factor, range(first, ndim)) for factor in without(labels, *trailing))
+            given.append((tuple(aligned), (*call.shape_of(call[name])[:first], *(1,) * (ndim - first))))
+        return merged(call, given)
 
 
 class GridSample(OpRule):
@@ -130,4 +149,4 @@ class ChannelShuffle(OpRule):
         return (*without(labels, factor), shuffled)
 
 
-RULES = (Window(), GridSample(), Pad(), PixelShuffle(), PixelUnshuffle(), ChannelShuffle())
+RULES = (Window(), Unpool(), GridSample(), Pad(), PixelShuffle(), PixelUnshuffle(), ChannelShuffle())
