@@ -117,8 +117,19 @@ def test_readme_commands_parse():
     from nasprune.cli.app import app
 
     known = get_command(app).commands
-    for name, *arguments in [*commands("README.md"), *commands("docs/criteria.md"), *commands("docs/deploying.md")]:
+    pages = ("README.md", "docs/criteria.md", "docs/deploying.md", "docs/cli.md")
+    for name, *arguments in [line for page in pages for line in commands(page)]:
         known[name].make_context(name, [argument.strip('"') for argument in arguments])
+
+
+def test_the_configuration_in_the_docs_is_one(tmp_path):
+    from typer.main import get_command
+
+    from nasprune.cli.app import app
+
+    (tmp_path / "a.toml").write_text(blocks("docs/cli.md", "toml")[0])
+    found = get_command(app).commands["search"].make_context("search", ["--config", str(tmp_path / "a.toml")]).params
+    assert (found["time_limit"], found["controller"]) == (600, "evolution(population=16)")
 
 
 def test_the_map_names_rooms_and_files_that_are_there():

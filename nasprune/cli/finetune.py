@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasprune.cli import config
 from nasprune.cli.interrupts import writing
 from nasprune.cli.runs import dense_spec, plan_of, report_of
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
@@ -72,12 +73,13 @@ def run(options: FinetuneOptions) -> None:
     Recipe(epochs=options.epochs, lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size)
     report = report_of(options.run)
     out = options.out or options.run / "finetuned"
-    with writing(out, FILES, partial(_kept, out)):
+    with writing(out, (*FILES, config.FILE), partial(_kept, out)):
         dense, small, plan, data = _loaded(options, report)
         _announce(options, dense, data)
         before, tuned = small, _trained(options, dense, small, data, out)
         result, rows = _measured(options, report, dense, before, tuned, plan, data)
         save(result, out)
+        config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
     answer({"folder": str(out), "accuracy": dict(rows), "report": asdict(result.report)})
     _show(result.report, [(which, percent(value)) for which, value in rows], out)
 

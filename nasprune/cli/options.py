@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nasprune.cli.config import read_config
+
 app = typer.Typer(
     name="nasprune",
     no_args_is_help=True,
@@ -41,5 +43,11 @@ SupernetData = Annotated[
     str | None, typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory.")
 ]
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", callback=read_config, is_eager=True, help="A TOML file of options, such as RUN/run.toml of a run."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes while it runs.")]

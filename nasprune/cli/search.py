@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasprune.cli import config
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
 from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.words import shell, shell_path
@@ -32,6 +33,8 @@ NO_WEIGHTS = (
 STOPPED = (
     "The search was stopped by Ctrl-C after {:,} trials, and this is the best of them; repeat the command to go on."
 )
+CHOSEN = ("criterion", "controller", "evaluator", "space", "reconstruct")
+"""Options that may leave the choice to the search."""
 REFITTED = "its weights are refitted in closed form on calibration images"
 RE_ESTIMATED = "its weights are the dense ones, with batch-norm statistics re-estimated"
 
@@ -70,11 +73,13 @@ def run(options: SearchOptions) -> None:
     from nasprune.run.recorded import FILE as RECORD
 
     budget, out = _checked(options)
-    with writing(out, (*FILES, RECORD), partial(kept, out)):
+    with writing(out, (*FILES, RECORD, config.FILE), partial(kept, out)):
         loaded, data = _load(options)
         _announce(options, budget, loaded, data)
         result = _noted(options, _searched(options, out, loaded, data), loaded, data)
         save(result, out)
+        chosen = {name: result.report.settings[name] for name in CHOSEN}
+        config.keep(out, "search", options, {**chosen, "out": out})
     answer({"folder": str(out), "report": asdict(result.report)})
     show(result.report, out)
 
@@ -283,7 +288,7 @@ def show(report: SearchReport, out: Path) -> None:
         f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); {proof.flops:,} FLOPs counted "
         f"{counted} {proof.predicted_flops:,} predicted",
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
-        f"files    {out}/: plan.json, model.safetensors, report.json, report.md, trials.jsonl",
+        f"files    {out}/: plan.json, model.safetensors, report.json, report.md, trials.jsonl, run.toml",
         *(f"note     {note}" for note in report.notes),
         "",
         "Load it in Python:",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasprune.cli import config
 from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import Origin, check_net, load_images, trained, words
 from nasprune.cli.screen import answer, printed, say, stdout, table
@@ -51,8 +52,9 @@ def run(options: TrainOptions) -> None:
     out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
     settings = _settings(options)
     check_free(out, settings)
-    with writing(out, FILES):
+    with writing(out, (*FILES, config.FILE)):
         accuracy, counts = _trained(options, origin, out, settings)
+        config.keep(out, "supernet train", options, {"out": out})
     answer({"folder": str(out), "validation_accuracy": accuracy, "cost": asdict(counts)})
     _show(options, out, accuracy, counts)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasprune.cli import config
 from nasprune.cli.asked import UNITS, Asked, Outcome, TrimOptions, checked, schedule_of
 from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
@@ -37,11 +38,12 @@ def run(options: TrimOptions) -> None:
 
     asked = checked(options)
     check_places(asked)
-    with writing(asked.out, FILES):
+    with writing(asked.out, (*FILES, config.FILE)):
         data = load_images(options.data, options.seed)
         whole, size = _whole(asked, data)
         outcome = _outcome(asked, whole, size, data)
         save(asked, outcome, size)
+        config.keep(asked.out, "trim", options, {"out": asked.out})
     show(asked, outcome)
 
 

@@ -20,7 +20,14 @@ def test_a_search_into_a_folder_of_any_name(tmp_path, monkeypatch, capsysbinary)
         main([*SEARCH, "--out", name])
     captured = capsysbinary.readouterr()
     assert caught.value.code == 0, captured
-    assert sorted(os.listdir(name)) == ["model.safetensors", "plan.json", "report.json", "report.md", "trials.jsonl"]
+    assert sorted(os.listdir(name)) == [
+        "model.safetensors",
+        "plan.json",
+        "report.json",
+        "report.md",
+        "run.toml",
+        "trials.jsonl",
+    ]
     shown = captured.out.decode() + captured.err.decode()
     assert all(line.isprintable() for line in shown.splitlines())
     lines = shown.partition("Load it in Python:\n")[2].splitlines()

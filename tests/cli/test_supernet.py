@@ -84,7 +84,7 @@ def test_train_then_trim_then_pick_a_network(command, tmp_path):
     assert "epoch 1/2" in err
     assert "epoch 2/2" in err
     assert "trim --supernet super --budget" in out
-    assert {path.name for path in (tmp_path / "super").iterdir()} == {"supernet.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "super").iterdir()} == {"supernet.json", "model.safetensors", "run.toml"}
 
     code, out, err = command("trim", "--supernet", "super", "--budget", "60%", "--data", "digits", "--out", "small")
     assert code == 0, err

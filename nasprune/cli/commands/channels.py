@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, Device, InputSize, Model, Plugins, Quiet, Scope, Weights, app
+from nasprune.cli.options import AsJson, Config, Device, InputSize, Model, Plugins, Quiet, Scope, Weights, app
 from nasprune.cli.screen import speak
 
 
@@ -61,6 +61,7 @@ def search(
     allow_uncounted: Annotated[
         bool, typer.Option("--allow-uncounted", help="A share of FLOPs, even if they leave out much of the time.")
     ] = False,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -127,6 +128,7 @@ def finetune(
     precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: RUN/finetuned]")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

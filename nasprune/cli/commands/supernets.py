@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import SUPERNETS, AsJson, Device, Plugins, Quiet, SupernetData, app, group_of
+from nasprune.cli.options import SUPERNETS, AsJson, Config, Device, Plugins, Quiet, SupernetData, app, group_of
 from nasprune.cli.screen import speak
 
 supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
@@ -64,6 +64,7 @@ def trim(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/SPACE-BUDGET]")
     ] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -126,6 +127,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/supernet-SPACE]")
     ] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
