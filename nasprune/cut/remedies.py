@@ -202,9 +202,13 @@ def _links(graph: ModelGraph, place: Place) -> Iterator[Mapping[str, Hints]]:
 
 
 def _linkable(graph: ModelGraph, path: str, place: Place) -> list[tuple[AxisOf, ...]]:
-    """Links of a module, those with what enters it first; axes of one extent count once."""
+    """Links of a module, those with what enters it first; axes of one extent count once.
+
+    Axes that are frozen are not linked where others can be cut: a part of fixed size may stand beside them.
+    """
     axes = _axes(graph, path, place)
     own = list({axis.extent: axis for axis in axes if axis.listed}.values())
+    own = [one for one in own if any(graph.groups[number].free for number, _ in one.extent.terms)] or own
     others: dict[Extent, _Axis] = {}
     for axis in sorted(axes, key=lambda axis: not axis.entering):
         related = any(_divides(axis.extent.dense, one.extent.dense) for one in own)

@@ -16,9 +16,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nasprune.graph.labels import Channels, Ints
+from nasprune.graph.labels import Channels, Ints, Partition
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, Role
 
+NONE: Ints = np.zeros(0, dtype=np.int64)
 NO_PRODUCER = "no layer of known kind produces these channels"
 NO_CONSUMER = "no layer of known kind reads these channels"
 
@@ -66,8 +67,17 @@ def couple(channels: Channels, axes: Sequence[ParamAxis]) -> Coupled:
     first = _first_produced(axes, component, count)
     members = np.flatnonzero(first < np.iinfo(np.int64).max)
     members = members[np.argsort(first[members], kind="stable")]
-    group_of, cell_of = _groups_and_cells(channels, component, signature, members)
-    return _assemble(channels, axes, component, reasons, members, group_of, cell_of)
+    bound = [_bound(partition, component, reasons) for partition in channels.partitions]
+    group_of, cell_of = _groups_and_cells(bound, component, signature, members)
+    return _assemble(channels, axes, component, reasons, bound, members, group_of, cell_of)
+
+
+def _bound(partition: Partition, component: Ints, reasons: Mapping[int, str]) -> tuple[Ints, ...]:
+    """The parts of a partition that must keep the same share: of a loose one those that can lose channels."""
+    if not partition.loose:
+        return partition.parts
+    stays = np.array(sorted(reasons), dtype=np.int64)
+    return tuple(part for part in partition.parts if not np.isin(component[part], stays).all())
 
 
 def _reasons(channels: Channels, axes: Sequence[ParamAxis], component: Ints, count: int) -> dict[int, str]:
@@ -119,14 +129,19 @@ def _first_produced(axes: Sequence[ParamAxis], component: Ints, count: int) -> I
     return first
 
 
-def _groups_and_cells(channels: Channels, component: Ints, signature: Ints, members: Ints) -> tuple[Ints, Ints]:
-    """Group and cell number of each member component, both counted from 0 in order of first production."""
+def _groups_and_cells(
+    bound: Sequence[tuple[Ints, ...]], component: Ints, signature: Ints, members: Ints
+) -> tuple[Ints, Ints]:
+    """Group and cell number of each member component, both counted from 0 in order of first production.
+
+    bound: for each partition the parts that must keep the same share.
+    """
     cells = _renumbered(signature[members])
     cell_of = np.full(int(component.max(initial=-1)) + 1, -1)
     cell_of[members] = cells
     left, right = [np.arange(cells.max(initial=-1) + 1)], [np.arange(cells.max(initial=-1) + 1)]
-    for partition in channels.partitions:
-        touched = np.unique(cell_of[component[np.concatenate(partition.parts)]])
+    for parts in bound:
+        touched = np.unique(cell_of[component[np.concatenate((*parts, NONE))]])
         touched = touched[touched >= 0]
         left.append(touched[:1].repeat(touched.size))
         right.append(touched)
@@ -149,6 +164,7 @@ def _assemble(
     axes: Sequence[ParamAxis],
     component: Ints,
     reasons: Mapping[int, str],
+    bound: Sequence[tuple[Ints, ...]],
     members: Ints,
     group_of: Ints,
     cell_of: Ints,
@@ -161,7 +177,7 @@ def _assemble(
     unit_of = unit[component]
     unit_index = np.arange(members.size) - starts[group_of]
     slices = _slices(axes, unit_of, group_of, len(starts) - 1)
-    incomplete = _incomplete_partitions(channels, unit_of, group_of)
+    incomplete = _incomplete_partitions(bound, unit_of, group_of)
     groups: list[CoupledGroup] = []
     names: set[str] = set()
     for i in range(len(starts) - 1):
@@ -205,11 +221,11 @@ def _cells(cell_of: Ints) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(np.flatnonzero(cell_of == cell).tolist()) for cell in dict.fromkeys(cell_of.tolist()))
 
 
-def _incomplete_partitions(channels: Channels, unit_of: Ints, group_of: Ints) -> dict[int, str]:
+def _incomplete_partitions(bound: Sequence[tuple[Ints, ...]], unit_of: Ints, group_of: Ints) -> dict[int, str]:
     """Groups that share a partition with channels outside any group: these cannot keep their share."""
     found: dict[int, str] = {}
-    for partition in channels.partitions:
-        units = unit_of[np.concatenate(partition.parts)]
+    for parts in bound:
+        units = unit_of[np.concatenate((*parts, NONE))]
         if (units < 0).any():
             found.update(
                 dict.fromkeys(np.unique(group_of[units[units >= 0]]).tolist(), "its other part has a fixed size")

@@ -45,9 +45,13 @@ Labels = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Partition:
-    """Parts of an axis that must keep the same share of their channels."""
+    """Parts of an axis that must keep the same share of their channels.
+
+    loose: the code gives the size of each part by itself, so that one that stays whole does not bind the others.
+    """
 
     parts: tuple[Ints, ...]
+    loose: bool = False
 
 
 class Channels:
@@ -87,8 +91,9 @@ class Channels:
         """These channels are summed up: what reads them is an operation, not a layer with weights of its own."""
         self.consumed.append(ids.reshape(-1))
 
-    def partition(self, parts: Sequence[Ints]) -> None:
-        self.partitions.append(Partition(tuple(part.reshape(-1) for part in parts)))
+    def partition(self, parts: Sequence[Ints], *, loose: bool = False) -> None:
+        """See `Partition`."""
+        self.partitions.append(Partition(tuple(part.reshape(-1) for part in parts), loose))
 
     def align(self, factor: Factor, axes: Iterable[int]) -> Factor:
         """Ties the channels along index axes, so that the ids no longer depend on them."""

@@ -268,3 +268,44 @@ class ChannelAttention(Net):
         flat = x.flatten(2)
         gram = (flat @ flat.transpose(1, 2)).softmax(-1)
         return self.classify(self.b((gram @ flat).reshape(x.shape)))
+
+
+@structure(free=1, reason="splits off a single channel")
+class FocalModulation(Net):
+    """Queries, contexts and three gates in one projection: the gates are single channels, and stay."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.stem, self.mix, self.out = conv(3, 8), conv(8, 8), conv(8, 8)
+        self.project = conv(8, 8 + 8 + 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        width = x.shape[1]
+        queries, context, gates = torch.split(self.project(x), (width, width, 3), 1)
+        found = sum(context * gates[:, level : level + 1].sigmoid() for level in range(3))
+        return self.classify(x + self.out(queries * self.mix(found)).relu())
+
+
+@structure(free=2, reason="splits off a single channel")
+class FirstChannelGates(Net):
+    def __init__(self) -> None:
+        super().__init__(6)
+        self.a, self.b = conv(3, 9), conv(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(x[:, 1:].relu() * x[:, :1].sigmoid()))
+
+
+@structure(free=1, reason="splits off a single channel")
+class LastChannelGates(Net):
+    """The code counts the channels before the last one, which it may not: the place of the last one would change."""
+
+    def __init__(self) -> None:
+        super().__init__(6)
+        self.a, self.b = conv(3, 9), conv(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.classify(self.b(x[:, :8].relu() * x[:, 8:9].sigmoid()))

@@ -51,7 +51,10 @@ class Concatenate(OpRule):
 def _stretches(
     call: OpCall, labels: Labels, axis: int, sizes: Sequence[int], ndim: int, *, doubt: bool
 ) -> list[Labels]:
-    """Labels of consecutive stretches of `axis`. Stretches of a channel axis keep equal shares."""
+    """Labels of consecutive stretches of `axis`. Those of a channel axis keep equal shares, or stay whole.
+
+    doubt: the code gives their sizes, which it may have fixed.
+    """
     bounds = list(pairwise(accumulate(sizes, initial=0)))
     factor = at(labels, axis)
     rest = without(labels, factor)
@@ -60,13 +63,13 @@ def _stretches(
         return passed
     ids = call.channels.plain(factor).flat
     parts = [ids[a:b] for a, b in bounds]
-    call.channels.partition(parts)
+    call.channels.partition(parts, loose=doubt)
     if doubt:
         call.doubt(ids)
-    if min(part.size for part in parts) == 1:
-        call.channels.freeze(ids, f"{call.where} splits off a single channel")
-        return passed
-    return [(*own, along(part, axis, ndim)) for own, part in zip(passed, parts, strict=True)]
+    for part in parts:
+        if part.size == 1:
+            call.channels.freeze(part, f"{call.where} splits off a single channel")
+    return [own if part.size == 1 else (*own, along(part, axis, ndim)) for own, part in zip(passed, parts, strict=True)]
 
 
 def _picked(factor: Factor, axis: int, which: slice) -> Factor:
