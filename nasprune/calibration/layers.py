@@ -80,14 +80,22 @@ def row_count(module: nn.Module, x: Tensor) -> int:
     return int(windows.shape[0] * prod(windows.shape[2 : 2 + len(layer.kernel_size)]))
 
 
-def output_rows(module: nn.Module, y: Tensor) -> Tensor:
-    """The layer's output in the order of `patches`, (rows, groups, outputs of a group)."""
+def output_rows(module: nn.Module, y: Tensor, rows: Tensor | None = None) -> Tensor:
+    """The layer's output in the order of `patches`, (rows, groups, outputs of a group); those of `rows` alone."""
     layer = _checked(module)
     if isinstance(layer, nn.Linear):
-        return y.reshape(-1, 1, layer.out_features)
+        return picked_rows(y, rows).unsqueeze(1)
     if y.ndim == len(layer.kernel_size) + 1:
         y = y.unsqueeze(0)
-    return y.movedim(1, -1).reshape(-1, layer.groups, layer.out_channels // layer.groups)
+    chosen = picked_rows(y.movedim(1, -1), rows)
+    return chosen.reshape(len(chosen), layer.groups, layer.out_channels // layer.groups)
+
+
+def picked_rows(value: Tensor, rows: Tensor | None) -> Tensor:
+    """A tensor (..., channels) as (rows, channels); only those of `rows`, integers (n,), where these are given."""
+    if rows is None:
+        return value.reshape(-1, value.shape[-1])
+    return value[torch.unravel_index(rows.to(value.device), value.shape[:-1])]
 
 
 @dataclass

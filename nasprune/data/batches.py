@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from nasprune.data.items import ArrayDataset, checked, size_of
+from nasprune.errors import InputError
 
 
 def draw(size: int, count: int) -> list[int]:
@@ -39,6 +41,48 @@ def batches(
         else:
             images, labels = default_collate([items[index] for index in chosen])
             yield images, torch.as_tensor(labels)
+
+
+class EqualBatches(Sequence[Tensor]):
+    """Inputs (size, ...) of some items, read whenever they are asked for; the last batch repeats items to be full.
+
+    Args:
+        order: item numbers. size: of every batch, at most as many as there are items.
+
+    Raises:
+        InputError: an item cannot be read, has another shape than the others, or holds NaN or infinite values.
+    """
+
+    def __init__(
+        self, dataset: Dataset[tuple[Tensor, int]], order: Sequence[int], size: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self._dataset, self._order, self._device = dataset, list(order), device
+        self._size = min(size, len(self._order))
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    @overload
+    def __getitem__(self, number: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Tensor]: ...
+    def __getitem__(self, number: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
+        start = min(range(len(self))[number] * self._size, len(self._order) - self._size)
+        inputs, _ = next(batches(self._dataset, self._size, self._order[start : start + self._size]))
+        return finite(inputs).to(self._device)
+
+
+def finite(inputs: Tensor) -> Tensor:
+    """The inputs as they are.
+
+    Raises:
+        InputError: they hold NaN or infinite values.
+    """
+    if not bool(inputs.isfinite().all()):
+        raise InputError("some calibration images hold NaN or infinite values; give images that are finite")
+    return inputs
 
 
 def has_labels(dataset: Dataset[tuple[Tensor, int]]) -> bool:

@@ -83,11 +83,10 @@ def damages(
     for choice in space.widths:
         measured[choice.name] = _measured(choice.options)
         group = graph.group(choice.name)
-        for option in measured[choice.name]:
-            for one in readers[choice.name]:
-                delta = _delta(one, group, scores[choice.name], option, covariances.get(one.param))
-                changes[one.param].keys.append((choice.name, option))
-                changes[one.param].columns.append(delta.reshape(-1))
+        kept = [_kept(group, scores[choice.name], option) for option in measured[choice.name]]
+        for one in readers[choice.name]:
+            changes[one.param].keys += [(choice.name, option) for option in measured[choice.name]]
+            changes[one.param].columns += _deltas(one, kept, covariances.get(one.param))
     totals = priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
     found: dict[str, dict[int, float]] = {}
     for choice in space.widths:
@@ -140,29 +139,62 @@ def _interpolated(options: Sequence[int], known: Mapping[int, float]) -> dict[in
     return {option: float(np.interp(option, widths, falling) ** 2) for option in options}
 
 
-def _delta(one: Consumer, group: CoupledGroup, scores: Tensor, option: int, covariance: Tensor | None) -> Tensor:
-    """Change of the layer's weight matrix (groups, F, O) when the group keeps its best `option` units."""
-    layer = one.modules[0]
-    matrix = weight_matrix(layer).detach().to(torch.float64)
-    flat = matrix.flatten(0, 1)
+def _kept(group: CoupledGroup, scores: Tensor, option: int) -> Tensor:
+    """Which units an option keeps, boolean (width,)."""
     kept = torch.zeros(group.width, dtype=torch.bool, device="cpu")
     kept[list(best_units(group, scores, option))] = True
+    return kept
+
+
+def _deltas(one: Consumer, kept: Sequence[Tensor], covariance: Tensor | None) -> list[Tensor]:
+    """Change of the layer's weights (groups * F * O) when its group keeps these units, for each of `kept` in turn."""
+    layer = weight_matrix(one.modules[0]).detach()
+    matrix = layer.to("cpu", torch.float64)
     columns = torch.from_numpy(one.columns)
+    found = [matrix.clone() for _ in kept]  # of what stays, what it takes over; of what goes, its loss
+    for number, weights in enumerate(matrix):
+        stays = [_staying(columns, units, number, len(weights)) for units in kept]
+        taken = _taken_over(covariance[number].cpu(), weights, stays) if covariance is not None else [None] * len(kept)
+        for delta, stay, more in zip(found, stays, taken, strict=True):
+            delta[number] = torch.where(stay[:, None], 0.0, -weights)
+            if more is not None:
+                delta[number, stay] = more
+    kind = torch.promote_types(layer.dtype, torch.float32)
+    return [delta.reshape(-1).to(layer.device, kind) for delta in found]
+
+
+def _staying(columns: Tensor, kept: Tensor, number: int, features: int) -> Tensor:
+    """Which features of one convolution group stay, boolean (F,)."""
     gone = columns[~kept].reshape(-1)
-    gone = gone[gone >= 0]
-    delta = torch.zeros_like(flat)
-    delta[gone] = -flat[gone]
-    if covariance is not None:
-        features = matrix.shape[1]
-        for number in range(matrix.shape[0]):
-            own = gone[gone // features == number] - number * features
-            stay = torch.ones(features, dtype=torch.bool, device="cpu")
-            stay[own] = False
-            if own.numel() and stay.any():
-                gram = covariance[number]
-                take_over = torch.linalg.solve(gram[stay][:, stay], gram[stay][:, own] @ matrix[number][own])
-                delta[number * features + stay.nonzero()[:, 0]] = take_over
-    return delta.reshape(matrix.shape).to(torch.promote_types(weight_matrix(layer).dtype, torch.float32))
+    gone = gone[(gone >= 0) & (gone.div(features, rounding_mode="floor") == number)] - number * features
+    stay = torch.ones(features, dtype=torch.bool, device="cpu")
+    stay[gone] = False
+    return stay
+
+
+def _taken_over(gram: Tensor, weights: Tensor, stays: Sequence[Tensor]) -> list[Tensor | None]:
+    """What the weights of staying features (stay, O) gain by least squares, of `weights` (F, O); `None` for nothing.
+
+    With the features that stay longest first, the Cholesky factor of what stays is a corner of that of all, and one
+    factor serves every option.
+    """
+    order = torch.stack(list(stays)).sum(0).argsort(descending=True, stable=True)
+    place = order.argsort()
+    factor: Tensor | None = None
+    found: list[Tensor | None] = []
+    for stay in stays:
+        count = int(stay.sum())
+        if not 0 < count < len(stay):
+            found.append(None)
+        elif bool(stay[order[:count]].all()):
+            if factor is None:
+                factor = torch.linalg.cholesky(gram[order][:, order])
+            lost = factor[count:, :count].T @ weights[order[count:]]
+            gain = torch.linalg.solve_triangular(factor[:count, :count].T, lost, upper=True)
+            found.append(gain[place[stay]])
+        else:  # an option that keeps what a larger one does not
+            found.append(torch.linalg.solve(gram[stay][:, stay], gram[stay][:, ~stay] @ weights[~stay]))
+    return found
 
 
 def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, Tensor]:

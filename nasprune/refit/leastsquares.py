@@ -83,16 +83,6 @@ def ridge(pairs: Pairs, old: Tensor, count: int, damp: float, free_mean: bool) -
     return _solved(moments, old, damp, free_mean)
 
 
-def mean_only(pairs: Pairs, old: Tensor) -> tuple[Tensor, Tensor]:
-    """A copy of the old weights, and the mean of what they leave over."""
-    sums: list[tuple[Tensor, Tensor, int]] = []
-    for x, y in pairs:
-        sums.append((x.sum(0, dtype=torch.float64), y.sum(0, dtype=torch.float64), len(x)))
-    sum_x, sum_y, counts = zip(*sums, strict=True)
-    mean_x, mean_y = sum(sum_x) / sum(counts), sum(sum_y) / sum(counts)
-    return old.clone(), mean_y - (mean_x[:, None, :] @ old.double())[:, 0]
-
-
 def _solved(moments: Moments, old: Tensor, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
     xx, xy = moments.products(centred=free_mean)
     x, y = moments.means()

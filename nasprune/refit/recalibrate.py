@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from nasprune.data.batches import batches, draw
+from nasprune.data.batches import EqualBatches, batches, draw, finite
 from nasprune.data.splits import size_of
-from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 
 BATCH = 128
@@ -43,10 +42,14 @@ def calibration_inputs(data: Dataset[tuple[Tensor, int]], count: int, device: to
         InputError: an image holds NaN or infinite values.
     """
     drawn = draw(size_of(data), count)
-    found = torch.cat([inputs for inputs, _ in batches(data, BATCH, drawn)])
-    if not bool(found.isfinite().all()):
-        raise InputError("some calibration images hold NaN or infinite values; give images that are finite")
-    return found.to(device)
+    return finite(torch.cat([inputs for inputs, _ in batches(data, BATCH, drawn)])).to(device)
+
+
+def calibration_set(
+    data: Dataset[tuple[Tensor, int]], count: int, size: int, device: torch.device | str = "cpu"
+) -> EqualBatches:
+    """The same images as batches of `size`, read when they are asked for."""
+    return EqualBatches(data, draw(size_of(data), count), size, device)
 
 
 def image_limit(graph: ModelGraph) -> int:

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from nasprune.calibration.layers import is_layer
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.program import arguments, operator, shape_of
+from nasprune.graph.program import Program, arguments, operator, shape_of
 
 PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
@@ -23,14 +23,17 @@ PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 class Site:
     """A layer to refit. norm: path of the batch norm behind it. block: the block whose branch it ends.
 
-    made, read: which of the dense layer's output and input channels stay, boolean; `None` is all.
+    made, read: which of the dense layer's output and input channels stay, boolean; `None` is all. node: its operation
+    in the dense program. depthwise: whether the dense layer is a depthwise convolution.
     """
 
     path: str
+    node: Node
     norm: str | None
     block: str | None
     made: Tensor | None
     read: Tensor | None
+    depthwise: bool
 
     @property
     def reads_all(self) -> bool:
@@ -52,7 +55,7 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
     for node in program.live:
         path, _, again = program.owner(node).partition("@")
         module = modules.get(path)
-        if module is None or not is_layer(module) or path.startswith(gone or "\0") or not _runs(node, path, graph):
+        if module is None or not is_layer(module) or path.startswith(gone or "\0") or not runs(node, path, program):
             continue
         if again or path in found or weights[id(module.weight)] > 1:
             repeated.add(path)
@@ -63,7 +66,7 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
         if is_depthwise(module):
             made = axes.get(0)
             read = made.reshape(module.in_channels, -1)[:, 0] if made is not None else None
-        found[path] = Site(path, norm, ends.get(last.name), made, read)
+        found[path] = Site(path, node, norm, ends.get(last.name), made, read, is_depthwise(module))
     return [site for path, site in found.items() if path not in repeated]
 
 
@@ -71,10 +74,10 @@ def is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
 
 
-def _runs(node: Node, path: str, graph: ModelGraph) -> bool:
+def runs(node: Node, path: str, program: Program) -> bool:
     """Whether the operation multiplies with the layer's weight; what only pads the input does not."""
     weight = arguments(node).get("weight")
-    return isinstance(weight, Node) and graph.program.params.get(weight.name) == f"{path}.weight"
+    return isinstance(weight, Node) and program.params.get(weight.name) == f"{path}.weight"
 
 
 def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph) -> str | None:
@@ -88,21 +91,33 @@ def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph
     return path if isinstance(module, _BatchNorm) and module.running_mean is not None else None
 
 
-def left_out(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan) -> dict[Node, str]:
-    """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
-    program, keep, refitted = graph.program, graph.unit_mask(plan.keep), {site.path for site in found}
+def changed(graph: ModelGraph, plan: PrunePlan) -> set[Node]:
+    """Operations that give something else, or less, once the plan is carried out."""
+    program, keep = graph.program, graph.unit_mask(plan.keep)
     cut = {name for name, axes in graph.params.items() if not all(axis.positions(keep).all() for axis in axes)}
-    blocks = [block for block in graph.blocks if block.name in plan.drop]
-    gone = {name for block in blocks for name in block.nodes}
-    zero = {name for block in blocks for name in block.branches}
-    behind: set[Node] = set()
+    zero = {name for block in graph.blocks if block.name in plan.drop for name in block.branches}
+    found: set[Node] = set()
+    for node in program.live:
+        before = node.all_input_nodes
+        if node.name in zero or any(one in found or program.params.get(one.name) in cut for one in before):
+            found.add(node)
+    return found
+
+
+def to_refit(found: Sequence[Site], other: set[Node]) -> list[Site]:
+    """The layers that read something else than before, or less. other: operations that are changed."""
+    return [site for site in found if not site.reads_all or arguments(site.node)["input"] in other]
+
+
+def left_out(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan, other: set[Node]) -> dict[Node, str]:
+    """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
+    program, refitted = graph.program, {site.path for site in found}
+    gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     left: dict[Node, str] = {}
     for node in program.live:
-        path, before = program.owner(node).partition("@")[0], node.all_input_nodes
-        changed = any(source in behind for source in before)
-        if changed or node.name in zero or any(program.params.get(source.name) in cut for source in before):
-            behind.add(node)
-        if changed and node.name not in gone and path not in refitted and _multiplies(node, graph):
+        path = program.owner(node).partition("@")[0]
+        behind = any(source in other for source in node.all_input_nodes)
+        if behind and node.name not in gone and path not in refitted and _multiplies(node, graph):
             left[node] = path or next(iter(_weights(node, graph)), node.name)
     return left
 
@@ -122,8 +137,8 @@ def _weights(node: Node, graph: ModelGraph) -> list[str]:
 
 def norms_behind(
     left: Mapping[Node, str], found: Sequence[Site], part: nn.Module, graph: ModelGraph
-) -> list[_BatchNorm]:
-    """Batch norms that read what layers without a refit made, with no refitted layer between."""
+) -> dict[str, _BatchNorm]:
+    """Batch norms that read what layers without a refit made, with no refitted layer between, by path."""
     modules, program = dict(part.named_modules()), graph.program
     refitted, fitted_norms = {site.path for site in found}, {site.norm for site in found}
     norms: dict[str, _BatchNorm] = {}
@@ -135,4 +150,4 @@ def norms_behind(
             module = modules.get(path)
             if operator(node) == "batch_norm" and path not in fitted_norms and isinstance(module, _BatchNorm):
                 norms[path] = module
-    return [norm for norm in norms.values() if norm.running_mean is not None]
+    return {name: norm for name, norm in norms.items() if norm.running_mean is not None}

@@ -15,11 +15,11 @@ from nasprune.cut.surgery import build
 from nasprune.cut.trial_cuts import half_plan
 from nasprune.cut.verify import distinct
 from nasprune.errors import InputError
-from nasprune.refit import reconstruct as refit_module
+from nasprune.refit import fit
 from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
-from tests.refit.nets import INPUT
+from tests.refit.nets import INPUT, error
 
 
 def test_too_few_samples_are_named_and_bad_methods_refused() -> None:
@@ -167,16 +167,16 @@ def test_fewer_samples_than_features_solve_for_the_samples(monkeypatch: pytest.M
     assert any("30 samples for 40 features" in note for note in notes)
 
 
-def test_too_many_features_and_samples_leave_the_weights_but_not_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_features_and_samples_take_a_part_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = two_linear(6, 80), torch.randn(50, 6)
     graph = trace(model, x[:1])
     plan = half_plan(graph, [group.name for group in graph.free_groups])
     small, sides = build(model, graph, plan), solved_sides(monkeypatch)
-    old = small[3].weight.detach().clone()
-    monkeypatch.setattr(refit_module, "FEATURES", 39)
+    before = error(model, small, x)
+    monkeypatch.setattr(fit, "FEATURES", 39)
     notes = reconstruct(model, small, graph, plan, x)
-    assert notes == ["3: its weights stay as they are, since 40 features are too many for a refit"]
-    assert torch.equal(small[3].weight, old)
-    assert sides == []
+    assert notes == ["refitted on a part of the samples, as the features are many: 3 (40 features)"]
+    assert sides == [25]
+    assert error(model, small, x) < 0.5 * before
     with torch.no_grad():
-        assert torch.allclose(small(x).mean(0), model(x).mean(0), atol=1e-5)
+        assert torch.allclose(small(x[::2]).mean(0), model(x[::2]).mean(0), atol=1e-5)

@@ -1,0 +1,155 @@
+"""A refit on many batches: every batch runs up to a layer, the layer is refitted, and every batch runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
+
+from nasprune.common.inputs import Inputs
+from nasprune.common.shelf import Shelf
+from nasprune.common.untouched import undisturbed
+from nasprune.errors import TraceError
+from nasprune.graph.capture import capture
+from nasprune.graph.program import Program, arguments, operator
+from nasprune.refit.fit import Fit, Reading
+from nasprune.refit.sites import Site, runs
+from nasprune.refit.stream import Stream
+from nasprune.refit.targets import Targets
+
+CLOSE = 1e-2  # relative difference of outputs between a network and its program
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two networks, its program and its batches."""
+
+    part: nn.Module
+    program: Program
+    stream: Stream
+
+    @classmethod
+    def of(cls, part: nn.Module, calls: Sequence[Inputs], shelf: Shelf) -> Side:
+        """Captures the part on its first call.
+
+        Raises:
+            TraceError: it cannot be captured on that batch, or its program gives something else than it does.
+        """
+        with undisturbed(part):
+            program = capture(part, calls[0])
+            wanted = [leaf for leaf in tree_leaves(calls[0].clone().call(part)) if isinstance(leaf, Tensor)]
+        stream = Stream(part, program, calls, shelf)
+        given = [leaf for leaf in stream.outputs(calls[0]) if isinstance(leaf, Tensor)]
+        if len(wanted) != len(given) or not all(map(_close, wanted, given)):
+            raise TraceError("the captured program gives something else than the network")
+        return cls(part, program, stream)
+
+    def layer(self, path: str) -> Node:
+        """The operation that multiplies with the weight of the layer."""
+        for node in self.program.live:
+            if self.program.owner(node).partition("@")[0] == path and runs(node, path, self.program):
+                return node
+        raise TraceError(f"the layer {path!r} does not run")
+
+    def norm(self, path: str) -> Node:
+        """The operation of the batch norm."""
+        for node in self.program.live:
+            if operator(node) == "batch_norm" and self.program.owner(node).partition("@")[0] == path:
+                return node
+        raise TraceError(f"the batch norm {path!r} does not run")
+
+
+def refit_by_layers(
+    parts: tuple[nn.Module, nn.Module],
+    chosen: Sequence[Site],
+    norms: Mapping[str, _BatchNorm],
+    targets: Targets,
+    fit: Fit,
+    method: str,
+    memory: int,
+) -> None:
+    """Refits the chosen layers of the second part in place, and estimates the norms, in the order in which they run.
+
+    Args:
+        parts: the dense and the cut network.
+        memory: bytes of activations that are held in memory.
+
+    Raises:
+        TraceError: a part cannot be captured on the batches; nothing has changed then.
+    """
+    with Shelf(memory) as shelf:
+        small = Side.of(parts[1], targets.calls, shelf)
+        dense = Side.of(parts[0], targets.calls, shelf) if method == "obs" else None
+        order = {node: number for number, node in enumerate(small.program.live)}
+        stops: list[tuple[Node, Site | _BatchNorm]] = [
+            *((small.layer(site.path), site) for site in chosen),
+            *((small.norm(path), norm) for path, norm in norms.items()),
+        ]
+        for node, what in sorted(stops, key=lambda stop: order[stop[0]]):
+            if isinstance(what, _BatchNorm):
+                _estimate(what, (x for (x,) in small.stream.upto(node, [arguments(node)["input"]])))
+            else:
+                readings = _readings(what, node, small, dense, targets)
+                layer = small.part.get_submodule(what.path)
+                fit.refit(what, layer, targets.counts[what.path], readings)
+
+
+def _readings(site: Site, node: Node, small: Side, dense: Side | None, targets: Targets) -> Iterator[Reading]:
+    wanted = [arguments(node)["input"]]
+    beside = _added(node, site) if site.block else None
+    if beside is not None:
+        wanted.append(beside)
+    read = small.stream.upto(node, wanted)
+    if dense is None:
+        for number, (x, *others) in enumerate(read):
+            yield x, others[0] if others else None, targets.read(site.path, number)
+        return
+    place = dense.layer(site.path)
+    from_dense = dense.stream.upto(place, [arguments(place)["input"]])
+    for number, ((_, *others), (x,)) in enumerate(zip(read, from_dense, strict=True)):
+        yield _kept(x, site, dense.part), others[0] if others else None, targets.read(site.path, number)
+
+
+def _added(node: Node, site: Site) -> Node | None:
+    """What is added to the end of a branch: to the layer's result, or to that of the norm behind it."""
+    end = next(iter(node.users)) if site.norm else node
+    others = [source for user in end.users for source in user.all_input_nodes if source is not end]
+    return others[0] if len(others) == 1 and len(end.users) == 1 else None
+
+
+def _kept(x: Tensor, site: Site, part: nn.Module) -> Tensor:
+    """The dense layer's input without the channels that are gone."""
+    if site.read is None or site.reads_all:
+        return x
+    return x[..., site.read] if isinstance(part.get_submodule(site.path), nn.Linear) else x[:, site.read]
+
+
+def _estimate(norm: _BatchNorm, read: Iterable[Tensor]) -> None:
+    """Running statistics from what the norm reads of all batches."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    shift: Tensor | None = None
+    for x in read:
+        rows = x.movedim(1, -1).reshape(-1, x.shape[1]).double()
+        shift = rows.mean(0) if shift is None else shift
+        count, total, squares = (
+            count + len(rows),
+            total + (rows - shift).sum(0),
+            squares + (rows - shift).square().sum(0),
+        )
+    if shift is None or norm.running_mean is None or norm.running_var is None or count < 2:
+        return
+    off = total / count
+    norm.running_mean.copy_(shift + off)
+    norm.running_var.copy_((squares / count - off.square()) * count / (count - 1))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    a, b = a.double(), b.double()
+    return bool((a - b).norm() <= CLOSE * a.norm() + 1e-6)

@@ -1,0 +1,147 @@
+"""What the dense layers give on calibration inputs, at sampled positions: what refitted layers aim at."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from nasprune.calibration.layers import output_rows, picked_rows, row_count
+from nasprune.common.calls import first_tensor, in_type_of, removed_after
+from nasprune.common.inputs import Inputs
+from nasprune.common.shelf import Shelf
+from nasprune.common.untouched import undisturbed
+from nasprune.cut.plan import PrunePlan
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
+from nasprune.refit.sites import Site, sites
+
+ROWS = 40_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Positions of one batch that were sampled, rising, (n,); what the layer gave there (n, groups, outputs).
+
+    shortcut: what was added to it (n, channels), for a layer that ends the branch of a block.
+    """
+
+    rows: Tensor
+    output: Tensor
+    shortcut: Tensor | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Of every layer that may be refitted, in every batch.
+
+    calls: what the traced part of the network was run with. counts: samples of each batch, by layer.
+    """
+
+    calls: Sequence[Inputs]
+    counts: Mapping[str, Sequence[int]]
+    shelf: Shelf
+
+    def read(self, path: str, batch: int) -> Rows:
+        found = self.shelf.read((path, batch))
+        return Rows(found[0], found[1], found[2] if len(found) > 2 else None)
+
+
+def targets_of(
+    dense: nn.Module, graph: ModelGraph, batches: Sequence[Tensor], shelf: Shelf, rows: int = ROWS
+) -> Targets:
+    """Runs the dense network once, which is left as found.
+
+    Args:
+        batches: calibration inputs, (n, ...) each with the same n.
+        shelf: where the targets lie.
+        rows: how many positions of a layer are sampled at most, over all batches.
+
+    Raises:
+        InputError: a layer that runs once when traced runs twice here.
+    """
+    part = submodule(dense, graph.scope)
+    found = sites(part, graph, PrunePlan(graph.signature))
+    watch = _Watch(shelf, rows, len(batches))
+    with undisturbed(dense), removed_after(_hooks(part, found, watch)):
+        for batch in batches:
+            dense(in_type_of(dense, batch))
+            watch.next_batch()
+    return Targets(watch.calls, watch.counts, shelf)
+
+
+def _hooks(part: nn.Module, found: Sequence[Site], watch: _Watch) -> list[Any]:
+    blocks = [site.block for site in found if site.block]
+    return [
+        part.register_forward_pre_hook(watch.call, with_kwargs=True),
+        *(
+            part.get_submodule(name).register_forward_pre_hook(watch.shortcut(name), with_kwargs=True)
+            for name in blocks
+        ),
+        *(part.get_submodule(site.path).register_forward_hook(watch.layer(site), with_kwargs=True) for site in found),
+    ]
+
+
+class _Watch:
+    """Hooks that put on the shelf what passes."""
+
+    def __init__(self, shelf: Shelf, rows: int, batches: int) -> None:
+        self.calls: list[Inputs] = []
+        self.counts: dict[str, list[int]] = {}
+        self._shelf, self._rows, self._batches = shelf, rows, batches
+        self._batch = 0
+        self._beside: dict[str, Tensor] = {}
+        self._drawn: dict[str, Tensor] = {}
+        self._ran: set[str] = set()
+
+    def next_batch(self) -> None:
+        self._batch += 1
+        self._beside.clear()
+        self._ran.clear()
+
+    def call(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if len(self.calls) > self._batch:
+            raise InputError("the traced part runs more than once in the network; do not refit it: reconstruct='none'")
+        self.calls.append(Inputs(args, kwargs).clone())
+
+    def shortcut(self, block: str) -> Callable[..., None]:
+        return lambda _, args, kwargs: self._beside.__setitem__(block, first_tensor(args, kwargs))
+
+    def layer(self, site: Site) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
+            if site.path in self._ran:
+                raise InputError(f"the network runs {site.path!r} once when traced, and twice on calibration inputs")
+            self._ran.add(site.path)
+            rows = self._sampled(site.path, row_count(layer, first_tensor(args, kwargs)))
+            kept = [rows, output_rows(layer, result, rows)]
+            beside = self._beside.pop(site.block, None) if site.block else None
+            if beside is not None and beside.shape == result.shape:  # none is repeated along an axis
+                kept.append(channel_rows(beside, rows, layer))
+            self.counts.setdefault(site.path, []).append(len(rows))
+            self._shelf.put((site.path, self._batch), kept)
+
+        return hook
+
+    def _sampled(self, path: str, count: int) -> Tensor:
+        """Rows of this batch out of those drawn over all, by the layer's name; a batch has `count`."""
+        total = count * self._batches
+        if total <= self._rows:
+            return torch.arange(count, device="cpu")
+        if path not in self._drawn:
+            generator = torch.Generator().manual_seed(zlib.crc32(path.encode()))
+            self._drawn[path] = torch.randint(total, (self._rows,), generator=generator, device="cpu").sort().values
+        drawn = self._drawn[path]
+        first, last = torch.searchsorted(drawn, torch.tensor([self._batch * count, (self._batch + 1) * count], device="cpu")).tolist()
+        return drawn[first:last] - self._batch * count
+
+
+def channel_rows(value: Tensor, rows: Tensor, layer: nn.Module) -> Tensor:
+    """What is added to the layer's output, as sampled rows (rows, channels); its channels lie where the layer's do."""
+    axis = value.ndim - 1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else value.ndim - 1
+    return picked_rows(value.movedim(axis, -1), rows)
