@@ -100,24 +100,31 @@ def picked_rows(value: Tensor, rows: Tensor | None) -> Tensor:
 
 @dataclass
 class RowSums:
-    """Sums over rows (groups, n, F) of features, about the first rows' means against cancellation."""
+    """Sums over rows (groups, n, F) of features, about the first rows' means against cancellation.
+
+    Products are held in the type of the rows, since those of a wide layer take much memory.
+    """
 
     count: int = 0
     shift: Tensor | None = None
     total: Tensor | float = 0.0
-    products: Tensor | float = 0.0
+    products: Tensor | None = None
 
     def add(self, rows: Tensor) -> None:
         self.shift = rows.mean(1, keepdim=True) if self.shift is None else self.shift
         off = rows - self.shift
         self.count += rows.shape[1]
         self.total = self.total + off.sum(1).double()
-        self.products = self.products + (off.transpose(1, 2) @ off).double()
+        if self.products is None:
+            self.products = off.transpose(1, 2) @ off
+        else:
+            self.products.baddbmm_(off.transpose(1, 2), off)
 
     def covariance(self) -> Tensor:
         """(groups, F, F), float64; there must be rows."""
+        assert self.products is not None
         mean = torch.as_tensor(self.total) / self.count
-        return self.products / self.count - mean[:, :, None] * mean[:, None, :]
+        return self.products.double().div_(self.count).sub_(mean[:, :, None] * mean[:, None, :])
 
 
 def _checked(module: nn.Module) -> Layer:

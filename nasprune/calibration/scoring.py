@@ -16,6 +16,7 @@ from nasprune.base import ConsumerGram, Criterion, LayerUnits, ScoreContext
 from nasprune.calibration.consumers import consumers, layer_units, side_by_side
 from nasprune.calibration.statistics import Statistics
 from nasprune.common.blame import running
+from nasprune.common.phases import Steps, unseen
 from nasprune.errors import InputError, PlanError, PluginError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup, ModelGraph
@@ -159,9 +160,17 @@ class Scorer:
             raise InputError(f"the criterion {self.name!r} needs data; give some with `data=` (`--data`)")
 
     def scores(
-        self, model: nn.Module, graph: ModelGraph, *, seed: int = 0, data: Dataset[tuple[Tensor, int]] | None = None
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        *,
+        seed: int = 0,
+        data: Dataset[tuple[Tensor, int]] | None = None,
+        on_step: Steps = unseen,
     ) -> dict[str, Tensor]:
         """Scores (width,) of every free group, float32 on the CPU, higher = keep. The model is left as it is.
+
+        on_step: told how many groups are scored.
 
         Raises:
             InputError: the criterion needs data. PluginError: as `score_all`.
@@ -169,7 +178,7 @@ class Scorer:
         self.check_data(data is not None)
         data = data if self.needs_data else None
         context = WeightContext(model, graph, seed=seed, reduce=self.reduce, data=data)
-        return normalised(score_all(graph, self.make(), context), self.normalise)
+        return normalised(score_all(graph, self.make(), context, on_step), self.normalise)
 
 
 def normalised(scores: Mapping[str, Tensor], how: Normalisation) -> dict[str, Tensor]:
@@ -181,13 +190,19 @@ def normalised(scores: Mapping[str, Tensor], how: Normalisation) -> dict[str, Te
     return {name: value / means[name] if means[name] else value for name, value in scores.items()}
 
 
-def score_all(graph: ModelGraph, criterion: Criterion, context: ScoreContext) -> dict[str, Tensor]:
+def score_all(
+    graph: ModelGraph, criterion: Criterion, context: ScoreContext, on_step: Steps = unseen
+) -> dict[str, Tensor]:
     """Scores (width,) of every free group, float32 on the CPU, higher = keep.
 
     Raises:
         PluginError: the criterion fails, or gives anything but `width` finite numbers; names criterion and group.
     """
-    return {group.name: _scored(criterion, group, context) for group in graph.free_groups}
+    found: dict[str, Tensor] = {}
+    for group in graph.free_groups:
+        found[group.name] = _scored(criterion, group, context)
+        on_step(len(found), len(graph.free_groups))
+    return found
 
 
 def _scored(criterion: Criterion, group: CoupledGroup, context: ScoreContext) -> Tensor:

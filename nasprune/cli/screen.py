@@ -20,6 +20,7 @@ from nasprune.common.words import visible
 from nasprune.cost.units import short
 
 if TYPE_CHECKING:
+    from nasprune.common.phases import PhaseStep
     from nasprune.run.exploration import Progress
     from nasprune.train.polish import PolishStep
     from nasprune.train.progress import Epoch, TrainingStep
@@ -123,6 +124,16 @@ class SearchScreen:
             self._last = time.monotonic()
             say(f"{_where(progress)}  {_left(progress, self._limit)}")
 
+    def phase(self, step: PhaseStep) -> None:
+        """Takes the start of each phase, and how far it is."""
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description=step.phase, completed=step.done, total=step.of or None, state=_phase_state(step)
+            )
+        elif time.monotonic() - self._last > _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            say(f"{step.phase}  {_phase_state(step)}".rstrip())
+
     def polishing(self, step: PolishStep) -> None:
         """Takes the progress of polishing after each check."""
         if self._bar is not None:
@@ -191,6 +202,12 @@ def _polish_state(step: PolishStep) -> str:
         f"polish step {step.number}/{step.of}  loss {step.loss:.4f}  divergence {step.divergence:.4f} "
         f"(best {step.best:.4f})  rate {step.rate:.1e}  {left // 60}:{left % 60:02} left at most"
     )
+
+
+def _phase_state(step: PhaseStep) -> str:
+    if step.left is None:
+        return ""
+    return f"{step.done} of {step.of}  {round(step.left) // 60}:{round(step.left) % 60:02} left"
 
 
 def _where(progress: Progress) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nasprune.cli import config
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
 from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
+from nasprune.common.memory import bytes_of
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
@@ -65,6 +66,7 @@ class SearchOptions:
     device: str = "cpu"
     allow_uncounted: bool = False
     allow_chance: bool = False
+    memory: str = "2GiB"
 
 
 def run(options: SearchOptions) -> None:
@@ -109,6 +111,7 @@ def _checked(options: SearchOptions) -> tuple[Budget, Path]:
     from nasprune.run.polishing import check_polish
 
     check_limits(options.trials, options.time_limit)
+    bytes_of(options.memory)
     check_polish(options.polish, has_data=options.data is not None)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
@@ -153,10 +156,12 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             scope=options.scope,
             on_progress=screen,
             on_polish=screen.polishing,
+            on_phase=screen.phase,
             should_stop=INTERRUPTS.stopping,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
             allow_uncounted=options.allow_uncounted,
             allow_chance=options.allow_chance,
+            memory=options.memory,
         )
 
 

@@ -26,7 +26,9 @@ def bytes_of(memory: str | int) -> int:
     else:
         found = float(memory)
     if not LEAST <= found < 2**60:
-        raise InputError(f"expected `memory` (--memory) to be at least 256MiB, and what a machine can hold, got {memory}")
+        raise InputError(
+            f"expected `memory` (--memory) to be at least 256MiB, and what a machine can hold, got {memory}"
+        )
     return int(found)
 
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.layers import RowSums, is_layer, patches, row_count, weight_matrix
 from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.selection import best_units
 from nasprune.errors import InputError
@@ -59,6 +60,7 @@ def damages(
     mends: bool = True,
     seed: int = 0,
     temperature: float = TEMPERATURE,
+    on_step: Steps = unseen,
 ) -> Damages:
     """For every choice of the space: option -> harm, 0 for keeping everything.
 
@@ -68,6 +70,7 @@ def damages(
         batches: calibration inputs (n, ...), at least one batch.
         refit: whether the network is refitted after the cut.
         mends: whether that also makes good what is lost in layers before.
+        on_step: told how many batches have run back.
 
     Raises:
         InputError: no inputs, or outputs that are no logits.
@@ -77,17 +80,12 @@ def damages(
     part = submodule(model, graph.scope)
     readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
     layers = {one.param: one.modules for found in readers.values() for one in found}
-    covariances = _covariances(model, layers, batches) if refit else {}
-    changes = {param: Change() for param in layers}
-    measured: dict[str, list[int]] = {}
-    for choice in space.widths:
-        measured[choice.name] = _measured(choice.options)
-        group = graph.group(choice.name)
-        kept = [_kept(group, scores[choice.name], option) for option in measured[choice.name]]
-        for one in readers[choice.name]:
-            changes[one.param].keys += [(choice.name, option) for option in measured[choice.name]]
-            changes[one.param].columns += _deltas(one, kept, covariances.get(one.param))
-    totals = priced(model, graph, layers, changes, [c.name for c in space.blocks], batches, seed, temperature)
+    measured = {choice.name: _measured(choice.options) for choice in space.widths}
+    sums = _read_rows(model, layers, batches) if refit else {}
+    changes = _changes(graph, readers, measured, scores, sums)
+    sums.clear()  # of much memory
+    blocks = [choice.name for choice in space.blocks]
+    totals = priced(model, graph, layers, changes, blocks, batches, seed, temperature, on_step)
     found: dict[str, dict[int, float]] = {}
     for choice in space.widths:
         known = {option: totals[key] for option in measured[choice.name] if (key := (choice.name, option)) in totals}
@@ -105,6 +103,24 @@ def damages(
             full = unknown.options[-1]
             found[unknown.name] = {o: ceiling * (2 - o / full) if o < full else 0.0 for o in unknown.options}
     return found
+
+
+def _changes(
+    graph: ModelGraph,
+    readers: Mapping[str, Sequence[Consumer]],
+    measured: Mapping[str, Sequence[int]],
+    scores: Mapping[str, Tensor],
+    sums: Mapping[str, RowSums],
+) -> dict[str, Change]:
+    """What the measured options of all groups do to the layers that read them, by the names of their weights."""
+    changes = {one.param: Change() for found in readers.values() for one in found}
+    for name, options in measured.items():
+        kept = [_kept(graph.group(name), scores[name], option) for option in options]
+        for one in readers[name]:
+            if kept:
+                added = _deltas(one, kept, sums.get(one.param))
+                changes[one.param].parts.append(([(name, option) for option in options], added))
+    return changes
 
 
 def _left_by_refit(part: nn.Module, graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
@@ -146,21 +162,22 @@ def _kept(group: CoupledGroup, scores: Tensor, option: int) -> Tensor:
     return kept
 
 
-def _deltas(one: Consumer, kept: Sequence[Tensor], covariance: Tensor | None) -> list[Tensor]:
-    """Change of the layer's weights (groups * F * O) when its group keeps these units, for each of `kept` in turn."""
+def _deltas(one: Consumer, kept: Sequence[Tensor], sums: RowSums | None) -> Tensor:
+    """Change of the layer's weights, a column (groups * F * O) for each of `kept`, the units that its group keeps."""
     layer = weight_matrix(one.modules[0]).detach()
     matrix = layer.to("cpu", torch.float64)
+    covariance = _damped(sums).cpu() if sums is not None else None
     columns = torch.from_numpy(one.columns)
     found = [matrix.clone() for _ in kept]  # of what stays, what it takes over; of what goes, its loss
     for number, weights in enumerate(matrix):
         stays = [_staying(columns, units, number, len(weights)) for units in kept]
-        taken = _taken_over(covariance[number].cpu(), weights, stays) if covariance is not None else [None] * len(kept)
+        taken = _taken_over(covariance[number], weights, stays) if covariance is not None else [None] * len(kept)
         for delta, stay, more in zip(found, stays, taken, strict=True):
             delta[number] = torch.where(stay[:, None], 0.0, -weights)
             if more is not None:
                 delta[number, stay] = more
     kind = torch.promote_types(layer.dtype, torch.float32)
-    return [delta.reshape(-1).to(layer.device, kind) for delta in found]
+    return torch.stack([delta.reshape(-1).to(kind) for delta in found], 1).to(layer.device)
 
 
 def _staying(columns: Tensor, kept: Tensor, number: int, features: int) -> Tensor:
@@ -197,8 +214,16 @@ def _taken_over(gram: Tensor, weights: Tensor, stays: Sequence[Tensor]) -> list[
     return found
 
 
-def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Damped covariances (groups, F, F), float64, of what each layer reads; very wide layers are left out."""
+def _damped(sums: RowSums) -> Tensor:
+    """The covariance (groups, F, F), float64, with a thousandth of its mean diagonal added."""
+    gram = sums.covariance()
+    damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+    gram.diagonal(dim1=1, dim2=2).add_(damp[:, None])
+    return gram
+
+
+def _read_rows(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, RowSums]:
+    """Sums of what each layer reads; very wide layers, and those that do not run, are left out."""
     chosen = {param: held for param, held in layers.items() if weight_matrix(held[0]).shape[1] <= LARGEST}
     sums = {param: RowSums() for param in chosen}
     share = max(1, ROWS // len(batches))
@@ -222,11 +247,4 @@ def _covariances(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) ->
     with removed_after(handles), undisturbed(model):
         for batch in batches:
             model(in_type_of(model, batch))
-    found = {}
-    for param, known in sums.items():
-        if not known.count:
-            continue
-        gram = known.covariance()
-        damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-        found[param] = gram + torch.diag_embed(damp[:, None].expand(gram.shape[:2]))
-    return found
+    return {param: known for param, known in sums.items() if known.count}

@@ -30,6 +30,7 @@ from nasprune.common.calls import (
     removed_after,
     without_gradients,
 )
+from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -42,10 +43,9 @@ Layers = Mapping[str, Sequence[nn.Module]]  # by the name of the weight that the
 
 @dataclass
 class Change:
-    """What options do to one layer: keys (choice, option), one column of `matrix` (groups * F * O, options) each."""
+    """What options do to one layer: keys (choice, option), and what each adds to the weights, (G * F * O, keys)."""
 
-    keys: list[tuple[str, int]] = field(default_factory=list)
-    columns: list[Tensor] = field(default_factory=list)
+    parts: list[tuple[list[tuple[str, int]], Tensor]] = field(default_factory=list)
 
 
 def priced(
@@ -57,6 +57,7 @@ def priced(
     batches: Sequence[Tensor],
     seed: int,
     temperature: float,
+    on_step: Steps = unseen,
 ) -> dict[tuple[str, int], float]:
     """The mean over images of half the squared change of v . z, by (choice, option).
 
@@ -65,6 +66,7 @@ def priced(
         blocks: names of those whose absence is option 0.
         seed: of the draws of v.
         temperature: of the softmax.
+        on_step: told how many batches are done.
 
     Raises:
         InputError: outputs that are no logits.
@@ -79,7 +81,7 @@ def priced(
     handles = [
         layer.register_forward_hook(hook, with_kwargs=True)
         for param, held in layers.items()
-        if changes[param].keys
+        if changes[param].parts
         for hook in [harms.watch_layer(changes[param])]
         for layer in held
     ]
@@ -89,7 +91,7 @@ def priced(
     ]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
             for inputs in torch.split(batch, size):
                 harms.images = len(inputs)
                 logits = at_least_single(_logits(model(_tracked(in_type_of(model, inputs)))))
@@ -97,6 +99,7 @@ def priced(
                 if scalar.requires_grad:
                     torch.autograd.backward(scalar)
                 harms.next_images()
+            on_step(number, len(batches))
     count = sum(len(batch) for batch in batches)
     return {key: total / count for key, total in harms.totals.items()}
 
@@ -118,7 +121,6 @@ class _Harms:
         self.current.clear()
 
     def watch_layer(self, change: Change) -> Callable[..., Tensor]:
-        matrix = torch.stack(change.columns, 1)  # (groups * F * O, options)
 
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
             source, result = first_tensor(args, kwargs).detach(), _tracked(result)
@@ -127,8 +129,9 @@ class _Harms:
                 x, g = (at_least_single(rows) for rows in (patches(layer, source), output_rows(layer, gradient)))
                 x, g = (rows.reshape(self.images, -1, *rows.shape[1:]) for rows in (x, g))
                 products = torch.einsum("npgf,npgo->ngfo", x, g)
-                for key, column in zip(change.keys, (products.flatten(1) @ matrix).T, strict=True):
-                    self.add(key, column)
+                for keys, added in change.parts:
+                    for key, column in zip(keys, (products.flatten(1) @ added).T, strict=True):
+                        self.add(key, column)
 
             result.register_hook(back)  # type: ignore[no-untyped-call]
             return result

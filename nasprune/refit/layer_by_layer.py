@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.inputs import Inputs
+from nasprune.common.phases import Steps
 from nasprune.common.shelf import Shelf
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import TraceError
@@ -72,12 +73,13 @@ def refit_by_layers(
     fit: Fit,
     method: str,
     memory: int,
+    on_step: Steps,
 ) -> None:
     """Refits the chosen layers of the second part in place, and estimates the norms, in the order in which they run.
 
     Args:
         parts: the dense and the cut network.
-        memory: bytes of activations that are held in memory.
+        memory: bytes of activations that are held in memory. on_step: told how many layers are done.
 
     Raises:
         TraceError: a part cannot be captured on the batches; nothing has changed then.
@@ -90,13 +92,14 @@ def refit_by_layers(
             *((small.layer(site.path), site) for site in chosen),
             *((small.norm(path), norm) for path, norm in norms.items()),
         ]
-        for node, what in sorted(stops, key=lambda stop: order[stop[0]]):
+        for number, (node, what) in enumerate(sorted(stops, key=lambda stop: order[stop[0]]), 1):
             if isinstance(what, _BatchNorm):
                 _estimate(what, (x for (x,) in small.stream.upto(node, [arguments(node)["input"]])))
             else:
                 readings = _readings(what, node, small, dense, targets)
                 layer = small.part.get_submodule(what.path)
                 fit.refit(what, layer, targets.counts[what.path], readings)
+            on_step(number, len(stops))
 
 
 def _readings(site: Site, node: Node, small: Side, dense: Side | None, targets: Targets) -> Iterator[Reading]:
@@ -131,7 +134,7 @@ def _kept(x: Tensor, site: Site, part: nn.Module) -> Tensor:
 
 def _estimate(norm: _BatchNorm, read: Iterable[Tensor]) -> None:
     """Running statistics from what the norm reads of all batches."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    count, total, squares = 0, torch.zeros((), device="cpu"), torch.zeros((), device="cpu")
     shift: Tensor | None = None
     for x in read:
         rows = x.movedim(1, -1).reshape(-1, x.shape[1]).double()

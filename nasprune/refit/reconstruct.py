@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasprune.common.calls import first_tensor, removed_after
+from nasprune.common.phases import Steps, unseen
 from nasprune.common.shelf import Shelf
 from nasprune.common.untouched import in_eval
 from nasprune.cut.plan import PrunePlan
@@ -37,6 +38,7 @@ from nasprune.refit.targets import ROWS, Targets, targets_of
 
 METHODS = ("none", "lstsq", "obs")
 MEMORY = 2 * 2**30
+SHARE = 4  # of the memory one part for targets and one for activations; the rest is for the work on one layer
 
 
 def check_method(method: str) -> None:
@@ -56,6 +58,7 @@ def reconstruct(
     rows: int = ROWS,
     damp: float = DAMP,
     memory: int = MEMORY,
+    on_step: Steps = unseen,
 ) -> list[str]:
     """Refits the layers of `small` in place.
 
@@ -67,8 +70,9 @@ def reconstruct(
         method: "lstsq", "obs" or "none".
         rows: how many output positions of a layer enter its fit at most.
         damp: pull towards the old weights, relative to the mean square of the features.
-        memory: bytes of activations and targets that are held in memory; the others wait in temporary files. The
-            result does not depend on it.
+        memory: bytes that the refit may take beside the networks: activations and targets for which there is no room
+            wait in temporary files. The result does not depend on it.
+        on_step: told how many batches of the dense network and layers of the cut one are done.
 
     Returns:
         Sentences about layers that had too few samples for a free fit, and about those that were not refitted: batch
@@ -81,9 +85,9 @@ def reconstruct(
     if method == "none" or not (plan.keep or plan.drop):  # what is whole needs no refit
         return []
     batches = [inputs] if isinstance(inputs, Tensor) else inputs
-    with Shelf(memory // 2) as shelf:
-        targets = targets_of(dense, graph, batches, shelf, rows)
-        return refit(dense, small, graph, plan, targets, method, damp=damp, memory=memory // 2)
+    with Shelf(memory // SHARE) as shelf:
+        targets = targets_of(dense, graph, batches, shelf, rows, on_step)
+        return refit(dense, small, graph, plan, targets, method, damp=damp, memory=memory, on_step=on_step)
 
 
 def refit(
@@ -96,6 +100,7 @@ def refit(
     *,
     damp: float = DAMP,
     memory: int = MEMORY,
+    on_step: Steps = unseen,
 ) -> list[str]:
     """What `reconstruct` does, for targets that are known already and may serve several plans."""
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
@@ -108,7 +113,7 @@ def refit(
     with in_eval(small), torch.no_grad():
         if method == "obs" or len(targets.calls) > 1:
             try:
-                refit_by_layers(parts, chosen, norms, targets, fit, method, memory)
+                refit_by_layers(parts, chosen, norms, targets, fit, method, memory // SHARE, on_step)
             except TraceError as error:
                 if method == "obs":
                     raise

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from nasprune.calibration.layers import output_rows, picked_rows, row_count
 from nasprune.common.calls import first_tensor, in_type_of, removed_after
 from nasprune.common.inputs import Inputs
+from nasprune.common.phases import Steps, unseen
 from nasprune.common.shelf import Shelf
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.plan import PrunePlan
@@ -54,7 +55,12 @@ class Targets:
 
 
 def targets_of(
-    dense: nn.Module, graph: ModelGraph, batches: Sequence[Tensor], shelf: Shelf, rows: int = ROWS
+    dense: nn.Module,
+    graph: ModelGraph,
+    batches: Sequence[Tensor],
+    shelf: Shelf,
+    rows: int = ROWS,
+    on_step: Steps = unseen,
 ) -> Targets:
     """Runs the dense network once, which is left as found.
 
@@ -62,6 +68,7 @@ def targets_of(
         batches: calibration inputs, (n, ...) each with the same n.
         shelf: where the targets lie.
         rows: how many positions of a layer are sampled at most, over all batches.
+        on_step: told how many batches are done.
 
     Raises:
         InputError: a layer that runs once when traced runs twice here.
@@ -70,9 +77,10 @@ def targets_of(
     found = sites(part, graph, PrunePlan(graph.signature))
     watch = _Watch(shelf, rows, len(batches))
     with undisturbed(dense), removed_after(_hooks(part, found, watch)):
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
             dense(in_type_of(dense, batch))
             watch.next_batch()
+            on_step(number, len(batches))
     return Targets(watch.calls, watch.counts, shelf)
 
 
@@ -137,7 +145,9 @@ class _Watch:
             generator = torch.Generator().manual_seed(zlib.crc32(path.encode()))
             self._drawn[path] = torch.randint(total, (self._rows,), generator=generator, device="cpu").sort().values
         drawn = self._drawn[path]
-        first, last = torch.searchsorted(drawn, torch.tensor([self._batch * count, (self._batch + 1) * count], device="cpu")).tolist()
+        first, last = torch.searchsorted(
+            drawn, torch.tensor([self._batch * count, (self._batch + 1) * count], device="cpu")
+        ).tolist()
         return drawn[first:last] - self._batch * count
 
 

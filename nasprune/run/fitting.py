@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.phases import Steps
+from nasprune.common.shelf import Shelf
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.damage import Damages, damages
@@ -18,7 +20,8 @@ from nasprune.refit.recalibrate import (
     image_limit,
     recalibrate,
 )
-from nasprune.refit.reconstruct import reconstruct
+from nasprune.refit.reconstruct import SHARE, reconstruct, refit
+from nasprune.refit.targets import Targets, targets_of
 from nasprune.run.request import Request
 from nasprune.space.choices import SearchSpace
 
@@ -31,7 +34,9 @@ TOGETHER = 32  # images in a batch, where one batch cannot hold them all
 Refit = Callable[[nn.Module, PrunePlan], object]
 
 
-def harms(request: Request, graph: ModelGraph, space: SearchSpace, dense: int, scores: Mapping[str, Tensor]) -> Damages:
+def harms(
+    request: Request, graph: ModelGraph, space: SearchSpace, dense: int, scores: Mapping[str, Tensor], on_step: Steps
+) -> Damages:
     """The harm of every option of the space, on as many images as `dense` FLOPs each allow."""
     assert request.calibration is not None
     most, methods = image_limit(graph), request.methods
@@ -46,14 +51,35 @@ def harms(request: Request, graph: ModelGraph, space: SearchSpace, dense: int, s
         refit=methods.refits,
         mends=methods.reconstruct == "lstsq",
         seed=request.options.seed,
+        on_step=on_step,
     )
 
 
+class CandidateRefit:
+    """Refits candidates in place, on few images; the dense network runs on them once for all candidates."""
+
+    def __init__(self, request: Request, graph: ModelGraph) -> None:
+        self._request, self._graph = request, graph
+        self._images = _images(request, graph, TRIAL_IMAGES)
+
+    def __call__(self, small: nn.Module, plan: PrunePlan) -> list[str]:
+        if not (plan.keep or plan.drop):
+            return []
+        request = self._request
+        method, memory = request.methods.reconstruct, request.options.memory
+        return refit(request.model, small, self._graph, plan, self._targets, method, memory=memory)
+
+    @cached_property
+    def _targets(self) -> Targets:
+        shelf = Shelf(self._request.options.memory // SHARE)
+        return targets_of(self._request.model, self._graph, self._images, shelf)
+
+
 def candidate_refit(request: Request, graph: ModelGraph) -> Refit | None:
-    """What refits a candidate in place, on few images; `None` where nothing is to be refitted."""
+    """What refits a candidate; `None` where nothing is to be refitted."""
     if request.calibration is None or not request.methods.refits:
         return None
-    return partial(_refit, request, graph, _images(request, graph, TRIAL_IMAGES))
+    return CandidateRefit(request, graph)
 
 
 def refitted(request: Request, graph: ModelGraph, small: nn.Module, plan: PrunePlan) -> list[str]:
@@ -64,7 +90,17 @@ def refitted(request: Request, graph: ModelGraph, small: nn.Module, plan: PruneP
     if not request.methods.refits:
         recalibrate(small, calibration_batches(calibration, request.device))
         return []
-    return _refit(request, graph, _images(request, graph, REFIT_IMAGES), small, plan)
+    with request.phases.phase("refitting") as step:
+        return reconstruct(
+            request.model,
+            small,
+            graph,
+            plan,
+            _images(request, graph, REFIT_IMAGES),
+            request.methods.reconstruct,
+            memory=request.options.memory,
+            on_step=step,
+        )
 
 
 def _images(request: Request, graph: ModelGraph, count: int) -> Sequence[Tensor]:
@@ -75,9 +111,3 @@ def _images(request: Request, graph: ModelGraph, count: int) -> Sequence[Tensor]
     images = calibration_set(request.calibration, count, size, request.device)
     images[0]  # images that cannot be used are refused before anything is done with them
     return images
-
-
-def _refit(
-    request: Request, graph: ModelGraph, images: Sequence[Tensor], small: nn.Module, plan: PrunePlan
-) -> list[str]:
-    return reconstruct(request.model, small, graph, plan, images, request.methods.reconstruct)

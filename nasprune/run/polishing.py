@@ -49,14 +49,15 @@ def polished(
     """The refitted `model` polished, if the request says so and something was cut."""
     if not request.options.polish or request.data is None or not (plan.keep or plan.drop):
         return Recovered(model)
-    done = polish(
-        _Cut(model, plan, graph),
-        request.model,
-        request.data,
-        seed=request.options.seed,
-        on_step=on_step,
-        should_stop=request.options.should_stop,
-    )
+    with request.phases.phase("polishing"):
+        done = polish(
+            _Cut(model, plan, graph),
+            request.model,
+            request.data,
+            seed=request.options.seed,
+            on_step=on_step,
+            should_stop=request.options.should_stop,
+        )
     measured = {"divergence before polish": done.before, "divergence after polish": done.after}
     return Recovered(done.model, (*done.notes, said(done)), {**measured, "polish seconds": done.seconds})
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from nasprune.common.fields import Source, parse
+from nasprune.common.phases import PhaseCost
 from nasprune.common.records import record_of
 from nasprune.cost.budget import Cost
 from nasprune.cost.uncounted import Uncounted
@@ -41,6 +42,7 @@ class SearchReport:
     evaluator, `dense_score` is `None` where the dense model cannot be scored. measured: further measurements, such as
     "latency_ms dense" -> 12.3. notes: sentences the user should read. front: see `nasprune.pareto_front`.
     uncounted: what the dense network runs and FLOPs do not count, with its share of the time.
+    phases: what each part of the search took, in the order in which they first ended.
     """
 
     settings: Mapping[str, str]
@@ -59,6 +61,7 @@ class SearchReport:
     notes: tuple[str, ...] = ()
     front: tuple[FrontPoint, ...] = ()
     uncounted: tuple[Uncounted, ...] = ()
+    phases: tuple[PhaseCost, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nasprune.common.memory import written
+from nasprune.common.phases import PhaseCost
 from nasprune.common.words import python, visible
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
@@ -32,6 +34,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
         *_frozen(report),
         "## Load it",
         _loading(report, folder),
+        *_phases(report.phases),
         "## How it was made",
         _table(("setting", "value"), [(name, f"`{value}`") for name, value in sorted(report.settings.items())]),
         _table(("package", "version"), sorted(report.versions.items())) if report.versions else "",
@@ -112,6 +115,14 @@ def _uncounted(left_out: Sequence[Uncounted]) -> list[str]:
     ]
     text = "What the dense model runs and FLOPs leave out, with its share of the time of one run."
     return ["## Not counted", text, _table(("what", "why", "time"), rows)]
+
+
+def _phases(phases: Sequence[PhaseCost]) -> list[str]:
+    if not phases:
+        return []
+    rows = [(cost.phase, f"{cost.seconds:.1f} s", written(cost.memory)) for cost in phases]
+    text = "Each without the phases inside it; memory is the most that the process had held by then."
+    return ["## What it took", text, _table(("phase", "time", "memory"), rows)]
 
 
 def _proof(proof: Proof) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune.common.inputs import ExampleInputs, Inputs
+from nasprune.common.phases import Phases
 from nasprune.common.untouched import twin
 from nasprune.controllers.auto import Auto
 from nasprune.cost.budget import Budget, parse_budget
@@ -34,7 +35,7 @@ class Request:
     """What belongs to one run.
 
     original: the user's model, which is never run. model: a twin of it, to be run as often as needed. inputs: of a
-    batch one item. settings: everything that decides the result, in words.
+    batch one item. settings: everything that decides the result, in words. phases: what each part of it costs.
     """
 
     original: nn.Module
@@ -47,6 +48,7 @@ class Request:
     limits: Limits
     settings: Mapping[str, str]
     on_progress: Callable[[Progress], None] | None
+    phases: Phases = field(default_factory=Phases)
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +71,7 @@ def resolved(
     names: Names,
     options: Options,
     on_progress: Callable[[Progress], None] | None,
+    phases: Phases,
 ) -> Request:
     """The request of a search; arguments and errors are those of `nasprune.search`."""
     goal = parse_budget(budget)
@@ -97,6 +100,7 @@ def resolved(
         limits=_limits(options, methods),
         settings=settings_of(model, inputs, goal, methods, splits, options),
         on_progress=on_progress,
+        phases=phases,
     )
 
 

@@ -98,6 +98,7 @@ def result_of(
         dropped_blocks=plan.drop,
         proof=proof,
         measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
+        phases=request.phases.costs,
         versions=_versions(),
         front=tuple(
             FrontPoint(trial.index, trial.decision.digest, trial.cost, trial.score)

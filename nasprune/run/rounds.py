@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 
+from torch import Tensor
+
 from nasprune.base import EvaluationTask
 from nasprune.cost.flops import CostModel
 from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
+from nasprune.harm.damage import Damages
 from nasprune.run.chosen import chosen
 from nasprune.run.exploration import CutCandidate, Exploration, Limits, evaluate
 from nasprune.run.fitting import candidate_refit, harms
@@ -60,13 +63,23 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpa
     space = search_space(graph, request.methods.space, plugins=request.options.plugins, **options)
     problem = PricedSpace(graph, space, prices, request.budget)
     problem.require_feasible(lambda: _spared(request, graph, space, options))
-    score = cache(
-        lambda: request.methods.scorer.scores(request.model, graph, seed=request.options.seed, data=request.calibration)
-    )
+
+    @cache
+    def score() -> Mapping[str, Tensor]:
+        with request.phases.phase("scoring units") as step:
+            scorer, seed = request.methods.scorer, request.options.seed
+            return scorer.scores(request.model, graph, seed=seed, data=request.calibration, on_step=step)
+
     problem = problem.with_scores(score)
     if request.calibration is None:
         return problem
-    return problem.with_damages(lambda: harms(request, graph, space, prices.dense.flops, score()))
+
+    def priced() -> Damages:
+        scores = score()
+        with request.phases.phase("pricing harms") as step:
+            return harms(request, graph, space, prices.dense.flops, scores, step)
+
+    return problem.with_damages(priced)
 
 
 def _spared(request: Request, graph: ModelGraph, space: SearchSpace, options: Mapping[str, object]) -> str:
@@ -103,8 +116,10 @@ def _round(
     exploration = Exploration(problem, controller, evaluator, candidate, seed)
     recorded = journal.round(number, frozen)
     limits = Limits(len(recorded), None) if journal.closed(number) else request.limits
-    trials = exploration.run(limits, journal, recorded, request.on_progress)
-    best = chosen(methods, task, trials, candidate)
-    dense_score = evaluate(evaluator, candidate(problem.space.largest()))
-    proven = prove(model, graph, candidate(best.decision).plan)
+    with request.phases.phase("searching"):
+        trials = exploration.run(limits, journal, recorded, request.on_progress)
+        best = chosen(methods, task, trials, candidate)
+        dense_score = evaluate(evaluator, candidate(problem.space.largest()))
+    with request.phases.phase("proving"):
+        proven = prove(model, graph, candidate(best.decision).plan)
     return Found(graph, problem, trials, best, dense_score, proven, frozen)

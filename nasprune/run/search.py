@@ -14,6 +14,8 @@ from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, path
 from nasprune.common.inputs import ExampleInputs
 from nasprune.common.locks import held
+from nasprune.common.memory import bytes_of
+from nasprune.common.phases import Phases, PhaseStep
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency
@@ -22,6 +24,7 @@ from nasprune.cost.uncounted import check_counted
 from nasprune.cut.rebuild import rebuilt
 from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
+from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
 from nasprune.run.checks import check_callbacks, options_of
 from nasprune.run.exploration import Progress
@@ -66,6 +69,8 @@ def search(
     settings: Mapping[str, str] | None = None,
     allow_uncounted: bool = False,
     allow_chance: bool = False,
+    memory: str | int = MEMORY,
+    on_phase: Callable[[PhaseStep], None] | None = None,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
 
@@ -100,6 +105,9 @@ def search(
         should_stop: asked before every trial but the first; where it says so, the best so far is the result.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
         allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
+        memory: how much the work on images may take beside the networks, "2GiB" or bytes; what has no room waits in
+            temporary files, and the result is the same.
+        on_phase: called when a phase starts, such as "refitting", and after each of its steps.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
     Raises:
@@ -109,6 +117,7 @@ def search(
         VerificationError: the cut network is not what it should be.
     """
     started = time.monotonic()
+    phases = Phases(on_phase)
     check_polish(polish, has_data=data is not None)
     check_callbacks(on_progress, should_stop, settings or {})
     folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
@@ -133,11 +142,14 @@ def search(
             should_stop=should_stop,
             polish=polish,
             allow_chance=allow_chance,
+            memory=bytes_of(memory),
         ),
         on_progress,
+        phases,
     )
     with held(folder) if folder is not None else nullcontext(), own_randomness(request.model):
-        graph = trace(request.original, request.inputs, scope, rules=op_rules(plugins))
+        with phases.phase("tracing"):
+            graph = trace(request.original, request.inputs, scope, rules=op_rules(plugins))
         uncounted = left_out(submodule(request.model, scope), graph)
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
@@ -147,7 +159,8 @@ def search(
         latency = compare_latency(both, graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
         recovered = polished(request, found.graph, fitted, plan, on_polish)
-        small = rebuilt(request.original, recovered.model, found.graph, plan)
+        with phases.phase("proving"):
+            small = rebuilt(request.original, recovered.model, found.graph, plan)
     notes = [*notes, *recovered.notes]
     result = result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)
     return result.measured(recovered.measured or {})

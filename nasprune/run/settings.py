@@ -12,6 +12,7 @@ from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.cost.budget import Budget
 from nasprune.data import DataSplits, identity
 from nasprune.evaluators.function import OwnFunction
+from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
 from nasprune.run.methods import Methods
 
@@ -30,6 +31,7 @@ class Options:
     should_stop: Callable[[], bool] | None = None
     allow_chance: bool = False
     polish: bool = False
+    memory: int = MEMORY
 
 
 def settings_of(

@@ -55,6 +55,9 @@ def search(
     device: Annotated[
         str, typer.Option("--device", help="Where networks run: cpu, cuda, or auto for a GPU if any.")
     ] = "cpu",
+    memory: Annotated[
+        str, typer.Option("--memory", help="What the work on images may take; the rest waits in temporary files.")
+    ] = "2GiB",
     allow_chance: Annotated[
         bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
     ] = False,
@@ -91,6 +94,7 @@ def search(
             seed=seed,
             out=out,
             device=device,
+            memory=memory,
             allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )
