@@ -20,7 +20,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-supernet bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-supernet bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -96,6 +96,9 @@ bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside 
 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
 	$(BIN)/python -m benchmarks.cifar --ablation --seeds 2 --jobs 2 --threads 1
+
+bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of each phase, the refit on all images and on few
+	$(BIN)/python -m benchmarks.size
 
 bench-recover: $(STAMP) ## accuracy back without labels: refit and polish, with their seconds (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --jobs 2 --threads 1
