@@ -55,7 +55,7 @@ SEARCH = (
     *("--evaluator", "net.py:score", "--out", "o"),
 )
 RESULT = ("plan.json", "model.safetensors")
-OWN = {*RESULT, "report.json", "report.md", "trials.jsonl"}
+OWN = {*RESULT, "report.json", "report.md", "report.html", "run.toml", "trials.jsonl"}
 FOREIGN = {"notes.txt": b"results of another tool", "other.jsonl": b'{"my": 1}'}
 
 

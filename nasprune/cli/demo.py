@@ -28,7 +28,7 @@ from nasprune.train.measures import accuracy
 from nasprune.train.progress import Epoch
 
 FOLDER = Path("runs/demo")
-FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl")
+FILES = ("plan.json", "model.safetensors", "report.json", "report.md", "report.html", "trials.jsonl")
 BUDGET = "50%"
 EPOCHS, TUNING_EPOCHS = 12, 10
 MODEL = "nasprune.models:digits_net"
@@ -122,7 +122,7 @@ def _show(
         "refitted in closed form on calibration images, not yet trained.",
         f"Blocks gone: {', '.join(dropped) or 'none'}. Masked dense and cut net differ by {error:.1e} of the largest "
         "output: the cut is proved.",
-        f"Written: {out}/ (report.md is for reading).",
+        f"Written: {out}/ (report.html and report.md are for reading).",
         "",
         "Next, from Python:",
         "  import nasprune",

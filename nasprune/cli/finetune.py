@@ -185,7 +185,7 @@ def _show(report: SearchReport, rows: list[tuple[str, str]], out: Path) -> None:
     console.print(table(("net", what), rows, right=(1,)))
     printed(
         console,
-        f"files    {out}/: plan.json, model.safetensors, report.json, report.md",
+        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json",
         *(f"note     {note}" for note in report.notes[-2:]),
         "",
         "Load it in Python:",

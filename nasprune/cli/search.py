@@ -293,7 +293,7 @@ def show(report: SearchReport, out: Path) -> None:
         f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); {proof.flops:,} FLOPs counted "
         f"{counted} {proof.predicted_flops:,} predicted",
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
-        f"files    {out}/: plan.json, model.safetensors, report.json, report.md, trials.jsonl, run.toml",
+        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, trials.jsonl, run.toml",
         *(f"note     {note}" for note in report.notes),
         "",
         "Load it in Python:",

@@ -28,13 +28,14 @@ from nasprune.graph.program import signature
 from nasprune.models.weights import load_weights, to_bytes
 from nasprune.registry import Plugins
 from nasprune.run.names import op_rules
+from nasprune.run.page import html
 from nasprune.run.recorded import settings_in
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import markdown
 from nasprune.run.trace import trace
 
-PLAN, WEIGHTS, REPORT, PAGE = "plan.json", "model.safetensors", "report.json", "report.md"
-FILES = (PLAN, WEIGHTS, REPORT, PAGE)
+PLAN, WEIGHTS, REPORT, PAGE, HTML = "plan.json", "model.safetensors", "report.json", "report.md", "report.html"
+FILES = (PLAN, WEIGHTS, REPORT, PAGE, HTML)
 THEN = "give a folder that nasprune.save wrote"
 
 
@@ -52,7 +53,7 @@ class Saveable(Protocol):
 
 
 def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None) -> None:
-    """Writes `plan.json`, `model.safetensors`, `report.json` and `report.md` into `folder`, all or none.
+    """Writes `plan.json`, `model.safetensors`, `report.json`, `report.md` and `report.html` into `folder`, or none.
 
     Args:
         result: what `nasprune.search` returned.
@@ -78,6 +79,7 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
             folder,
             {  # the report first: it tells a later save that the folder is its own
                 REPORT: result.report.to_json().encode(),
+                HTML: _html(result, folder).encode(errors="backslashreplace"),
                 PAGE: markdown(result.report, folder=str(folder)).encode(errors="backslashreplace"),
                 WEIGHTS: weights,
                 PLAN: result.plan.to_json(weights=digest_of_bytes(weights)).encode(),
@@ -122,6 +124,12 @@ def load(
     small = build(model, graph, plan)
     load_weights(small, folder / WEIGHTS)
     return small.eval()
+
+
+def _html(result: Saveable, folder: Path) -> str:
+    """The page; with charts of trials and harms where the result knows of any."""
+    trials, harms = getattr(result, "trials", ()), getattr(result, "harms", None)
+    return html(result.report, folder=str(folder), trials=trials, harms=harms)
 
 
 def _same_network(searched: nn.Module, given: nn.Module | None) -> nn.Module:

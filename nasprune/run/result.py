@@ -36,7 +36,8 @@ class SearchResult:
 
     The model is new; the one that was searched is untouched. Where data was given, it is
     refitted on calibration images after the proof, or with reconstruct="none" its batch-norm statistics re-estimated.
-    scores: of the units of each group, by which a plan picks those that stay.
+    scores: of the units of each group, by which a plan picks those that stay. harms: choice -> option -> estimated
+    harm, where a controller asked for them.
     """
 
     model: nn.Module = field(repr=False)
@@ -46,6 +47,7 @@ class SearchResult:
     graph: ModelGraph = field(repr=False)
     trials: tuple[Trial, ...] = field(repr=False)
     scores: Mapping[str, Tensor] = field(repr=False)
+    harms: Mapping[str, Mapping[int, float]] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return plain(self.report)
@@ -114,7 +116,16 @@ def result_of(
         ),
         uncounted=tuple(uncounted),
     )
-    return SearchResult(model, plan, report, found.best.decision, graph, tuple(found.trials), found.problem.scores())
+    return SearchResult(
+        model=model,
+        plan=plan,
+        report=report,
+        decision=found.best.decision,
+        graph=graph,
+        trials=tuple(found.trials),
+        scores=found.problem.scores(),
+        harms=found.problem.damages_known(),
+    )
 
 
 def _left_out(item: Uncounted) -> str:

@@ -60,7 +60,15 @@ def test_a_search_without_data_and_weights(command, tmp_path):
         assert text in out
     folder = tmp_path / "runs" / "tiny_net-60pct"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"plan.json", "model.safetensors", "report.json", "report.md", "trials.jsonl", "run.toml"}
+    assert names == {
+        "plan.json",
+        "model.safetensors",
+        "report.json",
+        "report.md",
+        "report.html",
+        "trials.jsonl",
+        "run.toml",
+    }
     report = json.loads((folder / "report.json").read_text())
     small = nasprune.load(folder, model=tiny_net(seed=9))
     flops = nasprune.predict(nasprune.trace(small, torch.zeros(1, 1, 8, 8)), {}).flops

@@ -18,7 +18,7 @@ from nasprune.run.checkpoint import check_folder, load, save
 from nasprune.run.trace import trace
 from tests.toys import Outcome, tiny_net, tiny_outcome, tiny_report
 
-FILES = {"plan.json", "model.safetensors", "report.json", "report.md"}
+FILES = {"plan.json", "model.safetensors", "report.json", "report.md", "report.html"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,240 @@
+"""The charts of a report in Vega-Lite, and the script that draws them in the page, without a network.
+
+Satyanarayan, Moritz, Wongsuphasawat, Heer 2017, "Vega-Lite: a grammar of interactive graphics". The script is that of
+the package vl-convert-python; without it a page has tables only, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nasprune.common.files import write_all
+from nasprune.errors import InputError
+from nasprune.run.report import SearchReport
+from nasprune.space.trials import Trial
+
+MISSING = "Charts are drawn where vl-convert-python is installed: pip install 'nasprune[plots]'."
+MOST_TRIALS = 5_000
+Spec = dict[str, Any]
+Harms = Mapping[str, Mapping[int, float]]
+RESULT, FRONT, OTHERS = "the result", "on the front", "other trials"
+_LEGEND: Spec = {"title": None, "legend": {"orient": "top"}}
+_LOGARITHMIC: Spec = {"scale": {"type": "log", "nice": False}, "axis": {"format": "~g", "tickCount": 6}}
+DRAW = """
+const specs = JSON.parse(document.getElementById("charts").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function draw() {
+  const style = getComputedStyle(document.documentElement);
+  const get = name => style.getPropertyValue(name).trim();
+  const text = get("--text"), soft = get("--soft"), line = get("--line");
+  const axis = {labelColor: soft, titleColor: text, gridColor: line, domainColor: line, tickColor: line};
+  const config = {background: "transparent", font: "system-ui, sans-serif", view: {stroke: "transparent"}, axis,
+    legend: {labelColor: soft, titleColor: text}, title: {color: text},
+    range: {category: [get("--accent"), dark.matches ? "#f2a65a" : "#c2570c", soft]}};
+  for (const [name, spec] of Object.entries(specs))
+    vegaEmbed(document.getElementById(name), spec, {config, actions: false, renderer: "svg"});
+}
+draw();
+dark.addEventListener("change", draw);
+"""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and what stands around it. name: of its place in the page."""
+
+    name: str
+    title: str
+    words: str
+    spec: Spec
+
+
+def available() -> bool:
+    """Whether charts can be drawn."""
+    return find_spec("vl_convert") is not None
+
+
+@cache
+def library() -> str:
+    """The script of Vega, Vega-Lite and Vega-Embed; kept in the user's cache, since making it takes seconds."""
+    import vl_convert
+
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "nasprune"
+    name = f"vega-{vl_convert.__version__}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / name).read_text(encoding="utf-8")
+    made: str = vl_convert.javascript_bundle()
+    with suppress(InputError):
+        write_all(folder, {name: made.encode()})
+    return made
+
+
+def script(charts: Sequence[Chart]) -> str:
+    """What draws the charts, to stand at the end of the page."""
+    if not charts:
+        return ""
+    specs = json.dumps({chart.name: chart.spec for chart in charts}).replace("<", "\\u003c")
+    bundle = library().replace("</script", "<\\/script")
+    return (
+        f'<script type="application/json" id="charts">{specs}</script>\n'
+        f'<script type="module">{bundle}\n{DRAW}</script>\n'
+    )
+
+
+def charts(report: SearchReport, trials: Sequence[Trial], harms: Harms) -> list[Chart]:
+    """The charts that there is something to draw for."""
+    found = [_trials(report, trials), _curves(report, harms), _blocks(report, harms)]
+    return [chart for chart in found if chart is not None]
+
+
+def _trials(report: SearchReport, trials: Sequence[Trial]) -> Chart | None:
+    """Cost against score, and the front."""
+    if len({trial.decision.digest for trial in trials}) < 3:
+        return None
+    front = {point.trial for point in report.front}
+    result = next((t.index for t in trials if t.cost == report.cut and t.score == report.score), None)
+    rows = [
+        {
+            "FLOPs": trial.cost.flops,
+            "parameters": trial.cost.params,
+            "score": trial.score,
+            "trial": trial.index,
+            "which": RESULT if trial.index == result else FRONT if trial.index in front else OTHERS,
+            "front": trial.index in front,
+        }
+        for trial in trials
+        if trial.index < MOST_TRIALS or trial.index in front or trial.index == result
+    ]
+    rows.sort(key=lambda row: (OTHERS, FRONT, RESULT).index(str(row["which"])))  # what is drawn last lies above
+    which = {
+        "field": "which",
+        "type": "nominal",
+        "scale": {"domain": [RESULT, FRONT, OTHERS]},
+        **_LEGEND,
+    }
+    x = {"field": "FLOPs", "type": "quantitative", "scale": {"zero": False}, "axis": {"format": "~s"}}
+    y = {"field": "score", "type": "quantitative", "scale": {"zero": False}}
+    points = {
+        "mark": {"type": "point", "filled": True},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": which,
+            "size": {"condition": {"test": f"datum.which == '{RESULT}'", "value": 140}, "value": 45},
+            "opacity": {"condition": {"test": f"datum.which == '{OTHERS}'", "value": 0.45}, "value": 1},
+            "tooltip": [{"field": "trial"}, *_numbers("FLOPs", "parameters"), {"field": "score", "format": ".4g"}],
+        },
+    }
+    line = {
+        "transform": [{"filter": "datum.front"}],
+        "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3]},
+        "encoding": {"x": x, "y": y, "color": {"value": "gray"}},
+    }
+    words = "A point is a trial; the line joins those that no other beats in both FLOPs and score. Hover for numbers."
+    return Chart("trials", "Cost against score", words, _spec(rows, [line, points], 320))
+
+
+def _curves(report: SearchReport, harms: Harms) -> Chart | None:
+    """Harm against width of every group, and where the result is."""
+    kept = {group.name: group for group in report.groups}
+    rows: list[dict[str, object]] = [
+        {
+            "group": name,
+            "kept": option,
+            "of": kept[name].width,
+            "share": option / kept[name].width,
+            "harm": harm,
+            "chosen": option == kept[name].kept,
+        }
+        for name, options in harms.items()
+        if name in kept
+        for option, harm in sorted(options.items())
+        if harm > 0  # the whole width has none, and the axis is logarithmic
+    ]
+    if not rows:
+        return None
+    x = {"field": "share", "type": "quantitative", "title": "share of the group that stays", "axis": {"format": "%"}}
+    y = {"field": "harm", "type": "quantitative", "title": "estimated harm", **_LOGARITHMIC}
+    hover = {"name": "group", "select": {"type": "point", "on": "pointerover", "fields": ["group"], "nearest": True}}
+    lit = {"param": "group", "empty": False}
+    lines = {
+        "mark": {"type": "line"},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "detail": {"field": "group"},
+            "color": {"value": "gray"},
+            "opacity": {"condition": {**lit, "value": 1}, "value": 0.35},
+            "size": {"condition": {**lit, "value": 3}, "value": 1.2},
+        },
+    }
+    shown = [{"field": "group"}, {"field": "kept"}, {"field": "of"}, {"field": "harm", "format": ".3g"}]
+    points = {
+        "params": [hover],
+        "mark": {"type": "point", "filled": True, "size": 30, "opacity": 0},
+        "encoding": {"x": x, "y": y, "tooltip": shown},
+    }
+    chosen = {
+        "transform": [{"filter": "datum.chosen"}],
+        "mark": {"type": "point", "filled": True, "size": 60},
+        "encoding": {"x": x, "y": y, "color": {"datum": RESULT, **_LEGEND}, "tooltip": shown},
+    }
+    words = (
+        "What the outputs are estimated to lose when a group keeps fewer of its channels, a line each; the dots are "
+        "the widths of the result. Hover for the name of a group."
+    )
+    return Chart("curves", "Harm against width", words, _spec(rows, [lines, points, chosen], 340))
+
+
+def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
+    """The harm of every block that could be removed."""
+    groups = {group.name for group in report.groups}
+    rows: list[dict[str, object]] = [
+        {"block": name, "harm": options[0], "which": "removed" if name in report.dropped_blocks else "kept"}
+        for name, options in harms.items()
+        if name not in groups and 0 in options
+    ]
+    if not rows:
+        return None
+    layer = {
+        "mark": {"type": "bar"},
+        "encoding": {
+            "y": {"field": "block", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
+            "x": {
+                "field": "harm",
+                "type": "quantitative",
+                "title": "estimated harm of removing it",
+                "axis": {"format": "~g"},
+            },
+            "color": {
+                "field": "which",
+                "type": "nominal",
+                "scale": {"domain": ["kept", "removed"]},
+                **_LEGEND,
+            },
+            "tooltip": [{"field": "block"}, {"field": "harm", "format": ".3g"}, {"field": "which"}],
+        },
+    }
+    return Chart("blocks", "Harm of removing blocks", "", _spec(rows, [layer], 16 * len(rows) + 20))
+
+
+def _numbers(*names: str) -> list[Spec]:
+    """Fields of large numbers in a tooltip."""
+    return [{"field": name, "format": ".4s"} for name in names]
+
+
+def _spec(rows: Sequence[Mapping[str, object]], layers: Sequence[Spec], height: int) -> Spec:
+    return {
+        "data": {"values": list(rows)},
+        "width": 760,
+        "height": height,
+        "layer": list(layers),
+    }

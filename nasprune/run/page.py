@@ -1,0 +1,202 @@
+"""A search report as one HTML page: nothing is fetched, light and dark as the reader has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nasprune.common.html import bar, code, folded, items, page, table, text
+from nasprune.common.words import shell_path
+from nasprune.cost.units import number_of, percent, short
+from nasprune.run import charts
+from nasprune.run.charts import Harms
+from nasprune.run.report import SearchReport
+from nasprune.run.reporting import loading_lines
+from nasprune.space.trials import Trial
+
+NETS = ("dense", "cut", "fine-tuned")
+FROM_THE_SHELL = "weights from"
+"""A setting that only the command line gives."""
+QUANTITIES = {"latency_ms": "latency at batch 1, ms"}
+
+
+def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), harms: Harms | None = None) -> str:
+    """The page.
+
+    Args:
+        folder: where it is saved, for the lines that load it and make it again.
+        trials, harms: of the search, for charts; without them there are none.
+    """
+    found = charts.charts(report, trials, harms or {})
+    drawn = found if charts.available() else []
+    title = f"{report.settings.get('model', 'model')} within {report.budget}"
+    parts = [
+        f"<h1>{text(title)}</h1>",
+        f'<p class="soft">{text(_made(report))}</p>',
+        _reached(report),
+        *([items(text(note) for note in report.notes)] if report.notes else []),
+        "<h2>Side by side</h2>",
+        side_by_side(report),
+        '<p class="soft">At batch 1; one FLOP is one multiply-add.</p>',
+        *_left_out(report),
+        *(part for chart in drawn for part in _drawn(chart)),
+        *([f'<p class="soft">{text(charts.MISSING)}</p>'] if found and not drawn else []),
+        *_front(report),
+        "<h2>What stays</h2>",
+        widths(report),
+        *_removed(report),
+        *_frozen(report),
+        "<h2>Proof</h2>",
+        f"<p>{text(_proof(report))}</p>",
+        "<h2>Load it</h2>",
+        f"<pre>{'<br>'.join(text(line) for line in _loading(report, folder))}</pre>",
+        "<h2>Make it again</h2>",
+        _again(report, folder),
+        folded("Settings and versions", _settings(report)),
+    ]
+    return page(title, parts, charts.script(drawn))
+
+
+def side_by_side(report: SearchReport) -> str:
+    """Costs and measurements of the dense, the cut and, where there is one, the fine-tuned network."""
+    measured = _measured(report)
+    nets = [net for net in NETS if net in ("dense", "cut") or any(net in values for values in measured.values())]
+    rows = []
+    for label, dense, cut in (
+        ("FLOPs", report.dense.flops, report.cut.flops),
+        ("parameters", report.dense.params, report.cut.params),
+        ("activations", report.dense.activations, report.cut.activations),
+    ):
+        values = [dense if net == "dense" else cut for net in nets]
+        rows.append((label, *(short(value) for value in values), percent(cut / dense) if dense else ""))
+    for quantity, found in measured.items():
+        share = ""
+        if quantity in QUANTITIES and found.get("dense") and "cut" in found:
+            share = percent(found["cut"] / found["dense"])
+        is_share = "accuracy" in quantity
+        cells = [(percent(found[net]) if is_share else f"{found[net]:.4g}") if net in found else "" for net in nets]
+        rows.append((text(QUANTITIES.get(quantity, quantity)), *cells, share))
+    return table(("", *nets, "kept"), rows, numbers=range(1, len(nets) + 2))
+
+
+def widths(report: SearchReport) -> str:
+    """Every group that could be cut, before and after."""
+    rows = [
+        (
+            code(group.name),
+            str(group.width),
+            str(group.kept),
+            bar(group.kept / group.width),
+            percent(group.kept / group.width) if group.kept else "went with its block",
+        )
+        for group in report.groups
+        if group.frozen_because is None
+    ]
+    if not rows:
+        return "<p>No group of channels could be cut.</p>"
+    return table(("group", "before", "after", "", "kept"), rows, numbers=(1, 2))
+
+
+def _made(report: SearchReport) -> str:
+    names = ("data", "controller", "evaluator", "criterion", "reconstruct")
+    words = [f"{name} {report.settings[name]}" for name in names if name in report.settings]
+    return ", ".join([f"{number_of(report.trials, 'trial')} in {report.seconds:.0f} s", *words])
+
+
+def _reached(report: SearchReport) -> str:
+    """What was asked for and what came of it, large."""
+    cells = [("asked", report.budget)]
+    for label, dense, cut in (
+        ("of the FLOPs", report.dense.flops, report.cut.flops),
+        ("of the parameters", report.dense.params, report.cut.params),
+    ):
+        if dense:
+            cells.append((label, percent(cut / dense)))
+    for quantity, found in _measured(report).items():
+        if "accuracy" in quantity:
+            best = next(net for net in reversed(NETS) if net in found)
+            cells.append((f"{quantity}, {best}", percent(found[best])))
+        elif quantity == "latency_ms" and found.get("dense") and "cut" in found:
+            cells.append(("of the latency", percent(found["cut"] / found["dense"])))
+    boxes = "".join(f"<div><b>{text(value)}</b>{text(label)}</div>" for label, value in cells)
+    return f'<div class="big">{boxes}</div>'
+
+
+def _measured(report: SearchReport) -> dict[str, dict[str, float]]:
+    """Quantity -> network -> value, of what was measured for networks."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in report.measured.items():
+        quantity, _, net = name.rpartition(" ")
+        if net in NETS:
+            found.setdefault(quantity, {})[net] = value
+    return found
+
+
+def _left_out(report: SearchReport) -> list[str]:
+    others = {name: value for name, value in report.measured.items() if name.rpartition(" ")[2] not in NETS}
+    rows = [(text(name), f"{value:.4g}") for name, value in others.items()]
+    parts = [table(("also measured", ""), rows, numbers=(1,))] if rows else []
+    if report.uncounted:
+        left = [
+            (text(str(item.operator)), "by convention" if item.by_convention else "no formula", percent(item.share))
+            for item in report.uncounted
+        ]
+        inner = table(("what", "why", "time"), left, numbers=(2,))
+        parts.append(folded("What FLOPs leave out of the dense network's time", inner))
+    return parts
+
+
+def _drawn(chart: charts.Chart) -> list[str]:
+    words = [f"<p>{text(chart.words)}</p>"] if chart.words else []
+    return [f"<h2>{text(chart.title)}</h2>", *words, f'<div class="chart" id="{chart.name}"></div>']
+
+
+def _front(report: SearchReport) -> list[str]:
+    if len(report.front) < 2:
+        return []
+    rows = [
+        (str(point.trial), short(point.cost.flops), short(point.cost.params), f"{point.score:.6g}")
+        for point in report.front
+    ]
+    head = ("trial", "FLOPs", "parameters", "score")
+    return [folded("Trials that no other beats in both FLOPs and score", table(head, rows, numbers=range(4)))]
+
+
+def _removed(report: SearchReport) -> list[str]:
+    if not report.dropped_blocks:
+        return ["<p>No block was removed.</p>"]
+    return ["<h2>Blocks removed</h2>", items(code(name) for name in report.dropped_blocks)]
+
+
+def _frozen(report: SearchReport) -> list[str]:
+    reasons = {group.name: group.frozen_because for group in report.groups if group.frozen_because is not None}
+    reasons |= report.proof.frozen
+    if not reasons:
+        return []
+    rows = [(code(name), text(str(why))) for name, why in reasons.items()]
+    return ["<h2>Left whole</h2>", table(("group or block", "why"), rows)]
+
+
+def _proof(report: SearchReport) -> str:
+    proof = report.proof
+    return (
+        f"{'The cut is proved' if proof.ok else 'The cut is not proved'}: with what was removed masked, the dense "
+        f"network and the cut one differ by {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
+        f"{proof.tolerance:.0e}). {proof.flops:,} FLOPs were counted on it, {proof.predicted_flops:,} predicted."
+    )
+
+
+def _loading(report: SearchReport, folder: str) -> list[str]:
+    return ["import nasprune", *loading_lines(report.settings.get("model", ""), folder)]
+
+
+def _again(report: SearchReport, folder: str) -> str:
+    if FROM_THE_SHELL not in report.settings:
+        return "<p>It was made from Python, with the settings below.</p>"
+    command = "finetune" if any(name.endswith("fine-tuned") for name in report.measured) else "search"
+    return f"<pre>{text(f'nasprune {command} --config {shell_path(folder)}/run.toml --out again')}</pre>"
+
+
+def _settings(report: SearchReport) -> str:
+    settings = [(text(name), code(value)) for name, value in sorted(report.settings.items())]
+    versions = [(text(name), text(value)) for name, value in sorted(report.versions.items())]
+    return table(("setting", "value"), settings) + (table(("package", "version"), versions) if versions else "")
