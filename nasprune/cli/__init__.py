@@ -18,10 +18,13 @@ INTERRUPTED = 130  # typer's code for an interrupt from the keyboard
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits.
 
+    Args:
+        arguments: the words of the command; those of the process by default, which then ends with the command.
+
     0 done, 1 a check failed, 2 bad input (one line on stderr), 130 interrupted by Ctrl-C, 143 by SIGTERM.
     """
-    with INTERRUPTS.watching():
-        code = _run(arguments)
+    with INTERRUPTS.watching(to_the_end=arguments is None):
+        code = INTERRUPTS.ends_with(_run(arguments))
     sys.exit(code)
 
 

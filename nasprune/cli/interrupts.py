@@ -7,10 +7,12 @@ to end after the trial at hand; the next one unwinds, and one after that ends th
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 AGAIN = "a search that has recorded trials goes on when the command is repeated"
 NOTHING = "nothing was written; repeat the command to begin again"
+ENDED = "the command had ended, and what it wrote is whole"
 FINISHING = "finishing the trial at hand, then the best plan so far is proved and written; Ctrl-C again stops at once"
 WATCHED = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,11 +40,15 @@ class Interrupts:
         self.asked = False
         self._holding = False
         self._searching = False
+        self._final: int | None = None
         self._kept: Callable[[], str] = lambda: AGAIN
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Inside, the signals are handled here; outside of the main thread they cannot be, and nothing is done."""
+    def watching(self, *, to_the_end: bool = False) -> Iterator[None]:
+        """Inside, the signals are handled here; outside of the main thread they cannot be, and nothing is done.
+
+        to_the_end: the process ends with the command, and until it has they are handled afterwards, too.
+        """
         self._reset()
         before = {number: signal.getsignal(number) for number in WATCHED}
         try:
@@ -51,11 +58,16 @@ class Interrupts:
         except ValueError:  # not in the main thread
             yield
             return
+        if to_the_end:
+            atexit.register(self._end)  # the first, so that it runs last
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if to_the_end:
+                self._kept = lambda: ENDED
+            else:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     @contextmanager
     def holding(self, kept: Callable[[], str]) -> Iterator[None]:
@@ -91,6 +103,20 @@ class Interrupts:
             return
         self.asked = False
         raise Stopped
+
+    def ends_with(self, code: int) -> int:
+        """The code with which the process will end."""
+        self._final = code
+        return code
+
+    def _end(self) -> None:
+        """Ends the process once all is done: taking torch apart lasts seconds, in which nobody handles signals."""
+        if self._final is None:  # an error that nobody foresaw; Python says what it was
+            return
+        with suppress(OSError, ValueError):  # nobody reads, or it is closed
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self._final)
 
     def _leave(self) -> NoReturn:
         """Ends the process as it is: an exception in the middle of an import may be taken for another one."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasprune.common.files import NO_LINK, NOT_WAITING, drop_empty, make_folder, unwritable
+from nasprune.common.files import NO_LINK, NOT_WAITING, check_places, drop_empty, make_folder, unwritable
 from nasprune.common.words import visible
 from nasprune.errors import InputError
 
@@ -106,6 +106,7 @@ def _locked(folder: Path) -> int:
     """A descriptor of the lock file, which holds the lock until it is closed."""
     path = folder / FILE
     while True:
+        check_places(folder, (FILE,))
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | NOT_WAITING, 0o666)
         except OSError as error:

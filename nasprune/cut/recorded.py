@@ -70,6 +70,11 @@ class InputSpec:
         found = cls(*tree_map(_spec, (inputs.args, dict(inputs.kwargs))))
         return found if all(map(_is_plain, [*found.args, *found.kwargs.values()])) else cls()
 
+    @property
+    def elements(self) -> int:
+        """How many numbers its tensors hold together."""
+        return sum(map(_elements, (*self.args, *self.kwargs.values())))
+
     def noise(self) -> Inputs:
         """A call of this structure: noise for floating-point tensors, zeros for others."""
         return Inputs(tuple(map(_noise, self.args)), {name: _noise(value) for name, value in self.kwargs.items()})
@@ -89,7 +94,7 @@ class InputSpec:
             tuple(_of_field(value, DEEPEST) for value in inputs.items(LEAVES)),
             {name: _of_field(value, DEEPEST) for name, value in named.items()},
         )
-        if sum(map(_elements, (*found.args, *found.kwargs.values()))) > ELEMENTS:
+        if found.elements > ELEMENTS:
             raise inputs.wrong(f"tensors of at most {ELEMENTS:,} elements together")
         return found
 

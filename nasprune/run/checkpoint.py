@@ -36,6 +36,8 @@ from nasprune.run.trace import trace
 
 PLAN, WEIGHTS, REPORT, PAGE, HTML = "plan.json", "model.safetensors", "report.json", "report.md", "report.html"
 FILES = (PLAN, WEIGHTS, REPORT, PAGE, HTML)
+UNASKED = 2**24
+"""Numbers in the inputs of a plan that `load` traces a model with by itself: an image of 2,300 x 2,300, in colour."""
 THEN = "give a folder that nasprune.save wrote"
 
 
@@ -119,6 +121,12 @@ def load(
     check_bound(folder / WEIGHTS, record["weights"], "weights", THEN)
     if example_inputs is None and not plan.inputs:
         raise InputError(f"the plan in {str(folder)!r} records no inputs to trace the model with; pass example_inputs=")
+    if example_inputs is None and plan.inputs.elements > UNASKED:
+        raise InputError(
+            f"the plan in {str(folder)!r} records inputs of {plan.inputs.elements:,} numbers, and no more than "
+            f"{UNASKED:,} are made up unasked, as a network may run on them for minutes; pass example_inputs= if they "
+            "are meant"
+        )
     inputs = Inputs.of(example_inputs, part) if example_inputs is not None else plan.inputs.noise()
     graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
     small = build(model, graph, plan)

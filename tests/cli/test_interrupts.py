@@ -50,6 +50,28 @@ def test_before_anything_is_held_the_process_ends_at_once(left, capfd, number, c
     assert [signal.getsignal(one) for one in interrupts.WATCHED] == before
 
 
+def test_a_signal_after_the_last_word_says_so(left, capfd, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(interrupts.atexit, "register", at_exit.append)
+    before = [signal.getsignal(one) for one in interrupts.WATCHED]
+    try:
+        watched = Interrupts()
+        with watched.watching(to_the_end=True):
+            pass
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        (end,) = at_exit
+        end()
+        watched.ends_with(2)
+        with pytest.raises(SystemExit):
+            end()
+    finally:
+        for number, handler in zip(interrupts.WATCHED, before, strict=True):
+            signal.signal(number, handler)
+    assert left == [143, 2]
+    assert capfd.readouterr().err == f"nasprune: terminated; {interrupts.ENDED}\n"
+
+
 def test_while_a_folder_is_written_a_signal_unwinds_and_the_next_one_ends(left, capfd):
     watched = Interrupts()
     with watched.watching(), pytest.raises(Stopped), watched.holding(lambda: "two trials are kept"):

@@ -118,6 +118,17 @@ def test_a_lock_file_that_makes_no_sense_is_taken_over(tmp_path, content):
 def test_a_link_in_its_place_is_not_followed(tmp_path):
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / FILE).symlink_to("theirs")
-    with pytest.raises(InputError, match="cannot write"), held(tmp_path):
+    with (
+        pytest.raises(InputError, match="lock' is a link, where a file is to be written"),
+        held(tmp_path),
+    ):
         pass
     assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkdir, "a folder"), (os.mkfifo, "a named pipe")])
+def test_what_is_no_file_in_its_place_is_named(tmp_path, make, kind):
+    make(tmp_path / FILE)
+    with pytest.raises(InputError, match=f"lock' is {kind}, where a file is to be written"), held(tmp_path):
+        pass
+    assert (tmp_path / FILE).exists()

@@ -51,6 +51,14 @@ def test_fine_tuned_weights_are_saved_in_the_place_of_the_cut_ones(tmp_path, mod
     assert torch.equal(load(tmp_path / "run", tiny_net()).linear.bias, tuned.linear.bias)
 
 
+def test_inputs_that_a_network_would_run_on_for_minutes_are_not_made_up(tmp_path, outcome, monkeypatch):
+    save(outcome, tmp_path / "run")
+    monkeypatch.setattr("nasprune.run.checkpoint.UNASKED", 63)
+    with pytest.raises(InputError, match=r"records inputs of 64 numbers, and no more than 63 .* pass example_inputs="):
+        load(tmp_path / "run", tiny_net())
+    assert load(tmp_path / "run", tiny_net(), example_inputs=torch.zeros(1, 1, 8, 8))
+
+
 def test_plan_survives_json(outcome):
     assert PrunePlan.from_json(outcome.plan.to_json()) == outcome.plan
 
