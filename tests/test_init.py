@@ -22,6 +22,18 @@ def test_import_loads_no_torch():
     assert _python(f"import sys, nasprune; print(sorted({heavy}))") == "[]"
 
 
+def test_help_loads_nothing_heavy():
+    heavy = "{'torch', 'numpy', 'networkx', 'nni', 'vl_convert', 'onnx'} & set(sys.modules)"
+    code = (
+        f"import sys; from nasprune.cli.app import app; app(['--help'], standalone_mode=False); print(sorted({heavy}))"
+    )
+    assert _python(code).splitlines()[-1] == "[]"
+
+
+def test_types_are_told_to_checkers():
+    assert (Path(nasprune.__file__).parent / "py.typed").is_file()
+
+
 def test_no_room_has_the_name_of_a_public_function():
     rooms = {path.stem for path in Path(nasprune.__file__).parent.iterdir()}
     assert not rooms & set(nasprune.__all__)

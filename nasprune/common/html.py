@@ -39,6 +39,13 @@ details > summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
 ul { padding-left: 1.2rem; margin: .5rem 0; }
 li { max-width: 48rem; }
 """
+NOTEBOOK = """
+.nasprune td, .nasprune th { text-align: left; padding: .1em .9em .1em 0; }
+.nasprune .number { text-align: right; }
+.nasprune .bar { display: inline-block; width: 9rem; height: .7rem; border-radius: 3px; background: #88888855; }
+.nasprune .bar > span { display: block; height: 100%; border-radius: 3px; background: #1f6feb; }
+.nasprune summary { cursor: pointer; }
+"""
 
 
 def text(value: str) -> str:
@@ -94,5 +101,5 @@ def page(title: str, parts: Iterable[str], script: str = "") -> str:
 
 
 def in_notebook(parts: Iterable[str]) -> str:
-    """Tables for a notebook, without the page around them and in its colours."""
-    return f'<div class="nasprune">{"".join(parts)}</div>'
+    """Tables for a notebook, without a page around them and in the notebook's colours."""
+    return f'<style>{NOTEBOOK}</style><div class="nasprune">{"".join(parts)}</div>'

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nasprune.common.fields import Field, Source, parse, shown
+from nasprune.common.html import code, in_notebook, table
 from nasprune.common.seals import sealed, unsealed
 from nasprune.cut.recorded import AXES, InputSpec
 from nasprune.errors import PlanError
@@ -45,6 +46,13 @@ class PrunePlan:
         kept = ", ".join(f"{name}: {len(units)}" for name, units in list(self.keep.items())[:SHOWN])
         more = f", and {len(self.keep) - SHOWN} more" if len(self.keep) > SHOWN else ""
         return f"PrunePlan(keeps {kept or 'all'}{more}; drops {', '.join(self.drop) or 'no block'})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line for each group that is cut, and the blocks that go."""
+        rows = [(code(name), str(len(units))) for name, units in self.keep.items()]
+        kept = table(("group", "units that stay"), rows, numbers=(1,)) if rows else "<p>Every group stays whole.</p>"
+        gone = ", ".join(map(code, self.drop)) or "none"
+        return in_notebook([f"<p><b>PrunePlan</b>; blocks that go: {gone}</p>", kept])
 
     @property
     def counts(self) -> dict[str, int]:

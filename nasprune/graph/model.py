@@ -15,6 +15,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from nasprune.common.html import code, folded, in_notebook, table, text
 from nasprune.common.inputs import Inputs
 from nasprune.graph.hints import SizeAttribute, SizeScale
 from nasprune.graph.program import Program
@@ -161,6 +162,17 @@ class ModelGraph:
         lines = [f"  {group.name:{wide}}  {group.width:6}  {_said(group)}" for group in self.groups[:SHOWN]]
         more = [f"  ... and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
         return "\n".join([f"ModelGraph: {free} blocks are free", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line for each group, and the blocks."""
+        groups = [(code(group.name), str(group.width), text(_said(group))) for group in self.groups]
+        blocks = [(code(block.name), text(block.frozen_because or "free")) for block in self.blocks]
+        free = f"{len(self.free_groups)} of {len(self.groups)} groups and {len(self.free_blocks)} of {len(self.blocks)}"
+        parts = [
+            f"<p><b>ModelGraph</b>: {free} blocks are free</p>",
+            table(("group", "width", ""), groups, numbers=(1,)),
+        ]
+        return in_notebook([*parts, folded("Blocks", table(("block", ""), blocks))] if blocks else parts)
 
     @property
     def call(self) -> Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nasprune.common.html import bar, code, folded, items, page, table, text
+from nasprune.common.html import bar, code, folded, in_notebook, items, page, table, text
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent, short
 from nasprune.run import charts
@@ -54,6 +54,22 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         folded("Settings and versions", _settings(report)),
     ]
     return page(title, parts, charts.script(drawn))
+
+
+def cell(report: SearchReport) -> str:
+    """The report for a notebook: what was reached, networks side by side, and what stays when it is unfolded."""
+    title = f"{report.settings.get('model', 'model')} within {report.budget}"
+    verdict = "proved" if report.proof.ok else f"not proved: {report.proof.reason}"
+    removed = f"<p>Blocks removed: {', '.join(map(code, report.dropped_blocks))}</p>" if report.dropped_blocks else ""
+    return in_notebook(
+        [
+            f"<p><b>{text(title)}</b>: {text(_made(report))}; {text(verdict)}</p>",
+            side_by_side(report),
+            removed,
+            folded("What stays of each group", widths(report)),
+            *([folded("Notes", items(text(note) for note in report.notes))] if report.notes else []),
+        ]
+    )
 
 
 def side_by_side(report: SearchReport) -> str:

@@ -17,6 +17,7 @@ from nasprune.cut.width_records import stale
 from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.notes import of_scores
+from nasprune.run.page import cell
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
 from nasprune.run.reporting import plain
 from nasprune.run.request import Request
@@ -51,6 +52,10 @@ class SearchResult:
 
     def __repr__(self) -> str:
         return plain(self.report)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return cell(self.report)
 
     def plan_of(self, trial: int) -> PrunePlan:
         """The plan of any trial, such as a point of `report.front`: `nasprune.build(model, result.graph, plan)`.
