@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
         memo: dict[int, Any] = {**empty_ones(model), **history, **(instead or {})}
         copied = copy.deepcopy(model, memo)
         rebind(copied, memo)
+        _mark(model, memo)
         return copied
     except Exception as error:  # whatever the user's attributes raise
         culprit = _uncopyable(model, history)
@@ -98,6 +100,20 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
             f"{next(iter(str(error).splitlines()), '')}); take it off the model for the time being, or give its class "
             "a `__deepcopy__`"
         ) from error
+
+
+def _mark(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Gives copied tensors what code has noted on the originals, such as `weight._no_weight_decay`, which torch drops.
+
+    Tensors on a tensor that was cut are left out, as they were made for the whole one.
+    """
+    for value in itertools.chain(model.parameters(), model.buffers()):
+        copied = memo.get(id(value))
+        if not vars(value) or not isinstance(copied, Tensor) or copied is value:
+            continue
+        for name, noted in vars(value).items():
+            if not isinstance(noted, Tensor) or id(noted) in memo or copied.shape == value.shape:
+                vars(copied)[name] = copy.deepcopy(noted, memo)
 
 
 def empty_ones(model: nn.Module) -> dict[int, OrderedDict[Any, Any]]:

@@ -89,3 +89,19 @@ def test_plans_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     graph = trace(model, torch.randn(INPUT))
     with pytest.raises(PlanError, match=message):
         build(model, graph, replace(PrunePlan(graph.signature), **change))
+
+
+def test_what_code_has_noted_on_parameters_stays_with_them() -> None:
+    model = SampleNet()
+    model.stem.weight._no_weight_decay = True
+    model.head.weight.scales = {"lr": 0.1}
+    model.head.weight.fisher = torch.ones_like(model.head.weight)
+    model.head.weight.comes_from = model.stem.weight
+    model.head.bias.fisher = torch.ones_like(model.head.bias)
+    small = halved(model)
+    assert small.stem.weight._no_weight_decay
+    assert small.head.weight.scales == {"lr": 0.1}
+    assert small.head.weight.scales is not model.head.weight.scales
+    assert small.head.weight.comes_from is small.stem.weight
+    assert not hasattr(small.head.weight, "fisher"), "it was made for the whole tensor"
+    assert torch.equal(small.head.bias.fisher, model.head.bias.fisher)

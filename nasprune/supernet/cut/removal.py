@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from nasprune.common.calls import first_tensor, removed_after
 from nasprune.common.outputs import tensors_of
-from nasprune.common.untouched import empty_ones, untouched
+from nasprune.common.untouched import twin, untouched
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.choices import Kept
 from nasprune.supernet.find.mixed import MixedOp
@@ -164,7 +163,7 @@ def cut(net: nn.Module, mixed: Sequence[MixedOp], choices: Sequence[OpChoice], k
     forward pass ran one candidate at a time, the one that stays takes the place of its owner, and several become a
     `Mixed`.
     """
-    small = copy.deepcopy(net, {**empty_ones(net)})
+    small = twin(net)
     for choice in choices:
         stay = kept[choice.name]
         for place in (mixed[number] for number in choice.places):

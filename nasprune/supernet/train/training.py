@@ -12,7 +12,6 @@ judged with them; architecture weights rest. Departures: as above, and candidate
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from torch.utils.data import Dataset
 
 from nasprune.base import Batch
 from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of, subset
@@ -98,7 +98,7 @@ def train(
     home = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
     with quiet(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        trained = copy.deepcopy(net)
+        trained = twin(net)
         parts = _Parts.of(trained, architecture(trained))
         fabric = start_fabric(device, precision)
         generator = torch.Generator().manual_seed(seed)
