@@ -38,12 +38,13 @@ FEATURES, WIDTH = "feature_info", "num_chs"
 
 @dataclass(frozen=True)
 class _Record:
-    """A number that a module holds. of: the path of the module that it is about."""
+    """A number that a module holds. of: the path of the module that it is about. last: of several features."""
 
     module: str
     place: Place
     value: int
     of: str
+    last: bool = False
 
     @property
     def name(self) -> str:
@@ -132,10 +133,12 @@ def _features(path: str, value: Any) -> Iterator[_Record]:
     """timm's: a list of dicts, or an object that has one as `info`; each names a module and the width it gives."""
     inner: Place = () if isinstance(value, list | tuple) else ("info",)
     entries = getattr(value, "info", value)
-    for number, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
+    entries = entries if isinstance(entries, list | tuple) else ()
+    for number, entry in enumerate(entries):
         if isinstance(entry, dict) and is_size(entry.get(WIDTH)) and isinstance(entry.get("module"), str):
             of = f"{path}.{entry['module']}".lstrip(".")
-            yield _Record(path, (FEATURES, *inner, number, WIDTH), entry[WIDTH], of)
+            last = number == len(entries) - 1
+            yield _Record(path, (FEATURES, *inner, number, WIDTH), entry[WIDTH], of, last)
 
 
 def _configured(part: nn.Module) -> Iterator[_Record]:
@@ -163,6 +166,8 @@ class _Axes:
             return self._nearest(record)
         values = self._entering(record.of) if record.name in ENTERING else self._leaving(record.of)
         found = {extent: axis for axis, extent in self._channels(values) if extent.dense == record.value}
+        if not found and record.last:  # its module computes nothing: it stands for what the head reads
+            return self._nearest(replace(record, of=record.module))
         return next(iter(found.values())) if len(found) == 1 else None
 
     def _nearest(self, record: _Record) -> AxisOf | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import percent
+from nasprune.cut.normalised import over_fewer_inputs
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.selection import select
 from nasprune.cut.width_records import stale
@@ -118,6 +119,7 @@ def result_of(
             *refit_notes,
             *of_scores(request, found),
             *_outdated(stale(request.original, graph, plan)),
+            *_normalised(over_fewer_inputs(graph, plan)),
         ),
         uncounted=tuple(uncounted),
     )
@@ -147,6 +149,18 @@ def _outdated(records: Sequence[str]) -> list[str]:
     return [
         f"The network records of itself {', '.join(records[:NAMED])}{more}, and the plan cuts a width of that size; it "
         "is left as it is, since it is in doubt which width it means: set it yourself before you build on it."
+    ]
+
+
+def _normalised(paths: Sequence[str]) -> list[str]:
+    if not paths:
+        return []
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    verb = "normalises its weights" if len(paths) == 1 else "normalise their weights"
+    return [
+        f"{', '.join(f'`{path}`' for path in paths[:NAMED])}{more} {verb} as the network runs, over inputs of which "
+        "the plan leaves a part: the statistics are those of the part, so that more changes than what is cut. Fine-tune "
+        "the network before you judge it."
     ]
 
 

@@ -58,6 +58,16 @@ def test_a_new_head_fits_the_recorded_width():
     assert small.num_features == 8
     assert [entry["num_chs"] for entry in small.feature_info] == [4, 8]
     assert (small.first.in_channels, small.first.out_channels) == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["final", "nowhere"])
+def test_the_last_feature_is_what_the_head_reads_where_its_module_computes_nothing(name):
+    net = Backbone().eval()
+    net.final = nn.Identity()
+    net.feature_info[1]["module"] = name
+    small, graph, plan = halved(net)
+    assert [entry["num_chs"] for entry in small.feature_info] == [4, 8]
+    assert not any("feature_info" in one for one in stale(net, graph, plan))
     assert (small.second.in_channels, small.second.out_channels) == (4, 8)
     assert net.num_features == 16
     assert [entry["num_chs"] for entry in net.feature_info] == [8, 16]
