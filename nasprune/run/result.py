@@ -159,8 +159,8 @@ def _normalised(paths: Sequence[str]) -> list[str]:
     verb = "normalises its weights" if len(paths) == 1 else "normalise their weights"
     return [
         f"{', '.join(f'`{path}`' for path in paths[:NAMED])}{more} {verb} as the network runs, over inputs of which "
-        "the plan leaves a part: the statistics are those of the part, so that more changes than what is cut. Fine-tune "
-        "the network before you judge it."
+        "the plan leaves a part: the statistics are those of the part, so that more changes than what is cut. "
+        "Fine-tune the network before you judge it."
     ]
 
 
