@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from nasprune.run.report import SearchReport as SearchReport
     from nasprune.run.result import SearchResult as SearchResult
     from nasprune.run.search import search as search
+    from nasprune.run.sweep import sweep as sweep
     from nasprune.run.trace import trace as trace
     from nasprune.space.budgeted import BudgetedSpace as BudgetedSpace
     from nasprune.space.choices import BlockChoice as BlockChoice
@@ -128,6 +129,7 @@ _HOMES = {
     "run.report": "FrontPoint GroupOutcome SearchReport",
     "run.result": "SearchResult",
     "run.search": "search",
+    "run.sweep": "sweep",
     "run.trace": "trace",
     "space.budgeted": "BudgetedSpace",
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",

@@ -103,8 +103,13 @@ def test_exporting_from_python(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_a_sweep_from_python(capsys):
+    exec(blocks("docs/search.md", "python")[0], {})
+    assert capsys.readouterr().out.startswith("[")
+
+
 def test_own_evaluator(tmp_path, capsys):
-    (tmp_path / "my.py").write_text(blocks("docs/search.md", "python")[0])
+    (tmp_path / "my.py").write_text(blocks("docs/search.md", "python")[1])
     options = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "3", "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as caught:
         main(["search", *options, "--evaluator", f"{tmp_path}/my.py:score"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nasprune.data import DataSplits
     from nasprune.models.loading import LoadedModel
     from nasprune.run.result import SearchResult
+    from nasprune.run.sharing import Shared
 
 NO_WEIGHTS = (
     "No weights were given and none were found in the network, so it is taken as untrained: the search compared "
@@ -67,23 +68,40 @@ class SearchOptions:
     allow_uncounted: bool = False
     allow_chance: bool = False
     memory: str = "2GiB"
+    sweep: str | None = None
 
 
 def run(options: SearchOptions) -> None:
     """Checks, loads, searches, saves and prints. Cheap mistakes are found before anything is loaded."""
+    report, out = found(options)
+    answer({"folder": str(out), "report": asdict(report)})
+    show(report, out)
+
+
+def found(
+    options: SearchOptions,
+    loaded: LoadedModel | None = None,
+    data: DataSplits | None = None,
+    shared: Shared | None = None,
+) -> tuple[SearchReport, Path]:
+    """What is saved, and where.
+
+    Args:
+        loaded, data: the model and the data, where they were loaded before. shared: as `nasprune.search` takes it.
+    """
     from nasprune.run.checkpoint import FILES, save
     from nasprune.run.recorded import FILE as RECORD
 
-    budget, out = _checked(options)
+    budget, out = checked(options)
     with writing(out, (*FILES, RECORD, config.FILE), partial(kept, out)):
-        loaded, data = _load(options)
+        if loaded is None:
+            loaded, data = load(options)
         _announce(options, budget, loaded, data)
-        result = _noted(options, _searched(options, out, loaded, data), loaded, data)
+        result = _noted(options, _searched(options, out, loaded, data, shared), loaded, data)
         save(result, out)
         chosen = {name: result.report.settings[name] for name in CHOSEN}
         config.keep(out, "search", options, {**chosen, "out": out})
-    answer({"folder": str(out), "report": asdict(result.report)})
-    show(result.report, out)
+    return result.report, out
 
 
 def kept(out: Path) -> str:
@@ -97,7 +115,7 @@ def kept(out: Path) -> str:
     return f"{what} ({trials:,}) are kept in {shell_path(out)}; repeat the command to go on"
 
 
-def _checked(options: SearchOptions) -> tuple[Budget, Path]:
+def checked(options: SearchOptions) -> tuple[Budget, Path]:
     """The budget and the folder of the run. Raises what can be told from names, numbers and folders."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
@@ -131,7 +149,9 @@ def _announce(options: SearchOptions, budget: Budget, loaded: LoadedModel, data:
         say(NO_WEIGHTS)
 
 
-def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: DataSplits | None) -> SearchResult:
+def _searched(
+    options: SearchOptions, out: Path, loaded: LoadedModel, data: DataSplits | None, shared: Shared | None
+) -> SearchResult:
     from nasprune.run.search import search
 
     with SearchScreen(options.time_limit).shown() as screen:
@@ -162,6 +182,7 @@ def _searched(options: SearchOptions, out: Path, loaded: LoadedModel, data: Data
             allow_uncounted=options.allow_uncounted,
             allow_chance=options.allow_chance,
             memory=options.memory,
+            shared=shared,
         )
 
 
@@ -174,7 +195,7 @@ def _noted(options: SearchOptions, result: SearchResult, loaded: LoadedModel, da
     return result if data is None else _on_data(options, result, loaded.model, data)
 
 
-def _load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
+def load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     """The model and the data, which fit each other. The data says the shape of images where the model does not."""
     from nasprune.data import check_fits, load_data
     from nasprune.models.loading import chosen_device, load_model

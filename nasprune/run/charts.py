@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nasprune.common.files import write_all
+from nasprune.common.html import text
 from nasprune.errors import InputError
 from nasprune.run.report import SearchReport
 from nasprune.space.trials import Trial
@@ -26,7 +27,7 @@ MOST_TRIALS = 5_000
 Spec = dict[str, Any]
 Harms = Mapping[str, Mapping[int, float]]
 RESULT, FRONT, OTHERS = "the result", "on the front", "other trials"
-_LEGEND: Spec = {"title": None, "legend": {"orient": "top"}}
+LEGEND: Spec = {"title": None, "legend": {"orient": "top"}}
 _LOGARITHMIC: Spec = {"scale": {"type": "log", "nice": False}, "axis": {"format": "~g", "tickCount": 6}}
 DRAW = """
 const specs = JSON.parse(document.getElementById("charts").textContent);
@@ -89,6 +90,12 @@ def script(charts: Sequence[Chart]) -> str:
     )
 
 
+def place(chart: Chart) -> list[str]:
+    """Where it is drawn, as parts of the page."""
+    words = [f"<p>{text(chart.words)}</p>"] if chart.words else []
+    return [f"<h2>{text(chart.title)}</h2>", *words, f'<div class="chart" id="{chart.name}"></div>']
+
+
 def charts(report: SearchReport, trials: Sequence[Trial], harms: Harms) -> list[Chart]:
     """The charts that there is something to draw for."""
     found = [_trials(report, trials), _curves(report, harms), _blocks(report, harms)]
@@ -118,7 +125,7 @@ def _trials(report: SearchReport, trials: Sequence[Trial]) -> Chart | None:
         "field": "which",
         "type": "nominal",
         "scale": {"domain": [RESULT, FRONT, OTHERS]},
-        **_LEGEND,
+        **LEGEND,
     }
     x = {"field": "FLOPs", "type": "quantitative", "scale": {"zero": False}, "axis": {"format": "~s"}}
     y = {"field": "score", "type": "quantitative", "scale": {"zero": False}}
@@ -130,7 +137,7 @@ def _trials(report: SearchReport, trials: Sequence[Trial]) -> Chart | None:
             "color": which,
             "size": {"condition": {"test": f"datum.which == '{RESULT}'", "value": 140}, "value": 45},
             "opacity": {"condition": {"test": f"datum.which == '{OTHERS}'", "value": 0.45}, "value": 1},
-            "tooltip": [{"field": "trial"}, *_numbers("FLOPs", "parameters"), {"field": "score", "format": ".4g"}],
+            "tooltip": [{"field": "trial"}, *numbers("FLOPs", "parameters"), {"field": "score", "format": ".4g"}],
         },
     }
     line = {
@@ -139,7 +146,7 @@ def _trials(report: SearchReport, trials: Sequence[Trial]) -> Chart | None:
         "encoding": {"x": x, "y": y, "color": {"value": "gray"}},
     }
     words = "A point is a trial; the line joins those that no other beats in both FLOPs and score. Hover for numbers."
-    return Chart("trials", "Cost against score", words, _spec(rows, [line, points], 320))
+    return Chart("trials", "Cost against score", words, spec(rows, [line, points], 320))
 
 
 def _curves(report: SearchReport, harms: Harms) -> Chart | None:
@@ -185,13 +192,13 @@ def _curves(report: SearchReport, harms: Harms) -> Chart | None:
     chosen = {
         "transform": [{"filter": "datum.chosen"}],
         "mark": {"type": "point", "filled": True, "size": 60},
-        "encoding": {"x": x, "y": y, "color": {"datum": RESULT, **_LEGEND}, "tooltip": shown},
+        "encoding": {"x": x, "y": y, "color": {"datum": RESULT, **LEGEND}, "tooltip": shown},
     }
     words = (
         "What the outputs are estimated to lose when a group keeps fewer of its channels, a line each; the dots are "
         "the widths of the result. Hover for the name of a group."
     )
-    return Chart("curves", "Harm against width", words, _spec(rows, [lines, points, chosen], 340))
+    return Chart("curves", "Harm against width", words, spec(rows, [lines, points, chosen], 340))
 
 
 def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
@@ -218,20 +225,20 @@ def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
                 "field": "which",
                 "type": "nominal",
                 "scale": {"domain": ["kept", "removed"]},
-                **_LEGEND,
+                **LEGEND,
             },
             "tooltip": [{"field": "block"}, {"field": "harm", "format": ".3g"}, {"field": "which"}],
         },
     }
-    return Chart("blocks", "Harm of removing blocks", "", _spec(rows, [layer], 16 * len(rows) + 20))
+    return Chart("blocks", "Harm of removing blocks", "", spec(rows, [layer], 16 * len(rows) + 20))
 
 
-def _numbers(*names: str) -> list[Spec]:
+def numbers(*names: str) -> list[Spec]:
     """Fields of large numbers in a tooltip."""
     return [{"field": name, "format": ".4s"} for name in names]
 
 
-def _spec(rows: Sequence[Mapping[str, object]], layers: Sequence[Spec], height: int) -> Spec:
+def spec(rows: Sequence[Mapping[str, object]], layers: Sequence[Spec], height: int) -> Spec:
     return {
         "data": {"values": list(rows)},
         "width": 760,

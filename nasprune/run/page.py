@@ -38,7 +38,7 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         side_by_side(report),
         '<p class="soft">At batch 1; one FLOP is one multiply-add.</p>',
         *_left_out(report),
-        *(part for chart in drawn for part in _drawn(chart)),
+        *(part for chart in drawn for part in charts.place(chart)),
         *([f'<p class="soft">{text(charts.MISSING)}</p>'] if found and not drawn else []),
         *_front(report),
         "<h2>What stays</h2>",
@@ -159,11 +159,6 @@ def _left_out(report: SearchReport) -> list[str]:
         inner = table(("what", "why", "time"), left, numbers=(2,))
         parts.append(folded("What FLOPs leave out of the dense network's time", inner))
     return parts
-
-
-def _drawn(chart: charts.Chart) -> list[str]:
-    words = [f"<p>{text(chart.words)}</p>"] if chart.words else []
-    return [f"<h2>{text(chart.title)}</h2>", *words, f'<div class="chart" id="{chart.name}"></div>']
 
 
 def _front(report: SearchReport) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 
 from torch import Tensor
@@ -20,6 +19,7 @@ from nasprune.run.fitting import candidate_refit, harms
 from nasprune.run.journal import Journal
 from nasprune.run.names import search_space
 from nasprune.run.request import Request
+from nasprune.run.sharing import state
 from nasprune.space.choices import Decision, SearchSpace
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
@@ -40,7 +40,7 @@ class Found:
 
 def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> Found:
     """The best plan that passes its proof. journal: opened once the budget is known to be within reach."""
-    prices = CostModel(graph)
+    prices = request.options.shared.once("prices", lambda: CostModel(graph))
     opened: Journal | None = None
     frozen: dict[str, str] = {}
     for number in count():
@@ -64,11 +64,15 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpa
     problem = PricedSpace(graph, space, prices, request.budget)
     problem.require_feasible(lambda: _spared(request, graph, space, options))
 
-    @cache
-    def score() -> Mapping[str, Tensor]:
+    once = request.options.shared.once
+
+    def scored() -> Mapping[str, Tensor]:
         with request.phases.phase("scoring units") as step:
             scorer, seed = request.methods.scorer, request.options.seed
             return scorer.scores(request.model, graph, seed=seed, data=request.calibration, on_step=step)
+
+    def score() -> Mapping[str, Tensor]:
+        return once(("scores", state(graph)), scored)
 
     problem = problem.with_scores(score)
     if request.calibration is None:
@@ -79,7 +83,7 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpa
         with request.phases.phase("pricing harms") as step:
             return harms(request, graph, space, prices.dense.flops, scores, step)
 
-    return problem.with_damages(priced)
+    return problem.with_damages(lambda: once(("harms", state(graph)), priced))
 
 
 def _spared(request: Request, graph: ModelGraph, space: SearchSpace, options: Mapping[str, object]) -> str:

@@ -37,6 +37,7 @@ from nasprune.run.request import resolved
 from nasprune.run.result import SearchResult, result_of
 from nasprune.run.rounds import best_proved
 from nasprune.run.settings import Options
+from nasprune.run.sharing import Shared
 from nasprune.run.trace import trace
 from nasprune.train.polish import PolishStep
 
@@ -71,6 +72,7 @@ def search(
     allow_chance: bool = False,
     memory: str | int = MEMORY,
     on_phase: Callable[[PhaseStep], None] | None = None,
+    shared: Shared | None = None,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
 
@@ -108,6 +110,7 @@ def search(
         memory: how much the work on images may take beside the networks, "2GiB" or bytes; what has no room waits in
             temporary files, and the result is the same.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
+        shared: what searches of the same model that differ in the budget alone hand on; `nasprune.sweep` gives it.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
     Raises:
@@ -143,14 +146,16 @@ def search(
             polish=polish,
             allow_chance=allow_chance,
             memory=bytes_of(memory),
+            shared=shared or Shared(),
         ),
         on_progress,
         phases,
     )
     with held(folder) if folder is not None else nullcontext(), own_randomness(request.model):
+        once = request.options.shared.once
         with phases.phase("tracing"):
-            graph = trace(request.original, request.inputs, scope, rules=op_rules(plugins))
-        uncounted = left_out(submodule(request.model, scope), graph)
+            graph = once("graph", lambda: trace(request.original, request.inputs, scope, rules=op_rules(plugins)))
+        uncounted = once("uncounted", lambda: left_out(submodule(request.model, scope), graph))
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
         found = best_proved(request, graph, lambda: Journal(folder, request.settings))

@@ -15,6 +15,7 @@ from nasprune.evaluators.function import OwnFunction
 from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
 from nasprune.run.methods import Methods
+from nasprune.run.sharing import Shared
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Options:
     allow_chance: bool = False
     polish: bool = False
     memory: int = MEMORY
+    shared: Shared = field(default_factory=Shared)
 
 
 def settings_of(

@@ -16,6 +16,10 @@ def search(
     budget: Annotated[
         str | None, typer.Option("--budget", help="2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams.")
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", help="Several budgets, such as 70%,50%,35%: a result for each, in one folder."),
+    ] = None,
     model: Model = "torchvision:resnet50",
     weights: Weights = None,
     data: Annotated[
@@ -72,6 +76,8 @@ def search(
     from nasprune.cli.search import SearchOptions, run
 
     speak(as_json=as_json, quiet=quiet)
+    if sweep is not None:
+        from nasprune.cli.sweep import run
     run(
         SearchOptions(
             budget=budget,
@@ -95,6 +101,7 @@ def search(
             out=out,
             device=device,
             memory=memory,
+            sweep=sweep,
             allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )
