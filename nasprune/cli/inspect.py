@@ -68,7 +68,10 @@ def _half_proof(model: nn.Module, graph: ModelGraph) -> Proof:
 def _state(item: CoupledGroup | Block) -> str:
     if item.frozen_because is not None:
         return item.frozen_because
-    return "free" if item.free else "one unit only"
+    if not item.free:
+        return "one unit only"
+    parts = item.parts if isinstance(item, CoupledGroup) else ""
+    return f"free, {parts}" if parts else "free"
 
 
 def _members(group: CoupledGroup) -> str:

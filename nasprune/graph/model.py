@@ -81,6 +81,14 @@ class CoupledGroup:
     def free(self) -> bool:
         return self.frozen_because is None and self.width > self.multiple_of
 
+    @property
+    def parts(self) -> str:
+        """Where several widths keep the same share, how many and how wide: "4 widths of 8 that shrink alike"."""
+        if len(self.partitions) < 2:
+            return ""
+        widths = sorted({len(part) for part in self.partitions})
+        return f"{len(self.partitions)} widths of {' or '.join(map(str, widths))} that shrink alike"
+
 
 @dataclass(frozen=True)
 class Block:
@@ -231,7 +239,9 @@ class ModelGraph:
 def _said(group: CoupledGroup) -> str:
     if group.frozen_because is not None:
         return group.frozen_because
-    return "free" if group.free else "free, but all of it stands or falls together"
+    if not group.free:
+        return "free, but all of it stands or falls together"
+    return f"free, {group.parts}" if group.parts else "free"
 
 
 def _freeze(item: Item, reasons: Mapping[str, str]) -> Item:

@@ -31,6 +31,12 @@ def test_a_graph_is_a_line_a_group(found):
     assert lines[-1] == "  ... and 22 more"
 
 
+def test_widths_that_shrink_alike_are_one_group_and_said_to_be_several():
+    net = nn.Sequential(nn.Conv1d(4, 8, 1), nn.Conv1d(8, 8, 1, groups=2), nn.Flatten(), nn.Linear(8 * 6, 3)).eval()
+    graph = nasprune.trace(net, torch.randn(1, 4, 6))
+    assert repr(graph).splitlines()[1].endswith("8  free, 2 widths of 4 that shrink alike")
+
+
 def test_a_plan_is_short(found):
     text = repr(found[1].plan)
     assert text.startswith("PrunePlan(keeps ")
