@@ -33,10 +33,11 @@ class Row:
 
 
 def run(folders: Sequence[Path]) -> None:
-    """Prints one line a run, the smaller costs first."""
+    """Prints one line a run, the smaller costs first. Of the folder of a sweep all runs are taken."""
     if not folders:
         raise InputError("give the folders of two runs or more, as nasprune search wrote them")
-    rows = sorted((_row(folder, report_of(folder)) for folder in folders), key=lambda row: row.cut.flops)
+    runs = [run for folder in folders for run in _runs(folder)]
+    rows = sorted((_row(folder, report_of(folder)) for folder in runs), key=lambda row: row.cut.flops)
     answer({"runs": [asdict(row) for row in rows]})
     console = stdout()
     head = ("run", "budget", "FLOPs", "kept", "parameters", "kept", "latency", "score", "accuracy", "seconds")
@@ -47,6 +48,14 @@ def run(folders: Sequence[Path]) -> None:
         printed(console, "", f"They are of several models: {', '.join(sorted({row.model for row in rows}))}.")
     if len({row.evaluator for row in rows}) > 1:
         printed(console, "", "Their scores are of several evaluators, and do not compare.")
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The runs in the folder of a sweep; else the folder itself."""
+    from nasprune.run.checkpoint import REPORT
+
+    inside = sorted(path.parent for path in folder.glob(f"*/{REPORT}"))
+    return inside if inside and not (folder / REPORT).exists() else [folder]
 
 
 def _row(folder: Path, report: SearchReport) -> Row:

@@ -95,4 +95,11 @@ def _running_lines(kind: str, path: str) -> list[str]:
     if kind == "torchscript":
         return ["import torch", f"net = torch.jit.load({python(path)})"]
     place = Path(path)
+    if kind == "timm":
+        return [
+            "import pathlib, safetensors.torch, timm, timm.models",
+            "dense = timm.create_model(NAME)  # the architecture that stands in the .json",
+            f"net = timm.models.adapt_model_from_string(dense, pathlib.Path({python(path)}).read_text())",
+            f"net.load_state_dict(safetensors.torch.load_file({python(str(place.with_suffix('.safetensors')))}))",
+        ]
     return [f"from {place.stem} import load  # in the folder {place.parent}", "net = load()"]

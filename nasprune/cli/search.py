@@ -316,9 +316,18 @@ def show(report: SearchReport, out: Path) -> None:
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
         f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, trials.jsonl, run.toml",
         *(f"note     {note}" for note in report.notes),
+        f"export   {_export_line(report, out)}",
         "",
         "Load it in Python:",
         "  import nasprune",
         *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
     ]
     printed(console, *lines)
+
+
+def _export_line(report: SearchReport, out: Path) -> str:
+    from nasprune.cli.runs import LIBRARIES
+
+    spec = report.settings.get("model", "")
+    own = [] if spec.partition(":")[0] in LIBRARIES else ["--model", shell(spec)]
+    return " ".join(["nasprune export", shell_path(out), "--format onnx", *own])

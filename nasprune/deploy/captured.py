@@ -12,7 +12,7 @@ from nasprune.common.calls import plain_attention
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
-from nasprune.graph.capture import explain, quiet
+from nasprune.graph.capture import explain, flat, quiet
 
 BATCH = "batch"
 """The name of the axis whose size is free."""
@@ -44,7 +44,10 @@ def captured(model: nn.Module, inputs: Inputs, *, free: bool) -> Captured:
                 shapes[tensor] = {0: Dim(BATCH)}
     with undisturbed(model), plain_attention(), quiet():
         try:
-            program = torch.export.export(model, inputs.args, dict(inputs.kwargs), dynamic_shapes=shapes, strict=False)
+            outputs = inputs.clone().call(model)  # what it keeps from its first run is then made of real tensors
+            with flat(model, outputs):
+                keywords = dict(inputs.kwargs)
+                program = torch.export.export(model, inputs.args, keywords, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             raise InputError(explain(error, THEN)) from error
     size = next((len(tensor) for tensor in inputs.tensors if tensor.ndim), 1)

@@ -6,12 +6,8 @@ from math import inf
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-
-def tensors_of(outputs: Any) -> list[Tensor]:
-    """The tensors in what a network gives, in flat order."""
-    return [leaf.detach() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+from nasprune.common.outputs import tensors_of
 
 
 def difference(expected: Any, got: Any) -> float:
@@ -26,7 +22,7 @@ def difference(expected: Any, got: Any) -> float:
 
 
 def _apart(expected: Tensor, got: Tensor) -> float:
-    a, b = expected.cpu().double().nan_to_num(), got.cpu().double().nan_to_num()
+    a, b = expected.detach().cpu().double().nan_to_num(), got.detach().cpu().double().nan_to_num()
     if not a.numel():
         return 0.0
     apart, scale = float((a - b).abs().max()), float(a.abs().max())

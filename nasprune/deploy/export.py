@@ -13,13 +13,14 @@ from torch import nn
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import path as as_path
+from nasprune.common.factories import one_line
 from nasprune.common.files import check_places, drop_empty, make_folder, unwritable
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.deploy.captured import items
-from nasprune.deploy.difference import difference, tensors_of
+from nasprune.deploy.difference import difference
 from nasprune.deploy.formats import FORMATS, Format, format_of
-from nasprune.errors import VerificationError
+from nasprune.errors import InputError, NaspruneError, VerificationError
 
 TOLERANCE = 1e-4
 SIZES = (1, 3)
@@ -62,8 +63,9 @@ def export(
         example_inputs: what it is called with, as for `nasprune.trace`. Where all tensors share the size of axis 0 the
             file takes any number of items, if the network allows it; `Exported.batch` tells.
         path: of the file; its suffix says the format where `format` does not. A file that is there is replaced.
-        format: "onnx" (.onnx; checked by onnxruntime), "pt2" (.pt2, for torch.export.load), "torchscript" (.pt) or
-            "module" (.py and .safetensors: a class that needs torch alone; checked in a process of its own).
+        format: "onnx" (.onnx; checked by onnxruntime), "pt2" (.pt2, for torch.export.load), "torchscript" (.pt),
+            "module" (.py and .safetensors: a class that needs torch alone; checked in a process of its own), or for
+            networks of timm "timm" (.txt, .safetensors and .json: widths as timm reads them).
         title: a line for the head of a "module".
 
     Raises:
@@ -101,8 +103,16 @@ def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: P
                 return Exported(kind, written.files, error, None, written.details)
         except Exception:  # its code needs to know how many items there are; what else is wrong shows below
             pass
-    written = form.write(model, inputs, path, title, free=False)
-    error = _error(form, model, path, [inputs])
+    try:
+        written = form.write(model, inputs, path, title, free=False)
+        error = _error(form, model, path, [inputs])
+    except (NaspruneError, OSError):
+        raise
+    except Exception as failure:  # whatever another library raises on what it wrote or reads
+        raise InputError(
+            f"the network cannot be written and run as {kind}: {type(failure).__name__}: {one_line(failure)}; take "
+            "another format"
+        ) from failure
     if not error <= TOLERANCE:
         raise VerificationError(
             f"the network as {kind} differs from PyTorch by {error:.1e} of the largest output, at most {TOLERANCE:.0e} "
@@ -118,6 +128,6 @@ def _others(inputs: Inputs) -> list[Inputs]:
 
 def _error(form: Format, model: nn.Module, path: Path, calls: list[Inputs]) -> float:
     with undisturbed(model):
-        expected = [tensors_of(inputs.clone().call(model)) for inputs in calls]
+        expected = [inputs.clone().call(model) for inputs in calls]
         given = [inputs.map(lambda tensor: tensor.detach().clone().contiguous()) for inputs in calls]
         return max(map(difference, expected, form.outputs(path, given)))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from nasprune.common.inputs import Inputs
-from nasprune.deploy import module, onnx, programs
+from nasprune.deploy import module, onnx, programs, timm_text
 from nasprune.deploy.captured import captured
 from nasprune.errors import InputError, UnknownNameError
 
@@ -83,11 +83,16 @@ def _torchscript(model: nn.Module, inputs: Inputs, path: Path, title: str, *, fr
     return Written((path,), {"made": programs.write_torchscript(model, inputs, path)})
 
 
+def _timm(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written(timm_text.write(model, path))
+
+
 FORMATS = {
     "onnx": Format(".onnx", _onnx, onnx.outputs, onnx.check_packages),
     "pt2": Format(".pt2", _pt2, programs.outputs_pt2),
     "torchscript": Format(".pt", _torchscript, programs.outputs_torchscript),
     "module": Format(".py", _module, module.outputs),
+    "timm": Format(".txt", _timm, timm_text.outputs, timm_text.check_packages),
 }
 ELSEWHERE = {
     "openvino": "OpenVINO reads ONNX as it is: export to onnx, `pip install openvino`, and give the file to "

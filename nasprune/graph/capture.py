@@ -73,7 +73,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
             outputs = inputs.clone().call(model)  # what it keeps from its first run is then made of real tensors
             check_outputs(outputs)
             check_values(inputs.tensors, outputs)
-            with _flat(model, outputs):
+            with flat(model, outputs):
                 exported = _export(model, inputs)
         except NaspruneError:
             raise
@@ -124,7 +124,7 @@ def _export(model: nn.Module, inputs: Inputs) -> ExportedProgram:
         return torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=True)
 
 
-def _flat(model: nn.Module, outputs: Any) -> contextlib.AbstractContextManager[None]:
+def flat(model: nn.Module, outputs: Any) -> contextlib.AbstractContextManager[None]:
     """Inside, a model whose outputs hold what torch.export does not know gives the values in them instead."""
     if all(isinstance(leaf, PLAIN) for leaf in tree_leaves(outputs)):
         return contextlib.nullcontext()

@@ -34,7 +34,9 @@ def test_a_run_for_each_budget(command, tmp_path):
     assert {path.name for path in (tmp_path / "all").iterdir()} == {"60pct", "80pct", "run.toml", "sweep.html"}
     assert 'href="60pct/report.html"' in (tmp_path / "all" / "sweep.html").read_text()
     assert 'sweep = "80%, 60%"' in (tmp_path / "all" / "run.toml").read_text()
-    assert command(*TOY, "--budget", "60%", "--out", "alone")[0] == 0
+    assert command("compare", "all")[1].splitlines()[:4] == out.splitlines()[:4]
+    code, out, _ = command(*TOY, "--budget", "60%", "--out", "alone")
+    assert "nasprune export alone --format onnx --model tests.toys:tiny_net" in out
     plans = [(tmp_path / name / "plan.json").read_bytes() for name in ("all/60pct", "alone")]
     assert plans[0] == plans[1]
     code, out, err = command("search", "--config", "all/run.toml", "--json", "--quiet")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import nasprune
 from nasprune.common.inputs import Inputs
@@ -114,6 +115,44 @@ def test_plain_python_runs_where_nasprune_is_not(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["small.py", "small.safetensors"]
 
 
+@pytest.fixture(scope="module")
+def of_timm():
+    """A ResNet of timm with every free group halved, and the graph that it was cut by."""
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnet10t", num_classes=7).eval()
+    graph = nasprune.trace(net, torch.zeros(1, 3, 32, 32))
+    keep = {group.name: tuple(range(group.width // 2)) for group in graph.free_groups}
+    plan = nasprune.PrunePlan(signature=graph.signature, keep=keep)
+    return net, graph, plan
+
+
+def test_widths_as_timm_reads_them(of_timm, tmp_path):
+    import timm
+    from safetensors.torch import load_file
+    from timm.models import adapt_model_from_string
+
+    small = nasprune.build(*of_timm).eval()
+    images = torch.randn(2, 3, 32, 32)
+    done = nasprune.export(small, images, tmp_path / "small.txt", format="timm")
+    assert [path.suffix for path in done.files] == [".txt", ".safetensors", ".json"]
+    assert done.error < 1e-6
+    net = adapt_model_from_string(timm.create_model("resnet10t", num_classes=7), done.files[0].read_text())
+    net.load_state_dict(load_file(done.files[1]))
+    with torch.no_grad():
+        assert torch.allclose(net.eval()(images), small(images), atol=1e-5)
+
+
+def test_what_timm_cannot_say_is_refused(of_timm, tmp_path):
+    net, graph, plan = of_timm
+    dropped = replace(plan, keep={}, drop=(graph.free_blocks[0].name,))
+    small = nasprune.build(net, graph, dropped).eval()
+    with pytest.raises(nasprune.InputError, match=r"cannot say what else was cut here.*blocks=False"):
+        nasprune.export(small, torch.zeros(1, 3, 32, 32), tmp_path / "small.txt")
+    with pytest.raises(nasprune.InputError, match="only a network that timm has built"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.txt")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["small.pt2", "small.pt"])
 @pytest.mark.parametrize(("net", "inputs"), [(TinyResNet(), EXAMPLE), (Words(), WORDS)])
 def test_files_of_torch(net, inputs, name, tmp_path):
@@ -150,6 +189,41 @@ def test_what_gives_something_else_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(nasprune.VerificationError, match=r"differs from PyTorch by .* nothing was kept"):
         nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.pt2")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("small.pt2", b"as before")]
+
+
+@dataclass
+class Given:
+    """A container that torch does not know."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class Told(TinyResNet):
+    def forward(self, x):
+        return Given(super().forward(x), x.mean((2, 3)))
+
+
+def test_outputs_in_a_class_that_torch_does_not_know(tmp_path):
+    done = nasprune.export(Told(), EXAMPLE, tmp_path / "small.pt2")
+    assert (done.batch, done.error) == (None, 0)
+
+
+def test_half_precision_where_the_runtime_has_it(tmp_path):
+    net = TinyResNet().to(torch.bfloat16)
+    assert nasprune.export(net, EXAMPLE, tmp_path / "small.pt2").error == 0
+    module.write(captured(net.eval(), Inputs.of(EXAMPLE.bfloat16()), free=False), tmp_path / "small.py", "a net")
+    assert ran_here(tmp_path / "small.py", [Inputs.of(EXAMPLE.bfloat16())])[0].dtype == torch.bfloat16
+
+
+def test_what_another_library_raises_is_one_sentence(tmp_path, monkeypatch):
+    def fails(path, calls):
+        raise KeyError("no such kernel")
+
+    monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], outputs=fails))
+    with pytest.raises(nasprune.InputError, match="cannot be written and run as pt2: KeyError: 'no such kernel'"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def export(
     run: Run,
     format: Annotated[
         str | None,
-        typer.Option("--format", help="onnx, pt2, torchscript or module.  [default: as --out ends, else onnx]"),
+        typer.Option("--format", help="onnx, pt2, torchscript, module or timm.  [default: as --out ends, else onnx]"),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
