@@ -1,8 +1,9 @@
-"""Functions that a model holds and that hold on to the model: `copy.deepcopy` leaves them bound to the original."""
+"""Functions and weak references that hold on to the model that holds them: `copy.deepcopy` leaves them so."""
 
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import CellType, FunctionType
@@ -11,11 +12,13 @@ from typing import Any
 from torch import nn
 
 CONTAINERS = (dict, list, set)
+HELD = (FunctionType, partial, weakref.ref)
+"""What may hold on to the original."""
 REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 def rebind(copied: nn.Module, memo: dict[int, Any]) -> None:
-    """Binds attributes and hooks of a copy, such as `lambda x: self.norm(x)`, to the copy, in place.
+    """Binds attributes and hooks of a copy, such as `lambda x: self.norm(x)`, and weak references to it, in place.
 
     What else they close over and may write to, such as a dict for features, is copied for them.
 
@@ -36,6 +39,8 @@ class _Rebound:
 
     def of(self, value: Any) -> Any:
         """The value with its functions bound to the copy: functions anew, containers in place."""
+        if isinstance(value, weakref.ref):
+            return self._pointer(value)
         if isinstance(value, FunctionType):
             return self._function(value) if value.__closure__ or value.__defaults__ else value
         if isinstance(value, partial):
@@ -45,14 +50,19 @@ class _Rebound:
             self._each(value, value.items())
         elif isinstance(value, list):
             self._each(value, enumerate(value))
-        elif type(value) is tuple and any(isinstance(one, FunctionType | partial) for one in value):
+        elif type(value) is tuple and any(isinstance(one, HELD) for one in value):
             return tuple(map(self.of, value))
         return value
 
     def _each(self, container: Any, items: Any) -> None:
         for key, value in list(items):
-            if isinstance(value, FunctionType | partial):
+            if isinstance(value, HELD):
                 container[key] = self.of(value)
+
+    def _pointer(self, value: weakref.ref[Any]) -> weakref.ref[Any]:
+        """One to the copy of what the original points to."""
+        copied = self._memo.get(id(value()))
+        return weakref.ref(copied) if isinstance(copied, nn.Module) else value
 
     def _function(self, function: FunctionType) -> Callable[..., Any]:
         if id(function) in self._done:
@@ -75,7 +85,7 @@ class _Rebound:
         """What a copy of a function closes over."""
         if id(value) in self._memo:
             return self._memo[id(value)]
-        if isinstance(value, FunctionType | partial):
+        if isinstance(value, HELD):
             return self.of(value)
         if isinstance(value, nn.Module) or type(value) in CONTAINERS:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -78,6 +79,8 @@ def _inside(leaf: Any) -> list[Any] | None:
         return [getattr(leaf, field.name, None) for field in fields(leaf)]
     if isinstance(leaf, Mapping):
         return list(leaf.values())
+    if isinstance(leaf, SimpleNamespace):
+        return list(vars(leaf).values())
     return list(leaf) if isinstance(leaf, list | tuple) else None
 
 

@@ -150,6 +150,13 @@ def _uncopyable(model: nn.Module, history: dict[int, Tensor]) -> str:
     return ""
 
 
+def held_tensors(model: nn.Module) -> list[Tensor]:
+    """Buffers, and plain tensors in attributes and in the lists, tuples and dicts there: all but the parameters."""
+    modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    held = [value for module in modules for value in vars(module).values() if type(value) not in PLAIN]
+    return _tensors_of(modules, held)
+
+
 def _tensors_of(modules: Sequence[nn.Module], held: Sequence[Any]) -> list[Tensor]:
     """Buffers, plain tensors, and those in lists, tuples and dicts: all but the parameters."""
     found: dict[int, Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from nasprune.common.inputs import Inputs
 from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import own_randomness
-from nasprune.common.untouched import in_eval, twin, undisturbed
+from nasprune.common.untouched import held_tensors, in_eval, twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.blame import innermost
 from nasprune.cut.life import everywhere, first_line, why_not
@@ -276,9 +277,9 @@ def run(model: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.float32) ->
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> dict[int, Tensor]:
-    """For `twin`: parameters and buffers of another precision in this one."""
+    """For `twin`: parameters, buffers and tensors in attributes, of another precision, in this one."""
     found: dict[int, Tensor] = {}
-    for value in _tensors(model).values():
+    for value in itertools.chain(_tensors(model).values(), held_tensors(model)):
         if value.is_floating_point() and value.dtype != dtype:
             data = value.detach().to(dtype)
             found[id(value)] = nn.Parameter(data, value.requires_grad) if isinstance(value, nn.Parameter) else data

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.losses import cross_entropy
+from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw
 from nasprune.data.splits import size_of
@@ -68,11 +69,16 @@ def judged(model: nn.Module, dataset: Images, *, most: int | None = None, batch_
 
 
 def class_outputs(outputs: object) -> Tensor:
-    """Raises InputError unless a model gave one tensor of outputs (n, classes)."""
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+    """The tensor (n, classes) that a model gave, alone or in a dict, a dataclass and the like.
+
+    Raises:
+        InputError: it gave something else, or several tensors, as with auxiliary heads.
+    """
+    tensors = tensors_of(outputs)
+    if len(tensors) != 1 or tensors[0].ndim != 2:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
         raise InputError(f"expected a model that gives (n, classes), got {got}; train it with a loop of your own")
-    return outputs
+    return tensors[0]
 
 
 def learned_by_heart(model: nn.Module, train: Images, validation: Images) -> bool:

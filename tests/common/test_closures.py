@@ -1,5 +1,6 @@
 """Functions that close over a model: the copy's are bound to the copy, and the user's model does not run."""
 
+import weakref
 from functools import partial
 
 import pytest
@@ -35,6 +36,16 @@ def test_a_copy_runs_its_own_modules():
     assert torch.equal(net.n.running_mean, before)
     assert net.features == {}
     assert "a" in copied.features
+
+
+def test_weak_references_of_a_copy_point_to_the_copy():
+    net, outside = Closing(), nn.Linear(2, 2)
+    net.to_itself, net.others = weakref.ref(net.n), {"net": weakref.ref(net), "outside": weakref.ref(outside)}
+    copied = twin(net)
+    assert copied.to_itself() is copied.n
+    assert copied.others["net"]() is copied
+    assert copied.others["outside"]() is outside
+    assert net.to_itself() is net.n
 
 
 def test_a_search_leaves_the_model_as_it_is():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -57,6 +58,7 @@ SEEN = {
     "dataclass in a dict": lambda x: {"found": Found(x, [x + 1])},
     "named tuple": lambda x: Pair(x, None),
     "own kind of dict": lambda x: Output(logits=x),
+    "namespace": lambda x: SimpleNamespace(logits=x),
     "with an enumeration": lambda x: (Kind.ONE, x, x.shape),
 }
 

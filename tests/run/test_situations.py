@@ -67,6 +67,22 @@ def test_torchs_transformer_with_a_mask():
     assert capture(model, nasprune.Inputs((), inputs)).inputs == ("src", "tgt", "tgt_mask")
 
 
+class Offset(nn.Module):
+    """With a number of its own that is no buffer, and that a sum in float32 rounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.offsets = [torch.rand(1000)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu()) + self.offsets[0].sum()
+
+
+def test_a_tensor_in_an_attribute_is_as_precise_in_the_proof_as_parameters():
+    assert nasprune.search(Offset().eval(), torch.randn(1, 6), "60%", trials=1).report.proof.max_error <= 1e-12
+
+
 class Table(nn.Module):
     """Computes a table on its first call, in the precision of that call."""
 

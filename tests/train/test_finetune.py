@@ -215,6 +215,19 @@ class Pair(nn.Module):
         return found, found
 
 
+class InDict(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny_net()
+
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+
+def test_outputs_in_a_container_are_trained_on(data):
+    assert finetune(InDict(), data, epochs=1, teacher=InDict())
+
+
 def test_what_it_cannot_train_is_told(data):
     with pytest.raises(InputError, match=r"expected a model that gives \(n, classes\), got a tuple"):
         finetune(Pair(), data, epochs=1)
