@@ -67,17 +67,24 @@ def couple(channels: Channels, axes: Sequence[ParamAxis]) -> Coupled:
     first = _first_produced(axes, component, count)
     members = np.flatnonzero(first < np.iinfo(np.int64).max)
     members = members[np.argsort(first[members], kind="stable")]
-    bound = [_bound(partition, component, reasons) for partition in channels.partitions]
+    bound = [parts for partition in channels.partitions for parts in _bound(partition, component, reasons)]
     group_of, cell_of = _groups_and_cells(bound, component, signature, members)
     return _assemble(channels, axes, component, reasons, bound, members, group_of, cell_of)
 
 
-def _bound(partition: Partition, component: Ints, reasons: Mapping[int, str]) -> tuple[Ints, ...]:
-    """The parts of a partition that must keep the same share: of a loose one those that can lose channels."""
+def _bound(partition: Partition, component: Ints, reasons: Mapping[int, str]) -> list[tuple[Ints, ...]]:
+    """The parts of a partition that must keep the same share: of a loose one those that can lose channels.
+
+    Those that stay whole are a group by themselves, so that a split into many single channels is not as many groups.
+    """
     if not partition.loose:
-        return partition.parts
+        return [partition.parts]
     stays = np.array(sorted(reasons), dtype=np.int64)
-    return tuple(part for part in partition.parts if not np.isin(component[part], stays).all())
+    whole = [bool(np.isin(component[part], stays).all()) for part in partition.parts]
+    return [
+        tuple(part for part, stay in zip(partition.parts, whole, strict=True) if stay is wanted)
+        for wanted in (False, True)
+    ]
 
 
 def _reasons(channels: Channels, axes: Sequence[ParamAxis], component: Ints, count: int) -> dict[int, str]:
@@ -134,7 +141,7 @@ def _groups_and_cells(
 ) -> tuple[Ints, Ints]:
     """Group and cell number of each member component, both counted from 0 in order of first production.
 
-    bound: for each partition the parts that must keep the same share.
+    bound: parts that must keep the same share, one by one.
     """
     cells = _renumbered(signature[members])
     cell_of = np.full(int(component.max(initial=-1)) + 1, -1)
