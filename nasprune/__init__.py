@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from nasprune.graph.model import OpNode as OpNode
     from nasprune.run.checkpoint import load as load
     from nasprune.run.checkpoint import save as save
+    from nasprune.run.hub import from_pretrained as from_pretrained
+    from nasprune.run.hub import push_to_hub as push_to_hub
     from nasprune.run.names import search_space as search_space
     from nasprune.run.report import FrontPoint as FrontPoint
     from nasprune.run.report import GroupOutcome as GroupOutcome
@@ -125,6 +127,7 @@ _HOMES = {
     "UnknownNameError VerificationError",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",
     "run.checkpoint": "load save",
+    "run.hub": "from_pretrained push_to_hub",
     "run.names": "search_space",
     "run.report": "FrontPoint GroupOutcome SearchReport",
     "run.result": "SearchResult",

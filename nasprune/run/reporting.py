@@ -15,8 +15,8 @@ from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
 _BAR = 20
 
 
-def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
-    """The report as one markdown page. folder: where it is saved, for the lines that load it."""
+def markdown(report: SearchReport, *, folder: str = "FOLDER", load: str = "load") -> str:
+    """The report as one markdown page. folder: where it is saved, for the lines that load it by `nasprune.{load}`."""
     parts = [
         f"# {visible(report.settings.get('model', 'model'))} within {report.budget}",
         _summary(report),
@@ -33,7 +33,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER") -> str:
         _list(f"`{name}`" for name in report.dropped_blocks) or "None.",
         *_frozen(report),
         "## Load it",
-        _loading(report, folder),
+        _loading(report, folder, load),
         *_phases(report.phases),
         "## How it was made",
         _table(("setting", "value"), [(name, f"`{value}`") for name, value in sorted(report.settings.items())]),
@@ -169,22 +169,22 @@ def _frozen(report: SearchReport) -> list[str]:
     return ["## Left whole", _table(("group or block", "why"), [(f"`{name}`", why) for name, why in reasons.items()])]
 
 
-def _loading(report: SearchReport, folder: str) -> str:
+def _loading(report: SearchReport, folder: str, load: str) -> str:
     spec = report.settings.get("model", "")
     return "\n".join(
         [
             "```python",
             "import nasprune",
-            *loading_lines(spec, folder),
+            *loading_lines(spec, folder, load),
             "```",
         ]
     )
 
 
-def loading_lines(spec: str, folder: str) -> list[str]:
+def loading_lines(spec: str, folder: str, function: str = "load") -> list[str]:
     """The Python lines that load the small network saved in `folder`, for the model named by `spec`."""
     source, _, name = spec.partition(":")
-    load = f"small = nasprune.load({python(folder)}, model="
+    load = f"small = nasprune.{function}({python(folder)}, model="
     if source == "torchvision":
         options = ", weights_backbone=None" if _takes_backbone(name) else ""
         return [
