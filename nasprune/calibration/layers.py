@@ -10,6 +10,7 @@ tell; it is no layer here, but counts as code that calls a convolution as a func
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -61,14 +62,48 @@ def patches(module: nn.Module, x: Tensor, rows: Tensor | None = None) -> Tensor:
             raise InputError(f"the layer reads {layer.in_features} features, got an input of shape {tuple(x.shape)}")
         flat = x.reshape(-1, 1, layer.in_features)
         return flat if rows is None else flat[rows]
+    if rows is not None:
+        return next(patches_by(layer, x, rows, max(len(rows), 1)), x.new_empty(0, *weight_matrix(layer).shape[:2]))
     windows, spatial = _windows(layer, x), len(layer.kernel_size)
     count, out = windows.shape[0], windows.shape[2 : 2 + spatial]
-    if rows is None:
-        picked = windows.movedim(1, 1 + spatial).reshape(count * prod(out), layer.in_channels, -1)
-    else:
-        item, *place = torch.unravel_index(rows.to(x.device), (count, *out))
-        picked = windows.movedim(1, 1 + spatial)[(item, *place)].reshape(rows.numel(), layer.in_channels, -1)
-    return picked.reshape(picked.shape[0], layer.groups, -1)
+    return windows.movedim(1, 1 + spatial).reshape(count * prod(out), layer.groups, -1)
+
+
+def patches_by(module: nn.Module, x: Tensor, rows: Tensor, size: int) -> Iterator[Tensor]:
+    """`patches(module, x, rows)`, `size` rows at a time: what all of them need is done once."""
+    layer, rows = _checked(module), rows.to(x.device)
+    if isinstance(layer, nn.Linear):
+        flat = patches(layer, x)
+        yield from (flat[chosen] for chosen in torch.split(rows, size))
+        return
+    filled, steps, flipped = _filled(layer, x)
+    places = [torch.arange(k, device=x.device) * d for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    kernel = torch.zeros(1, dtype=torch.long, device=x.device)
+    for axis, place in enumerate(places):
+        kernel = (kernel[:, None] * filled.shape[2 + axis] + (place.flip(0) if flipped else place)).reshape(-1)
+    out = [_positions(layer, axis, filled.shape[2 + axis], steps[axis]) for axis in range(len(places))]
+    channels_last = filled.movedim(1, -1).reshape(-1, filled.shape[1])
+    for chosen in torch.split(rows, size):
+        first, *corner = torch.unravel_index(chosen, (filled.shape[0], *out))
+        for axis, at in enumerate(corner):
+            first = first * filled.shape[2 + axis] + at * steps[axis]
+        read = channels_last.index_select(0, (first[:, None] + kernel).reshape(-1))
+        by_channel = read.reshape(len(chosen), len(kernel), -1).transpose(1, 2)
+        yield by_channel.reshape(len(chosen), layer.groups, -1)
+
+
+def weight_products(module: nn.Module, x: Tensor, y: Tensor, images: int) -> Tensor:
+    """Of each image the sum over its rows of what is read by `y`, a tensor like the layer's output: (n, groups, F, O).
+
+    images: how many there are in `x`; their rows follow each other.
+    """
+    layer = _checked(module)
+    if isinstance(layer, nn.Conv2d) and x.ndim == 4 and len(x) == images:
+        read = functional.unfold(_padded(layer, x), layer.kernel_size, layer.dilation, 0, layer.stride)
+        read = read.reshape(images, layer.groups, -1, read.shape[2])
+        return read @ y.reshape(images, layer.groups, -1, read.shape[3]).transpose(2, 3)
+    rows, wanted = (each.reshape(images, -1, *each.shape[1:]) for each in (patches(layer, x), output_rows(layer, y)))
+    return torch.einsum("npgf,npgo->ngfo", rows, wanted)
 
 
 def row_count(module: nn.Module, x: Tensor) -> int:
@@ -76,7 +111,7 @@ def row_count(module: nn.Module, x: Tensor) -> int:
     layer = _checked(module)
     if isinstance(layer, nn.Linear):
         return x.numel() // layer.in_features
-    windows = _windows(layer, x)
+    windows = _windows(layer, x.to("meta"))
     return int(windows.shape[0] * prod(windows.shape[2 : 2 + len(layer.kernel_size)]))
 
 
@@ -135,6 +170,19 @@ def _checked(module: nn.Module) -> Layer:
 
 def _windows(layer: _ConvNd, x: Tensor) -> Tensor:
     """A view (n, channels, *output positions, *kernel positions) of the padded input."""
+    x, steps, flipped = _filled(layer, x)
+    for axis, (kernel, dilation) in enumerate(zip(layer.kernel_size, layer.dilation, strict=True)):
+        x = x.unfold(2 + axis, dilation * (kernel - 1) + 1, steps[axis])[..., ::dilation]
+    return x.flip(tuple(range(-len(steps), 0))) if flipped else x
+
+
+def _positions(layer: _ConvNd, axis: int, size: int, step: int) -> int:
+    """How many outputs there are along an axis of `size`, padding included."""
+    return (size - layer.dilation[axis] * (layer.kernel_size[axis] - 1) - 1) // step + 1
+
+
+def _filled(layer: _ConvNd, x: Tensor) -> tuple[Tensor, tuple[int, ...], bool]:
+    """The input with all that is padded (n, channels, ...), the strides over it, and whether the kernel runs back."""
     spatial = len(layer.kernel_size)
     if x.ndim == spatial + 1:
         x = x.unsqueeze(0)
@@ -143,12 +191,9 @@ def _windows(layer: _ConvNd, x: Tensor) -> Tensor:
             f"the layer reads {layer.in_channels} channels of {spatial} dimensions, "
             f"got an input of shape {tuple(x.shape)}"
         )
-    transposed = isinstance(layer, _ConvTransposeNd)
-    x = _spread(layer, x) if transposed else _padded(layer, x)
-    for axis, (kernel, dilation) in enumerate(zip(layer.kernel_size, layer.dilation, strict=True)):
-        stride = 1 if transposed else layer.stride[axis]
-        x = x.unfold(2 + axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
-    return x.flip(tuple(range(-spatial, 0))) if transposed else x
+    if isinstance(layer, _ConvTransposeNd):
+        return _spread(layer, x), (1,) * spatial, True
+    return _padded(layer, x), tuple(layer.stride), False
 
 
 def _padded(layer: _ConvNd, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasprune.calibration.layers import output_rows, patches
+from nasprune.calibration.layers import weight_products
 from nasprune.common.calls import (
     at_least_single,
     first_tensor,
@@ -126,9 +126,8 @@ class _Harms:
             source, result = first_tensor(args, kwargs).detach(), _tracked(result)
 
             def back(gradient: Tensor) -> None:
-                x, g = (at_least_single(rows) for rows in (patches(layer, source), output_rows(layer, gradient)))
-                x, g = (rows.reshape(self.images, -1, *rows.shape[1:]) for rows in (x, g))
-                products = torch.einsum("npgf,npgo->ngfo", x, g)
+                read, slope = at_least_single(source), at_least_single(gradient)
+                products = weight_products(layer, read, slope, self.images)
                 for keys, added in change.parts:
                     for key, column in zip(keys, (products.flatten(1) @ added).T, strict=True):
                         self.add(key, column)

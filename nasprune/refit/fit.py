@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nasprune.calibration.layers import patches, weight_matrix
+from nasprune.calibration.layers import patches_by, weight_matrix
 from nasprune.refit.leastsquares import Pairs, ridge
 from nasprune.refit.sites import Site
 from nasprune.refit.targets import Rows, channel_rows
@@ -95,8 +95,7 @@ def _pairs(site: Site, layer: nn.Module, norm: nn.Module | None, step: int, read
             if now.shape == before.shape:
                 wanted = wanted + _before_norm(norm, before - now).reshape(wanted.shape)
         rows, wanted = rows[::step], wanted[::step]
-        for chosen, y in zip(torch.split(rows, CHUNK), torch.split(wanted, CHUNK), strict=True):
-            yield patches(layer, x, chosen), y
+        yield from zip(patches_by(layer, x, rows, CHUNK), torch.split(wanted, CHUNK), strict=True)
 
 
 def _chunks(pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,7 +8,16 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from nasprune.calibration.layers import RowSums, is_layer, output_rows, patches, row_count, weight_matrix
+from nasprune.calibration.layers import (
+    RowSums,
+    is_layer,
+    output_rows,
+    patches,
+    patches_by,
+    row_count,
+    weight_matrix,
+    weight_products,
+)
 from nasprune.errors import InputError
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -62,6 +71,12 @@ def check(layer, x):
     assert row_count(layer, x) == rows.shape[0]
     some = torch.arange(rows.shape[0]).flip(0)[::2]
     torch.testing.assert_close(patches(layer, x, some), rows[some], rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat(list(patches_by(layer, x, some, 3))), rows[some], rtol=0, atol=0)
+    if x.ndim > 1 and len(rows) % len(x) == 0:
+        y = torch.randn_like(layer(x))
+        by_image = [value.reshape(len(x), -1, *value.shape[1:]) for value in (rows, output_rows(layer, y))]
+        products = torch.einsum("npgf,npgo->ngfo", *by_image)
+        torch.testing.assert_close(weight_products(layer, x, y, len(x)), products)
 
 
 def test_other_modules_and_inputs_are_refused():
