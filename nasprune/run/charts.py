@@ -24,11 +24,12 @@ from nasprune.space.trials import Trial
 
 MISSING = "Charts are drawn where vl-convert-python is installed: pip install 'nasprune[plots]'."
 MOST_TRIALS = 5_000
+DECADES = 1e5
+"""The largest harm on the axis over the smallest."""
 Spec = dict[str, Any]
 Harms = Mapping[str, Mapping[int, float]]
 RESULT, FRONT, OTHERS = "the result", "on the front", "other trials"
 LEGEND: Spec = {"title": None, "legend": {"orient": "top"}}
-_LOGARITHMIC: Spec = {"scale": {"type": "log", "nice": False}, "axis": {"format": "~g", "tickCount": 6}}
 DRAW = """
 const specs = JSON.parse(document.getElementById("charts").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -169,7 +170,7 @@ def _curves(report: SearchReport, harms: Harms) -> Chart | None:
     if not rows:
         return None
     x = {"field": "share", "type": "quantitative", "title": "share of the group that stays", "axis": {"format": "%"}}
-    y = {"field": "harm", "type": "quantitative", "title": "estimated harm", **_LOGARITHMIC}
+    y = {"field": "harm", "type": "quantitative", "title": "estimated harm", **_logarithmic(rows)}
     hover = {"name": "group", "select": {"type": "point", "on": "pointerover", "fields": ["group"], "nearest": True}}
     lit = {"param": "group", "empty": False}
     lines = {
@@ -199,6 +200,14 @@ def _curves(report: SearchReport, harms: Harms) -> Chart | None:
         "the widths of the result. Hover for the name of a group."
     )
     return Chart("curves", "Harm against width", words, spec(rows, [lines, points, chosen], 340))
+
+
+def _logarithmic(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """A logarithmic axis of harms; those that are nothing beside the largest lie at its lower end."""
+    most = max(float(row["harm"]) for row in rows)
+    least = max(min(float(row["harm"]) for row in rows), most / DECADES)
+    scale = {"type": "log", "nice": False, "clamp": True, "domain": [least, max(most, 2 * least)]}
+    return {"scale": scale, "axis": {"format": "~g", "tickCount": 6}}
 
 
 def _blocks(report: SearchReport, harms: Harms) -> Chart | None:

@@ -101,6 +101,12 @@ def test_charts_hold_trials_front_harms_and_blocks(drawn):
     assert found["blocks"]["data"]["values"] == [{"block": "layer1.1", "harm": 0.2, "which": "removed"}]
 
 
+def test_harms_that_are_nothing_do_not_stretch_the_axis(drawn):
+    harms = {"conv1": {4: 2.0, 8: 1e-18}}
+    layers = specs(html(REPORT, folder="x", harms=harms))["curves"]["layer"]
+    assert layers[0]["encoding"]["y"]["scale"]["domain"] == [2e-5, 2.0]
+
+
 def test_without_trials_and_harms_there_are_no_charts(drawn):
     page = html(REPORT, folder="x")
     assert "<script" not in page
