@@ -42,10 +42,10 @@ def search(
     plugins: Plugins = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", help="Glob of modules: cut only what belongs to these, and all below."),
+        typer.Option("--include", help="Path or glob of modules: cut only what belongs to these, and all below."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Glob of modules: leave these whole, and all below.")
+        list[str] | None, typer.Option("--exclude", help="Path or glob of modules: leave these whole, and all below.")
     ] = None,
     scope: Scope = None,
     trials: Annotated[int | None, typer.Option("--trials", help="How many decisions to evaluate.")] = None,
