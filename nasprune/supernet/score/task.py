@@ -25,9 +25,8 @@ from nasprune.supernet.structure.structure import Structure
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """An `OpTask`. net: a copy of the structure's."""
+    """An `OpTask`. net: a copy of the structure's, made when it is asked for: some scorers never do."""
 
-    net: nn.Module
     structure: Structure
     train: Sequence[Batch]
     validation: Sequence[Batch]
@@ -38,8 +37,11 @@ class ScoringTask:
         cls, structure: Structure, train: Sequence[Batch], validation: Sequence[Batch], seed: int
     ) -> ScoringTask:
         """A task on a copy of the structure's net, in eval mode."""
-        net = copy.deepcopy(structure.net).eval()
-        return cls(net, structure, train, validation, seed)
+        return cls(structure, train, validation, seed)
+
+    @cached_property
+    def net(self) -> nn.Module:
+        return copy.deepcopy(self.structure.net).eval()
 
     @property
     def choices(self) -> tuple[OpChoice, ...]:

@@ -14,6 +14,15 @@ from nasprune.testing import check_op_scorer
 NAMES = [entry.name for entry in registry.entries("op_scorers")]
 
 
+def test_a_net_is_copied_where_a_scorer_looks_at_it():
+    structure = sample_structure(SampleSupernet().eval())
+    tasks = [ScoringTask.on_copy(structure, [], [], seed=0) for _ in range(2)]
+    for name, task in zip(("flops_order", "alpha"), tasks, strict=True):
+        op_scorer(name).score(task)
+    assert ["net" in vars(task) for task in tasks] == [False, True]
+    assert tasks[1].net is not structure.net
+
+
 def test_all_are_there():
     built_in = {"alpha", "flops_order", "perturbation", "random"}
     assert set(NAMES) >= built_in | {"asap", "dso", "gate_fisher", "gate_taylor", "nwot", "synflow"}

@@ -32,10 +32,9 @@ def quiet(structure):
 
 def test_gate_taylor_and_fisher_by_finite_differences(sample):
     data = images(3)
-    task = task_of(sample, data)
-    task.net.double()
     doubled = [(x.double(), y) for x, y in data]
-    exact = ScoringTask(task.net, sample, doubled, doubled, 0)
+    exact = ScoringTask(sample, doubled, doubled, 0)
+    exact.net.double()
     choice = quiet(sample)
     taylor = op_scorer("gate_taylor").score(exact)[choice.name]
     fisher = op_scorer("gate_fisher").score(exact)[choice.name]
