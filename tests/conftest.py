@@ -5,42 +5,55 @@ The nets are tiny, and threads that wait for each other on a busy machine take m
 
 from __future__ import annotations
 
-import importlib
+import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import cache, partial
+from threading import RLock
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in sub-processes
 
 import pytest
+import sklearn.datasets
 import torch
 from hypothesis import HealthCheck, settings
 
-from nasprune.supernet.report import comparison
+from nasprune import registry
+from nasprune.common.alone import _LOCKS, alone
+from nasprune.cost.traced import traced_counts
+from nasprune.graph.capture import capture
+from nasprune.supernet.report import comparison, discrete
 from tests.kept import Kept
 
 torch.set_num_threads(1)
+gc.set_threshold(20_000, 10, 20)  # nets are many objects: by default a tenth of the time goes into looking for circles
+
+LOAD_DIGITS = sklearn.datasets.load_digits
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def _counted_apart(model, inputs):
+    """`traced_counts` in a thread: a trace writes down the callers of every operation, and a test has sixty of them."""
+    with alone(), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
+        patch.setitem(_LOCKS, os.getpid(), RLock())  # what this thread has for itself, that one may use
+        return thread.submit(traced_counts, model, inputs).result()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _equal_nets_are_looked_at_once():
     """See `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, copied in (("graph.analysis.capture", lambda found: found), ("cost.flops.traced_counts", copy)):
-            module, _, function = f"nasprune.{name}".rpartition(".")
-            patch.setattr(f"nasprune.{name}", Kept(getattr(importlib.import_module(module), function), copied))
+        patch.setattr("nasprune.graph.analysis.capture", Kept(capture))
+        patch.setattr("nasprune.cost.flops.traced_counts", Kept(_counted_apart, copy))
         yield
 
 
 @pytest.fixture
 def looked_at_anew(monkeypatch):
     """Every net is looked at, whether or not an equal one was, for tests of what that does to the net."""
-    from nasprune.cost.traced import traced_counts
-    from nasprune.graph.capture import capture
-
     monkeypatch.setattr("nasprune.graph.analysis.capture", capture)
     monkeypatch.setattr("nasprune.cost.flops.traced_counts", traced_counts)
 
@@ -58,20 +71,32 @@ def _few_timed_passes():
 @cache
 def _fewer(images: int):
     """scikit-learn's digits, the first of them; read once."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
+    bunch = LOAD_DIGITS()
     return type(bunch)(images=bunch.images[:images], target=bunch.target[:images])
 
 
 @pytest.fixture
 def few_digits(monkeypatch):
-    """The data set `digits` has 600 images instead of 1,797, for tests of what is done with data, whatever it is."""
-    few = _fewer(600)
-    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
+    """The data set `digits` has 400 images instead of 1,797, for tests of what is done with data, whatever it is."""
+    monkeypatch.setattr("sklearn.datasets.load_digits", partial(_fewer, 400))
+
+
+@pytest.fixture(scope="module")
+def few_digits_for_all():
+    """`few_digits` for all tests of a file, and for what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.datasets.load_digits", partial(_fewer, 400))
+        yield
+
+
+@pytest.fixture
+def few_paths(monkeypatch):
+    """The scorer `paths` draws 20 of them instead of 200, for tests of what is done with scores, whatever they are."""
+    monkeypatch.setitem(registry.load("op_scorers", "paths").__init__.__kwdefaults__, "paths", 20)
 
 
 @pytest.fixture
 def one_draw(monkeypatch):
-    """Reports of trims draw the baseline `random` once, to save time; tests of reports see what several give."""
+    """Reports draw the baseline `random` once, to save time; tests of reports see what several draws give."""
     monkeypatch.setattr(comparison, "DRAWS", 1)
+    monkeypatch.setattr(discrete, "BASELINES", dict.fromkeys(discrete.BASELINES, 1))

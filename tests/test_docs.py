@@ -75,7 +75,7 @@ def test_readme_example(tmp_path, monkeypatch, capsys):
     assert "ok=True" in out
 
 
-def test_readme_supernet(capsys):
+def test_readme_supernet(capsys, few_digits, few_paths, one_draw):
     _, example, _ = blocks("README.md", "python")
     exec(example, {})
     out = capsys.readouterr().out

@@ -8,6 +8,7 @@ from benchmarks.fuzz import BAD, fuzz
 from benchmarks.fuzzed import TARGETS
 
 
+@pytest.mark.usefixtures("few_paths", "one_draw")
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_damaged_files_are_refused_or_the_same(target):
     counts, bad = fuzz(target, 24, seed=1)

@@ -135,7 +135,9 @@ def test_e2_trims_samples_and_trains(monkeypatch, few_resamples):
 
 def test_e4_counts_noise(monkeypatch):
     monkeypatch.setattr(noise, "SIZE", size(2, 3))
-    structure = trained_supernet(Darts(noise.TOYS["S4"]), noise.SIZE, digits(0), 1, 0)
+    data = digits(0)
+    few = replace(data, train=data.train.subset(range(64)), validation=data.validation.subset(range(32)))
+    structure = trained_supernet(Darts(noise.TOYS["S4"]), noise.SIZE, few, 1, 0)
     noisy = {choice.name: torch.tensor([1.0, 0.0]) for choice in structure.choices}
     assert noise.shares(structure, noisy, "noise") == (1, 1)
     assert noise.shares(structure, {name: -value for name, value in noisy.items()}, "noise") == (0, 0)

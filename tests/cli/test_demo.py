@@ -10,13 +10,13 @@ import torch
 import nasprune
 from nasprune.cli import demo, main
 from nasprune.cost.latency import compare_latency
-from nasprune.models.nets import digits_net
+from tests.toys import tiny_net
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path, few_digits):
     monkeypatch.chdir(tmp_path)
-    for name, value in (("EPOCHS", 2), ("TUNING_EPOCHS", 1)):
+    for name, value in (("EPOCHS", 3), ("TUNING_EPOCHS", 1), ("MODEL", "tests.toys:tiny_net")):
         monkeypatch.setattr(demo, name, value)
     monkeypatch.setattr(
         demo, "compare_latency", lambda models, inputs, repeats: compare_latency(models, inputs, repeats=2)
@@ -44,7 +44,7 @@ def _told(capsys):
 def test_demo(short, tmp_path, capsys):
     first = _rows(capsys)
     assert {path.name for path in (tmp_path / "runs" / "demo").iterdir()} == set(demo.FILES)
-    small = nasprune.load(tmp_path / "runs" / "demo", model=digits_net())
+    small = nasprune.load(tmp_path / "runs" / "demo", model=tiny_net())
     assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert _told(capsys) == [float(first[net][-5].rstrip("%")) for net in ("dense", "cut", "fine-tuned")]
     assert first["cut"][2:] == first["fine-tuned"][2:] != first["dense"][2:]

@@ -59,7 +59,7 @@ class Unfinished(__import__("nasprune").SupernetSpace):
 """
 
 
-pytestmark = pytest.mark.usefixtures("one_draw", "few_digits")
+pytestmark = pytest.mark.usefixtures("one_draw", "few_digits", "few_paths")
 
 
 @pytest.fixture

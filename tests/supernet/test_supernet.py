@@ -19,7 +19,7 @@ SMALL = nasprune.Size(channels=4, layers=3, channels_in=1, resolution=8)
 FEW = ("none", "skip_connect", "sep_conv_3x3")
 DARTS = f"darts(ops={list(FEW)})"
 
-pytestmark = pytest.mark.usefixtures("one_draw")
+pytestmark = pytest.mark.usefixtures("one_draw", "few_paths")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_weights_of_edges_as_in_pc_darts():
     assert list(found["reduce/9"].values()) == pytest.approx(ninth.tolist(), rel=1e-5)
 
     # Each node of the genotype takes the two edges whose best candidate has the greatest product.
-    chosen = supernet.discretise(rule="alpha_beta").genotype
+    chosen = supernet.discretise(rule="alpha_beta", size=SMALL).genotype
     last = {edge: max(v for k, v in found[f"normal/{edge}"].items() if k != "none") for edge in range(9, 14)}
     best = sorted(last, key=last.__getitem__)[-2:]
     sources = [gene.source for gene in chosen.cells["normal"] if gene.target == 5]

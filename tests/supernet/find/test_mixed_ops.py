@@ -35,9 +35,9 @@ def shares_of(net, one):
     ("build", "layers", "number"),
     [
         (foreign.DartsNet, 8, 112),
-        (foreign.DartsNet, 5, 70),
-        (foreign.PartialNet, 8, 112),
-        (foreign.SwitchedNet, 8, 112),
+        (foreign.DartsNet, 3, 42),
+        (foreign.PartialNet, 4, 56),
+        (foreign.SwitchedNet, 4, 56),
     ],
 )
 def test_chains_of_cells(build, layers, number):

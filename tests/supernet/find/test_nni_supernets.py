@@ -29,9 +29,9 @@ def mutated(space, spread=0.5):
 
 
 def test_darts_as_it_comes_runs_one_operation_of_each_choice():
-    net = DARTS(width=4, num_cells=4, dataset="cifar")
+    net = DARTS(width=4, num_cells=3, dataset="cifar")
     found = find_mixed_ops(net, IMAGES).mixed
-    assert len(found) == 4 * 8
+    assert len(found) == 3 * 8
     assert {one.single_path for one in found} == {True}
     assert {one.weights for one in found} == {None}
     assert {len(one.names) for one in found} == {7}
@@ -39,13 +39,13 @@ def test_darts_as_it_comes_runs_one_operation_of_each_choice():
     assert found[0].label == "normal/op_2_0"
     assert found[0].names[:2] == ("max_pool_3x3", "avg_pool_3x3")
     assert [one.index for one in found[:8]] == list(range(8))
-    assert len({one.cell for one in found}) == 4
+    assert len({one.cell for one in found}) == 3
 
 
 def test_darts_mutated_has_a_mixture_on_every_edge():
-    net = mutated(DARTS(width=4, num_cells=8, dataset="cifar"))
+    net = mutated(DARTS(width=4, num_cells=3, dataset="cifar"))
     found = find_mixed_ops(net, IMAGES)
-    assert len(found.mixed) == 112
+    assert len(found.mixed) == 42
     assert len({one.label for one in found.mixed}) == 28
     for one in found.mixed:
         cell = net.get_submodule(one.cell)

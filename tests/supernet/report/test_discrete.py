@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ import nasprune
 from nasprune import OpScorer, Supernet
 from nasprune.supernet.report.health import TrimReport
 from tests.supernet.toys import OPS, Toy, images
+
+pytestmark = pytest.mark.usefixtures("few_digits_for_all")
 
 
 class Best(OpScorer):
@@ -21,7 +25,9 @@ class Best(OpScorer):
         return {one.name: torch.tensor([float(op == self.op) for op in one.ops]) for one in task.choices}
 
 
+@cache
 def toy() -> Supernet:
+    """Not to be changed."""
     return Supernet.from_model(Toy(), images(), op_names=OPS, group=lambda place: f"cell/{place.index}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from nasprune.supernet.score.proxies import flow_of_ones, flows_along, positive_
 from nasprune.supernet.score.surrogate import main_effects, ranks
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
-from tests.supernet.foreign import PRIMITIVES, DartsNet
+from tests.supernet.foreign import DartsNet
 from tests.supernet.toys import Toy, images
 
 THREE = (OpChoice("a", ("none", "x", "y"), (0,)), OpChoice("b", ("x", "y", "z"), (1,)))
@@ -27,15 +28,24 @@ def task_of(net, example, **given):
     return ScoringTask.on_copy(Supernet.from_model(net, example, **given).structure, [], [], seed=0)
 
 
-def darts(channels=4):
+class Darts(DartsNet):
+    names = ("none", "max", "skip", "sep3", "dil3")
+
+
+@cache
+def darts_structure():
+    """Not to be changed."""
     torch.manual_seed(0)
-    net = DartsNet(channels, layers=3)
-    return task_of(
-        net,
+    return Supernet.from_model(
+        Darts(4, layers=3),
         torch.randn(2, 3, 8, 8),
-        op_names=PRIMITIVES,
+        op_names=Darts.names,
         group=lambda edge: f"{'reduce' if edge.cell.reduction else 'normal'}/{edge.index}",
-    )
+    ).structure
+
+
+def darts():
+    return ScoringTask.on_copy(darts_structure(), [], [], seed=0)
 
 
 def toy():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -15,13 +16,17 @@ from nasprune.supernet.train.agreement import Agreement, agreement, renew, stand
 from nasprune.supernet.train.training import architecture_of, single_paths, train
 from tests.supernet.toys import OPS, Toy, images
 
+pytestmark = pytest.mark.usefixtures("few_digits_for_all", "one_draw")
+
 
 @pytest.fixture(scope="module")
-def data():
+def data(few_digits_for_all):
     return load_data("digits")
 
 
+@cache
 def toy() -> Supernet:
+    """Not to be changed."""
     return Supernet.from_model(
         Toy(),
         images(),
@@ -65,8 +70,8 @@ def test_longer_training_is_better(data):
 def test_agreement_is_a_correlation_with_its_interval(data):
     structure = toy().structure
     worths = {choice.name: torch.tensor([0.0, 0.0, 1.0, 2.0]) for choice in structure.choices}
-    found = agreement(structure, data, worths, networks=8, steps=25, seed=0)
-    other = agreement(structure, data, {k: -v for k, v in worths.items()}, networks=8, steps=25, seed=0)
+    found = agreement(structure, data, worths, networks=8, steps=8, seed=0)
+    other = agreement(structure, data, {k: -v for k, v in worths.items()}, networks=8, steps=8, seed=0)
     assert -1 <= found.low <= found.correlation <= found.high <= 1
     assert len(found.networks) == len(found.losses) == 8
     assert other.correlation == pytest.approx(-found.correlation)
@@ -90,7 +95,7 @@ def test_training_on_paths_leaves_architecture_weights_and_trains_the_others(dat
         data,
         architecture=lambda net: architecture_of(structure, net),
         draw=single_paths(structure, 0),
-        epochs=1,
+        epochs=3,
         seed=0,
     )
     assert torch.equal(net.alphas, structure.net.alphas)
