@@ -108,11 +108,12 @@ class WeightContext(ScoreContext):
         return part.role == "scale" and leaf == "weight" and f"{owner}.running_mean".lstrip(".") in self._tensors
 
     def _gather(self, group: CoupledGroup, part: AxisSlice, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The slots of one parameter axis as rows (width, k)."""
+        """The slots of one parameter axis as rows (width, k); of complex numbers the lengths."""
         if part.param not in tensors:
             raise PlanError(f"the model has no {part.param!r}, which its graph names; trace this very model")
         axis = next(units for units in self._graph.params[part.param] if units.axis == part.axis)
-        slots = _slots(tensors[part.param].detach().to("cpu", torch.float32), axis)
+        value = tensors[part.param].detach()
+        slots = _slots((value.abs() if value.is_complex() else value).to("cpu", torch.float32), axis)
         units = axis.units.reshape(-1)
         taken = np.flatnonzero(units >= 0)
         taken = taken[self._graph.unit_group[units[taken]] == self._number[group.name]]

@@ -290,6 +290,8 @@ def _relative(expected: Tensor, got: Tensor) -> float:
     """The largest difference, relative to the largest number expected; infinite and missing numbers must be alike."""
     if not expected.numel():
         return 0.0
+    if expected.is_complex() and got.is_complex():
+        expected, got = torch.view_as_real(expected.resolve_conj()), torch.view_as_real(got.resolve_conj())
     if not expected.dtype.is_floating_point:
         return 0.0 if bool((expected == got).all()) else 1.0
     known = expected.isfinite()

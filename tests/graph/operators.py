@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.graph.structure import Net, Structure, conv
 
@@ -80,8 +80,22 @@ class Deformed(Net):
         return self.classify(self.c(self.deform(x, self.offset(x)).relu()))
 
 
+class FilteredSpectrum(Net):
+    """As global filter networks have it: every channel's spectrum times one of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(6)
+        self.a, self.c = conv(3, 8), conv(8, 6)
+        self.filter = nn.Parameter(torch.randn(8, 8, 5, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(self.a(x), norm="ortho") * torch.view_as_complex(self.filter)
+        return self.classify(self.c(torch.fft.irfft2(spectrum, (8, 8), norm="ortho")).relu())
+
+
 OPERATORS = [
     *(Structure(name, lambda join=join: Joined(join), 2) for name, join in FREE.items()),
     *(Structure(name, lambda join=join: Joined(join), 1, reason=reason) for name, (join, reason) in STAYS.items()),
     Structure("deformable", Deformed, 3),
+    Structure("filtered spectrum", FilteredSpectrum, 2),
 ]

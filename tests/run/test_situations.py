@@ -1,6 +1,7 @@
 """Searches in situations that are not the plain one: inference mode, state, inputs changed in place, odd arguments."""
 
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -65,6 +66,23 @@ def test_torchs_transformer_with_a_mask():
     mask = model.generate_square_subsequent_mask(3)
     inputs = {"src": torch.randn(1, 4, 8), "tgt": torch.randn(1, 3, 8), "tgt_mask": mask}
     assert capture(model, nasprune.Inputs((), inputs)).inputs == ("src", "tgt", "tgt_mask")
+
+
+class Complex(nn.Module):
+    def __init__(self, last: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Linear(*sizes, dtype=torch.complex64) for sizes in ((6, 8), (8, 3)))
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.b(self.a(x.to(torch.complex64))))
+
+
+@pytest.mark.parametrize("last", [torch.abs, torch.conj])
+def test_complex_weights_are_ranked_by_their_lengths_and_outputs_compared_as_numbers(last):
+    result = nasprune.search(Complex(last).eval(), torch.randn(1, 6), "60%", trials=1)
+    assert result.report.proof.ok
+    assert list(result.plan.keep) == ["a"]
 
 
 class Offset(nn.Module):

@@ -114,12 +114,14 @@ class ChannelMixing(OpRule):
         labels, ndim = call.labels_of(source), len(call.shape_of(source))
         dims = [-2, -1] if call.name in TRIANGLES else call.get("dims", call.get("dim", -1))
         kept = list(labels)
-        for axis in axes_of(dims if dims not in (None, []) else list(range(ndim)), ndim):
+        axes = axes_of(dims if dims not in (None, []) else list(range(ndim)), ndim)
+        for axis in axes:
             for i, factor in enumerate(kept):
                 if factor.cut == axis:
                     call.channels.freeze(factor.ids, f"{call.where} runs across these channels")
                 kept[i] = call.channels.align(factor, [axis] if axis in factor.index_axes else [])
-        result = tuple(factor for factor in kept if factor.cut < ndim)
+        ends = axes if call.name.startswith("fft_") else []  # half of a spectrum is an axis of another size
+        result = tuple(factor for factor in kept if factor.cut < ndim and factor.cut not in ends)
         return [result, result] if call.name == "sort" else result
 
 
