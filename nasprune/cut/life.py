@@ -100,10 +100,14 @@ def _called(model: nn.Module, situation: Situation) -> list[Tensor]:
     with own_randomness(model), torch.set_grad_enabled(situation.backward):
         outputs = tensors_of(situation.inputs.clone().call(copied))
         if situation.backward:
-            losses = [value.float().mean() for value in outputs if value.requires_grad]
+            losses = [_real(value).float().mean() for value in outputs if value.requires_grad]
             if losses:
                 torch.autograd.backward(losses)
     return outputs
+
+
+def _real(value: Tensor) -> Tensor:
+    return value.abs() if value.is_complex() else value
 
 
 def _as_alone(model: nn.Module, situation: Situation, together: Sequence[Tensor]) -> bool:
