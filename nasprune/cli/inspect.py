@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -10,12 +11,16 @@ from torch import nn
 from nasprune.base import Criterion
 from nasprune.calibration.scoring import WeightContext, score_all
 from nasprune.cli.screen import answer, printed, say, stdout, table
+from nasprune.common.files import write_all
 from nasprune.cost.budget import Cost
 from nasprune.cost.flops import CostModel
 from nasprune.cost.units import percent
 from nasprune.cut.proof import Proof
 from nasprune.cut.selection import select
 from nasprune.cut.verify import prove
+from nasprune.errors import InputError
+from nasprune.graph.drawing import dot as dot_of
+from nasprune.graph.drawing import page
 from nasprune.graph.model import Block, CoupledGroup, ModelGraph
 from nasprune.models.loading import load_model
 from nasprune.registry import load
@@ -32,11 +37,20 @@ def run(
     plugins: tuple[Path, ...],
     *,
     verify: bool,
+    html: Path | None = None,
+    dot: Path | None = None,
 ) -> int:
-    """Prints the groups and blocks of a model. 1 if nothing is free, else 0."""
+    """Prints the groups and blocks of a model, and draws its graph to files. 1 if nothing is free, else 0."""
+    for path, suffix in ((html, ".html"), (dot, ".dot")):
+        if path is not None and path.suffix != suffix:
+            raise InputError(f"the picture must have a name ending with {suffix}, got {str(path)!r}; rename it")
     loaded = load_model(model, weights=weights, input_size=input_size)
     say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
     graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules(plugins or None))
+    for path, text in ((html, partial(page, graph, model)), (dot, partial(dot_of, graph))):
+        if path is not None:
+            write_all(path.parent, {path.name: text().encode(errors="backslashreplace")})
+            say(f"the graph is drawn in {path}")
     prices = CostModel(graph)
     names = [group.name for group in graph.groups] + [block.name for block in graph.blocks]
     shares = {name: _share(prices, name) for name in names}

@@ -179,6 +179,8 @@ def inspect(
     scope: Scope = None,
     plugins: Plugins = None,
     verify: Annotated[bool, typer.Option("--verify", help="Cut half of everything once and prove it.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Draw the graph to this file, for a browser.")] = None,
+    dot: Annotated[Path | None, typer.Option("--dot", help="Draw the graph to this file, for Graphviz.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -186,7 +188,7 @@ def inspect(
     from nasprune.cli.inspect import run
 
     speak(as_json=as_json, quiet=quiet)
-    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), verify=verify))
+    raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), verify=verify, html=html, dot=dot))
 
 
 @app.command()
