@@ -12,6 +12,9 @@ from torch import nn
 from nasprune.common.untouched import empty_ones
 from nasprune.supernet.find.mixed import MixedOp
 
+MOST_NAMED = 20
+"""Paths that a message names."""
+
 
 @contextmanager
 def unshared(net: nn.Module) -> Iterator[None]:
@@ -71,6 +74,24 @@ def shared_ops(net: nn.Module, mixed: Sequence[MixedOp], ran: Collection[str]) -
             if counted:
                 found[op] = counted
     return found
+
+
+def separated(net: nn.Module, op: str, others: Sequence[str]) -> str:
+    """The code that gives each of the other paths of a module one of its own.
+
+    What is copied is the outermost module that two paths share, so that the copies are no longer in one place.
+    """
+    paths = tuple(dict.fromkeys(_outermost(net, op, other) for other in others))
+    listed = ", ".join(repr(path) for path in paths[:MOST_NAMED]) + (", ..." if len(paths) > MOST_NAMED else ",")
+    return f"for path in ({listed}): net.set_submodule(path, copy.deepcopy(net.get_submodule(path)))"
+
+
+def _outermost(net: nn.Module, op: str, other: str) -> str:
+    while True:
+        up, around = op.rpartition(".")[0], other.rpartition(".")[0]
+        if not up or not around or up == around or net.get_submodule(up) is not net.get_submodule(around):
+            return other
+        op, other = up, around
 
 
 def follow(small: nn.Module, net: nn.Module, mixed: Sequence[MixedOp]) -> None:

@@ -19,7 +19,7 @@ from nasprune.supernet.find.mixed import Findings, MixedOp
 from nasprune.supernet.find.mixture import NoGradientError, NotMixedError, owned_shares, shares
 from nasprune.supernet.find.named import named_siblings
 from nasprune.supernet.find.probe import Call, Inputs, Measure, backward, gives_zeros, observe, run
-from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, tried, unlike
+from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, tried, unlike, wrapped
 
 SCALES = (1.0, 2.0**90, 2.0**-90)
 """Factors on the loss, tried in turn where gradients vanish or overflow."""
@@ -157,7 +157,9 @@ def _like_candidates(
                 groups.setdefault((id(made[0].received), made[0].output), []).append(key)
         listed = isinstance(parent, LISTS)
         if listed and _repeated(list(ran.values())):
-            rejected[holder] = "they run several times in a forward pass; give every place modules of its own"
+            rejected[holder] = _several_times(holder, max(len(made) for made in ran.values()))
+        if listed and (reason := _one_at_a_time(net, holder, calls, keys, ran)):
+            rejected[holder] = reason
         for (_, shape), members in groups.items():
             received = ran[members[0]][0].received
             if len(members) < 2 or received is None or (listed and len(members) < len(ran)):
@@ -166,6 +168,33 @@ def _like_candidates(
             idle = [key for key in keys if key not in ran] if listed else []
             fit = [key for key, other in zip(idle, tried(net, found, idle), strict=True) if other == shape]
             yield replace(found, keys=tuple(key for key in keys if key in (*members, *fit)))
+
+
+def _several_times(holder: str, times: int) -> str:
+    return (
+        "they run several times in a forward pass; give every place modules of its own, such as those of "
+        f"`nn.ModuleList(copy.deepcopy(net.get_submodule({holder!r})) for _ in range({times}))`, one for each time"
+    )
+
+
+def _one_at_a_time(
+    net: nn.Module, holder: str, calls: Mapping[str, list[Call]], keys: Sequence[str], ran: Mapping[str, list[Call]]
+) -> str:
+    """What to do if the children of a list are candidates of which one runs; "" where they cannot be."""
+    if len(ran) != 1 or len(keys) < 2:
+        return ""
+    key, (call, *again) = next(iter(ran.items()))
+    if again or call.received is None or call.output is None:
+        return ""
+    found = Siblings(holder, holder, tuple(keys), call.received, call.output, frozenset(ran), True)
+    structures = [_structure(net.get_submodule(found.op(each))) for each in keys]
+    if all(other == structures[0] for other in structures) or unlike(net, found, calls):
+        return ""
+    owner = holder.rpartition(".")[0]
+    called = calls.get(owner, []) if owner else []
+    alone = len(called) == 1 and called[0].received is call.received
+    remedy = f"name it with choices=[{owner!r}]" if alone else wrapped(net, holder, key)
+    return f"of its {len(keys)} modules only {key!r} runs; if they are candidates, {remedy}"
 
 
 def _repeated(ran: Sequence[Sequence[Call]]) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from nasprune.supernet.find.adapters import Container
 from nasprune.supernet.find.mixture import NotMixedError
 from nasprune.supernet.find.probe import Call, Inputs, same_outputs
-from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, unlike
+from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, unlike, wrapped
 
 
 def named_siblings(
@@ -53,7 +53,7 @@ def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str, *, sur
     if first.received is None or first.output is None or not all(_same_input(call, first) for call in ran.values()):
         raise NotMixedError("the modules in it do not read the same tensor")
     if len(ran) == 1:
-        _check_called(calls.get(path, []), first)
+        _check_called(calls.get(path, []), first, wrapped(net, holder, next(iter(ran))))
     kind = f"{type(net.get_submodule(path)).__name__}, named"
     known = Container(path, holder, keys, None, "", kind, named=True, sure=sure)
     found = Siblings(path, holder, keys, first.received, first.output, frozenset(ran), listed, known)
@@ -98,17 +98,17 @@ def _same_input(one: Call, other: Call) -> bool:
     return one.received is other.received or torch.equal(one.received, other.received)
 
 
-def _check_called(calls: Sequence[Call], candidate: Call) -> None:
+def _check_called(calls: Sequence[Call], candidate: Call, remedy: str) -> None:
     """Where one candidate runs, a trim replaces the module that chooses it, so that must be called, and just for that.
+
+    Args:
+        remedy: the code that would help where it is not called.
 
     Raises:
         NotMixedError: it is not.
     """
     if not calls:
-        raise NotMixedError(
-            "only one of its candidates runs, and it is not called itself; put the candidates into a module whose "
-            "forward takes the tensor and runs the chosen one, and name that module"
-        )
+        raise NotMixedError(f"only one of its candidates runs, and it is not called itself; {remedy}")
     if len(calls) > 1:
         raise NotMixedError(f"it runs {len(calls)} times in one forward pass")
     if calls[0].received is not candidate.received:

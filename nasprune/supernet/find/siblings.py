@@ -61,3 +61,13 @@ def unlike(net: nn.Module, siblings: Siblings, calls: Mapping[str, list[Call]]) 
     shapes |= zip(idle, tried(net, siblings, idle), strict=True)
     odd = next((key for key in siblings.keys if shapes[key] != siblings.shape), None)
     return "" if odd is None else f"candidates give {siblings.shape}, but {odd!r} gives {shapes[odd]}"
+
+
+def wrapped(net: nn.Module, holder: str, key: str) -> str:
+    """The code by which candidates, of which the net picks one, become a module that can be replaced as a whole."""
+    named = isinstance(net.get_submodule(holder), nn.ModuleDict)
+    kind, index = ("nn.ModuleDict", repr(key)) if named else ("nn.ModuleList", key)
+    return (
+        f"hold them in a `class OneOf({kind}): forward = lambda self, x: self[{index}](x)`, call that with the tensor "
+        f"instead of its module [{index}], and name it with choices=[{holder!r}]"
+    )

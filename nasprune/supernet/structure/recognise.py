@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
+from nasprune.supernet.find.aliases import separated
 from nasprune.supernet.find.alpha_slots import find_slot
 from nasprune.supernet.find.choices import EdgeWeights, Group, Place, Weights, edge_weight, tied, view
 from nasprune.supernet.find.doubts import doubts, some
@@ -49,7 +50,7 @@ def recognise(
             "no mixed operations were found: modules that read one tensor and whose outputs are mixed by a weighted "
             f"sum; {'; '.join(notes[:3]) or 'nothing looked like it'}. Name them with `choices=`"
         )
-    _check_not_shared(mixed, found)
+    _check_not_shared(net, mixed, found)
     if space is not None:
         group = group or (lambda place: space.group(place.cell, place.index))
         op_names = op_names or _names_of(space)
@@ -110,12 +111,13 @@ def _chosen(found: Findings, globs: Sequence[str] | None) -> tuple[MixedOp, ...]
     return tuple(one for one in found.mixed if any(fnmatchcase(one.path, glob) for glob in globs))
 
 
-def _check_not_shared(mixed: Sequence[MixedOp], found: Findings) -> None:
+def _check_not_shared(net: nn.Module, mixed: Sequence[MixedOp], found: Findings) -> None:
     for op in (op for one in mixed for op in one.ops if op in found.shared):
         others = ", ".join(found.shared[op][:3])
         raise InputError(
             f"the candidate {op} is the very module that the net has as {others}: what is done to one is done to all; "
-            "give every place a module of its own, made anew or by copy.deepcopy"
+            "give every place a module of its own, made anew, or before this call by "
+            f"`{separated(net, op, found.shared[op])}`"
         )
 
 

@@ -1,5 +1,8 @@
 """Supernets that differ from what most people write: zeros under other names, named containers, shared modules."""
 
+import copy
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -123,14 +126,14 @@ class OneOf(nn.Module):
 
 
 class Indexed(nn.Module):
-    """The lists of candidates are indexed by the net and never called; `chain`: applied one after another."""
+    """The net indexes its lists of candidates, unless it is to `call` them; `chain`: applied one after another."""
 
-    def __init__(self, *edges, chain=False):
+    def __init__(self, *edges, chain=False, kind=nn.ModuleList, call=False):
         super().__init__()
         self.stem = nn.Conv2d(1, 4, 3, padding=1)
-        self.edges = nn.ModuleList(nn.ModuleList(ops) for ops in edges)
+        self.edges = nn.ModuleList(kind(ops) for ops in edges)
         self.head = nn.Linear(4, 10)
-        self.chain = chain
+        self.chain, self.call = chain, call
 
     def forward(self, x):
         x = self.stem(x)
@@ -139,7 +142,7 @@ class Indexed(nn.Module):
                 for op in edge:
                     x = op(x)
             else:
-                x = edge[1](x)
+                x = edge(x) if self.call else edge["1" if isinstance(edge, nn.ModuleDict) else 1](x)
         return self.head(x.mean((2, 3)))
 
 
@@ -291,6 +294,60 @@ def test_candidates_that_several_places_share_are_refused(build, paths):
     after = dict(net.named_modules(remove_duplicate=False))
     assert list(after) == list(modules)
     assert all(after[path] is module for path, module in modules.items())
+
+
+def advised(net):
+    """The net after the code in the message that refuses it; one message is of one shared module."""
+    for _ in range(9):
+        try:
+            return nasprune.Supernet.from_model(net, images())
+        except InputError as error:
+            (code,) = re.findall("`(for path in .*)`", str(error))
+            exec(code, {"net": net, "copy": copy})
+    raise AssertionError
+
+
+@pytest.mark.parametrize("build", [one_skip, one_conv, one_edge, twice_in_one_edge])
+def test_the_code_in_the_message_gives_every_place_a_module_of_its_own(build):
+    net = build().eval()
+    with torch.no_grad():
+        before = net(images())
+    supernet = advised(net)
+    assert [len(choice.ops) for choice in supernet.choices] == [3] * len(net.edges)
+    with torch.no_grad():
+        assert torch.equal(net(images()), before)
+
+
+def test_candidates_of_which_one_runs_are_told_and_how_to_name_them():
+    net = Net(Edge(candidates()), OneOf(candidates()))
+    notes = nasprune.Supernet.from_model(net, images()).structure.notes
+    assert any("edges.1.ops: no choice: of its 3 modules only" in one for one in notes)
+    (named,) = (re.findall(r"choices=\['(.*?)'\]", one)[0] for one in notes if "choices=" in one)
+    supernet = nasprune.Supernet.from_model(net, images(), choices=["edges.0.ops", named])
+    assert [one.path for one in supernet.structure.mixed] == ["edges.0.ops", "edges.1"]
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleList, nn.ModuleDict])
+def test_lists_that_the_net_indexes_are_refused_with_the_code_that_helps(kind):
+    one = candidates() if kind is nn.ModuleList else {"a": nn.Identity(), "1": nn.Conv2d(4, 4, 1)}
+    edges = [one, one]
+    net = Indexed(*(copy.deepcopy(edge) for edge in edges), kind=kind).eval()
+    with pytest.raises(InputError, match=r"edges.0: no choice: of its \d modules only '1' runs") as refused:
+        nasprune.Supernet.from_model(net, images())
+    (code,) = re.findall("`(class OneOf.*?)`", str(refused.value))[:1]
+    known = {"nn": nn}
+    exec(code, known)
+    called = Indexed(*(copy.deepcopy(edge) for edge in edges), kind=known["OneOf"], call=True).eval()
+    called.load_state_dict(net.state_dict())
+    supernet = nasprune.Supernet.from_model(called, images(), choices=["edges.0", "edges.1"])
+    stays = {choice.name: [1] for choice in supernet.choices}
+    with torch.no_grad():
+        torch.testing.assert_close(supernet.keep(stays).net(images()), net(images()))
+
+
+def test_lists_of_like_modules_of_which_one_runs_are_not_told():
+    net = Net(Edge(candidates()), OneOf([nn.Conv2d(4, 4, 1) for _ in range(3)]))
+    assert not any("edges.1" in note for note in nasprune.Supernet.from_model(net, images()).structure.notes)
 
 
 def test_candidates_that_run_several_times_are_told():
