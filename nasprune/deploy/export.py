@@ -21,6 +21,7 @@ from nasprune.deploy.captured import items
 from nasprune.deploy.difference import difference
 from nasprune.deploy.formats import FORMATS, Format, format_of
 from nasprune.errors import InputError, NaspruneError, VerificationError
+from nasprune.graph.capture import check_runs
 
 TOLERANCE = 1e-4
 SIZES = (1, 3)
@@ -77,6 +78,7 @@ def export(
     check_places(place.parent, (place.name,))
     copied = twin(accepted(model)).cpu().eval()
     inputs = Inputs.of(example_inputs, copied).to(torch.device("cpu")).fitting(copied)
+    check_runs(copied, inputs)
     head = " ".join((title or type(model).__name__).split())
     made = make_folder(place.parent)
     try:

@@ -82,7 +82,7 @@ def capture(model: nn.Module, inputs: Inputs) -> Program:
         else:
             failure = TraceError()
     if not isinstance(failure, TraceError):
-        _check_runs(model, inputs, failure)
+        check_runs(model, inputs, failure)
         raise TraceError(explain(failure)) from failure
     inline_regions(exported.graph_module)
     name_real_modules(exported.graph_module, model)
@@ -179,7 +179,7 @@ def quiet() -> Iterator[None]:
         logging.getLogger("torch").setLevel(level)
 
 
-def _check_runs(model: nn.Module, inputs: Inputs, cause: Exception) -> None:
+def check_runs(model: nn.Module, inputs: Inputs, cause: Exception | None = None) -> None:
     """Raises InputError where not torch.export but the model fails on the inputs."""
     with undisturbed(model):
         try:

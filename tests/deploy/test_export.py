@@ -216,6 +216,11 @@ def test_half_precision_where_the_runtime_has_it(tmp_path):
     assert ran_here(tmp_path / "small.py", [Inputs.of(EXAMPLE.bfloat16())])[0].dtype == torch.bfloat16
 
 
+def test_inputs_that_the_network_does_not_take(tmp_path):
+    with pytest.raises(nasprune.InputError, match=r"does not run on inputs of shape \[1, 1, 8, 8\]"):
+        nasprune.export(TinyResNet(), EXAMPLE[:, :1], tmp_path / "small.pt2")
+
+
 def test_what_another_library_raises_is_one_sentence(tmp_path, monkeypatch):
     def fails(path, calls):
         raise KeyError("no such kernel")
