@@ -71,6 +71,7 @@ def main() -> None:
                 try:
                     done = nasprune.export(small, inputs, Path(folder) / FORMATS[kind])
                     said = f"{done.error:10.1e} {done.batch or 'any':>6}"
+                    said += " (blind)" if done.note else ""
                 except NaspruneError as error:
                     said = f"refused: {error}"
             print(f"{spec:40} {kind:12} {said} {time.perf_counter() - begin:8.1f}", flush=True)

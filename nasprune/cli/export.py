@@ -80,6 +80,7 @@ def _show(done: Exported) -> None:
         stdout(),
         f"format   {done}",
         f"files    {', '.join(map(str, done.files))}",
+        *([f"note     {done.note}"] if done.note else []),
         "",
         "Run it:",
         *(f"  {line}" for line in _running_lines(done.format, first)),

@@ -24,6 +24,10 @@ from nasprune.errors import InputError, NaspruneError, VerificationError
 from nasprune.graph.capture import check_runs
 
 TOLERANCE = 1e-4
+BLIND = (
+    "what the network gives hardly depends on these inputs, as with weights that are not trained, so the comparison "
+    "says little"
+)
 SIZES = (1, 3)
 """Numbers of items that a file for any number is compared on, besides that of the first comparison."""
 
@@ -34,6 +38,7 @@ class Exported:
 
     files: the one to open first. error: the largest difference from the network in PyTorch, as a share of the largest
     output; at most `TOLERANCE`. batch: how many items it takes, `None` for any number. details: such as "opset".
+    note: what the comparison says less than it seems to; mostly empty.
     """
 
     format: str
@@ -41,6 +46,7 @@ class Exported:
     error: float
     batch: int | None
     details: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     def __str__(self) -> str:
         batch = "batches of any size" if self.batch is None else f"batches of {self.batch}"
@@ -91,7 +97,7 @@ def export(
     finally:
         drop_empty(made)
     files = tuple(place.parent / file.name for file in done.files)
-    return Exported(kind, files, done.error, done.batch, done.details)
+    return Exported(kind, files, done.error, done.batch, done.details, BLIND if _is_blind(copied, inputs) else "")
 
 
 def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: Path, title: str) -> Exported:
@@ -126,6 +132,16 @@ def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: P
 
 def _others(inputs: Inputs) -> list[Inputs]:
     return [found for size in SIZES if (found := items(inputs, size)) is not None]
+
+
+def _is_blind(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the network gives nearly the same for quite other inputs; unknown where these are no floats."""
+    other = inputs.map(lambda tensor: -tensor if tensor.is_floating_point() else tensor)
+    differs = any(tensor.is_floating_point() and bool(tensor.any()) for tensor in inputs.tensors)
+    if not differs or not other.runs(model):
+        return False
+    with undisturbed(model):
+        return difference(inputs.clone().call(model), other.call(model)) < TOLERANCE
 
 
 def _error(form: Format, model: nn.Module, path: Path, calls: list[Inputs]) -> float:

@@ -216,6 +216,13 @@ def test_half_precision_where_the_runtime_has_it(tmp_path):
     assert ran_here(tmp_path / "small.py", [Inputs.of(EXAMPLE.bfloat16())])[0].dtype == torch.bfloat16
 
 
+def test_a_network_that_does_not_look_at_its_inputs_is_named(tmp_path):
+    net, images = TinyResNet(), torch.randn(1, 3, 8, 8)
+    assert nasprune.export(net, images, tmp_path / "small.pt2").note == ""
+    nn.init.zeros_(net.head.weight)
+    assert "hardly depends on these inputs" in nasprune.export(net, images, tmp_path / "small.pt2").note
+
+
 def test_inputs_that_the_network_does_not_take(tmp_path):
     with pytest.raises(nasprune.InputError, match=r"does not run on inputs of shape \[1, 1, 8, 8\]"):
         nasprune.export(TinyResNet(), EXAMPLE[:, :1], tmp_path / "small.pt2")
