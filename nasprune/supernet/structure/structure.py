@@ -124,8 +124,8 @@ class Structure:
         small = cut(self.net, self.mixed, self.choices, kept)
         settle(small, self.inputs)
         gone = self._sever(small, kept)
-        follow(small, self.net, self.mixed)
         notes = switch_off(small, self.inputs, self._losses(kept, gone))
+        follow(small, self.net, self.mixed)
         stay_at = {number: kept[choice.name] for choice in self.choices for number in choice.places}
         left = [number for number in range(len(self.mixed)) if number in stay_at and number not in gone]
         numbers = {old: new for new, old in enumerate(left)}
@@ -195,7 +195,7 @@ class Structure:
             if gone and places and not is_alone(self.net, places[0]):
                 known = self.logits.get(choice.name, NO_LOGITS)
                 columns = tuple(known.columns[k] for k in gone) if known.slots else ()
-                found.append(Loss(choice.name, places[0].ops, gone, known.slots, columns))
+                found.append(Loss(choice.name, tuple(one.ops for one in places), gone, known.slots, columns))
         return found
 
     def summary(self) -> str:

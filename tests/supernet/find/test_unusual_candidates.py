@@ -233,18 +233,6 @@ def test_what_stays_has_the_whole_mixture_where_weights_are_columns_or_pieces(ki
     assert not small.structure.notes
 
 
-@pytest.mark.parametrize("weights", [None, lambda edge: known(edge) * 1.0])
-def test_shares_that_removed_candidates_keep_are_told(weights):
-    net = Own(mixed_four).eval()
-    whole = Supernet.from_model(net, example(), weights=weights)
-    trimmed = whole.trim("60%", keep_max=1)
-    stays = trimmed.choices["edges.0"][0]
-    share = 1 - float(net.alphas[0].detach().softmax(0)[whole.choices[0].ops.index(stays)])
-    told = f"removed from 'edges.0' keep {share:.0%} of the mixture, and 2 more choices"
-    assert any(told in note and "give `weights=`" in note for note in trimmed.report.notes)
-    assert told in trimmed.supernet.summary()
-
-
 class Absolute(Own):
     def share(self, alpha: Tensor) -> Tensor:
         return alpha.abs() / alpha.abs().sum()
@@ -257,15 +245,66 @@ class Drawn(Own):
         return torch.distributions.Dirichlet(functional.elu(alpha) + 1).rsample()
 
 
-@pytest.mark.parametrize("kind", [Absolute, Drawn])
-def test_weights_that_no_softmax_mixes_stay_as_they_are(kind):
-    net = kind(mixed_four).eval()
+def test_drawn_shares_stay_as_they_are_and_are_told():
+    net = Drawn(mixed_four).eval()
     whole = Supernet.from_model(net, example(), weights=known)
-    trimmed = whole.trim("60%", keep_max=2)
+    trimmed = whole.trim("60%", keep_max=2, scorer="flops_order")
     for alpha, before in zip(trimmed.model.alphas, net.alphas, strict=True):
         assert torch.equal(alpha, before)
     assert trimmed.model(example()).isfinite().all()
     assert any("no softmax of the architecture weights" in note for note in trimmed.report.notes)
+
+
+class Sigmoids(Own):
+    def share(self, alpha: Tensor) -> Tensor:
+        return alpha.sigmoid() / alpha.sigmoid().sum()
+
+
+class Warm(Own):
+    def share(self, alpha: Tensor) -> Tensor:
+        return (alpha / 2).softmax(0)
+
+
+def renormalised(net: Own, kept: tuple[int, ...], x: Tensor) -> Tensor:
+    """What the net would give if the shares of the candidates `kept` made up its mixtures."""
+    x = net.stem(x)
+    for alpha, edge in zip(net.alphas, net.edges, strict=True):
+        shares = net.share(alpha)[list(kept)]
+        x = sum(w * edge[k](x) for w, k in zip(shares / shares.sum(), kept, strict=True))
+    return net.head(x.mean((2, 3)))
+
+
+WAYS = {"unknown": None, "computed": lambda edge: known(edge) * 1.0, "held": known}
+
+
+@pytest.mark.parametrize("ways", WAYS)
+@pytest.mark.parametrize("kind", [Own, Warm, Absolute, Sigmoids])
+def test_computed_shares_of_what_stays_make_up_the_whole_mixture(kind, ways):
+    net = kind(mixed_four).eval()
+    whole = Supernet.from_model(net, example(), weights=WAYS[ways])
+    small = whole.keep({choice.name: [0, 1, 3] for choice in whole.choices}).keep(
+        {choice.name: [0, 2] for choice in whole.choices}
+    )
+    torch.testing.assert_close(small.net(example()), renormalised(net, (0, 3), example()))
+    told = [note for note in small.structure.notes if "scaled to make up the whole mixture" in note]
+    assert bool(told) == (ways != "held" or kind is Absolute)
+    assert small.counts == count_module(small.net, (2, 3, 8, 8))
+
+
+def test_places_of_one_choice_are_scaled_by_shares_of_their_own():
+    net = Own(mixed_four).eval()
+    whole = Supernet.from_model(net, example(), group=lambda edge: "all")
+    small = whole.keep({"all": [1, 2]})
+    torch.testing.assert_close(small.net(example()), renormalised(net, (1, 2), example()))
+
+
+def test_what_is_scaled_is_saved_and_loaded_into_a_net_of_other_shares(tmp_path):
+    net = Own(mixed_four).eval()
+    whole = Supernet.from_model(net, example())
+    small = whole.keep({choice.name: [1, 2] for choice in whole.choices})
+    save_supernet(small, tmp_path)
+    loaded = load_supernet(tmp_path, Own(mixed_four, seed=1).eval())
+    assert torch.equal(loaded.net(example()), small.net(example()))
 
 
 class SeldomTheSame(Own):
