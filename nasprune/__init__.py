@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from nasprune.graph.model import CoupledGroup as CoupledGroup
     from nasprune.graph.model import ModelGraph as ModelGraph
     from nasprune.graph.model import OpNode as OpNode
-    from nasprune.run.checkpoint import load as load
     from nasprune.run.checkpoint import save as save
     from nasprune.run.hub import from_pretrained as from_pretrained
     from nasprune.run.hub import push_to_hub as push_to_hub
@@ -73,6 +72,7 @@ if TYPE_CHECKING:
     from nasprune.strategies.pruner import Pruned as Pruned
     from nasprune.strategies.pruner import Pruner as Pruner
     from nasprune.strategies.pruner import pruner as pruner
+    from nasprune.supernet.folders import load as load
     from nasprune.supernet.genotype.genotype import Gene as Gene
     from nasprune.supernet.genotype.genotype import Genotype as Genotype
     from nasprune.supernet.genotype.naming import supernet_space as supernet_space
@@ -126,7 +126,7 @@ _HOMES = {
     "errors": "BudgetError InputError NaspruneError PlanError PluginError TraceError "
     "UnknownNameError VerificationError",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",
-    "run.checkpoint": "load save",
+    "run.checkpoint": "save",
     "run.hub": "from_pretrained push_to_hub",
     "run.names": "search_space",
     "run.report": "FrontPoint GroupOutcome SearchReport",
@@ -147,6 +147,7 @@ _HOMES = {
     "supernet.score.proxies": "ReluCodes codes_along flow_of_ones flows_along positive_weights unlabelled_images",
     "supernet.score.surrogate": "main_effects ranks",
     "supernet.score.scoring": "batch_statistics open_gates repeatable weights_of",
+    "supernet.folders": "load",
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",
     "supernet.supernet": "Supernet",
     "train.finetune": "finetune",

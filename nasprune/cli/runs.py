@@ -9,6 +9,7 @@ from nasprune.errors import InputError
 
 if TYPE_CHECKING:
     from nasprune.cut.plan import PrunePlan
+    from nasprune.models.loading import LoadedModel
     from nasprune.run.report import SearchReport
 
 LIBRARIES = ("torchvision", "timm", "nasprune.models")
@@ -48,3 +49,43 @@ def dense_spec(folder: Path, report: SearchReport, typed: str | None) -> str:
         f"the search in {str(folder)!r} was made from {spec or 'a model without a name'!r}, which a file must not "
         "choose to run; say which model it was with --model"
     )
+
+
+def channels_of(spec: str) -> Path | None:
+    """Where a search of what a trim left belongs, so that one folder holds all of it; `None` for other models."""
+    from nasprune.supernet.folders import CHANNELS
+
+    return Path(spec) / CHANNELS if _is_trimmed(Path(spec)) else None
+
+
+def trimmed_network(spec: str, weights: str | None, input_size: str | None) -> LoadedModel | None:
+    """What `nasprune trim` left in the folder that `spec` names; `None` where it names none.
+
+    Raises:
+        InputError: weights or an input size are given too, or what is there is damaged or built by no space.
+    """
+    folder = Path(spec)
+    if not _is_trimmed(folder):
+        return None
+    from nasprune.models.loading import LoadedModel
+    from nasprune.supernet.saved import ARCHITECTURE, ArchitectureFile, SupernetFile
+    from nasprune.supernet.storage import load_architecture, load_supernet
+
+    if weights is not None or input_size is not None:
+        raise InputError(f"{spec!r} has weights and an input size of its own; leave out --weights and --input-size")
+    if not (folder / ARCHITECTURE).exists():
+        shape = SupernetFile.read(folder).input_shape
+        return LoadedModel(folder.name, spec, load_supernet(folder).net, shape[1:], False, spec)
+    size = ArchitectureFile.read(folder).size
+    if size is None:
+        raise InputError(
+            f"{spec!r} names no space to build its network from; search it in Python, "
+            "nasprune.search(nasprune.load(folder, model=the_supernet), ...)"
+        )
+    return LoadedModel(folder.name, spec, load_architecture(folder), size.input_shape[1:], False, spec)
+
+
+def _is_trimmed(folder: Path) -> bool:
+    from nasprune.supernet.saved import ARCHITECTURE, SUPERNET
+
+    return folder.is_dir() and any((folder / name).is_file() for name in (ARCHITECTURE, SUPERNET))

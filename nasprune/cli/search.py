@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
+from nasprune.cli.runs import channels_of, trimmed_network
 from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.memory import bytes_of
 from nasprune.common.words import shell, shell_path
@@ -120,7 +121,7 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
     budget = parse_budget(options.budget)
-    out = options.out or default_folder(options.model, options.budget)
+    out = options.out or channels_of(options.model) or default_folder(options.model, options.budget)
     _check_names(options)
 
     from nasprune.refit.reconstruct import check_method
@@ -207,7 +208,7 @@ def load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
         data = load_data(str(options.data), seed=options.seed)
         return data.input_shape
 
-    loaded = load_model(
+    loaded = trimmed_network(options.model, options.weights, options.input_size) or load_model(
         options.model,
         weights=options.weights,
         input_size=options.input_size,

@@ -11,6 +11,7 @@ from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.supernet import typed
 from nasprune.common.words import python, shell, shell_path
 from nasprune.cost.units import percent, short
+from nasprune.supernet.folders import CHANNELS, TRIMMED
 from nasprune.supernet.price.counting import Counter, Counts, count_module
 from nasprune.supernet.report import pages
 from nasprune.supernet.saved import check_free
@@ -18,11 +19,6 @@ from nasprune.supernet.storage import genotype_text, save_architecture, save_sup
 
 if TYPE_CHECKING:
     from nasprune.supernet.genotype.spaces import Size
-
-CUT = "channels"
-"""The folder of the network with fewer channels, inside that of the run."""
-TRIMMED = "supernet"
-"""The folder of the trimmed supernet, inside that of a run that discretises."""
 
 
 def check_places(asked: Asked) -> None:
@@ -33,7 +29,7 @@ def check_places(asked: Asked) -> None:
     if asked.options.discretise:
         check_free(asked.out / TRIMMED, asked.settings)
     if asked.channels:
-        check_folder(asked.out / CUT, {})
+        check_folder(asked.out / CHANNELS, {})
 
 
 def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
@@ -47,7 +43,7 @@ def save(asked: Asked, outcome: Outcome, size: Size | None) -> None:
         own = outcome.architecture.report
         save_architecture(outcome.architecture, asked.out, report=own, settings=asked.settings, plugins=plugins)
     if outcome.cut is not None:
-        save_cut(outcome.cut, asked.out / CUT)
+        save_cut(outcome.cut, asked.out / CHANNELS)
 
 
 def show(asked: Asked, outcome: Outcome) -> None:
@@ -138,7 +134,7 @@ def _files(asked: Asked, outcome: Outcome) -> Iterator[str]:
         yield f"files    {asked.out}/: architecture.json, {genotype}{reports}"
         yield f"         {asked.out / TRIMMED}/: the trimmed supernet"
     if outcome.cut is not None:
-        yield f"         {asked.out / CUT}/: plan.json and the weights of the network with fewer channels"
+        yield f"         {asked.out / CHANNELS}/: plan.json and the weights of the network with fewer channels"
 
 
 def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
@@ -149,14 +145,14 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
     if own and discrete:
         net += f", torch.randn{tuple(outcome.whole.structure.inputs[0].shape)}"
     yield "Load it in Python:"
-    yield "  import nasprune" + (", torch" if own and discrete else "")
-    yield f"  net = nasprune.load_{what}({python(str(asked.out))}{net}){'' if discrete else '.net'}"
-    last = "net"
     if outcome.cut is not None:
-        last = "small"
-        yield f"  small = nasprune.load({python(str(asked.out / CUT))}, model=net)"
+        yield "  import nasprune"
+        yield f"  net = nasprune.load({python(str(asked.out))}{', YOUR_SUPERNET' if own else ''})"
+    else:
+        yield "  import nasprune" + (", torch" if own and discrete else "")
+        yield f"  net = nasprune.load_{what}({python(str(asked.out))}{net}){'' if discrete else '.net'}"
     if discrete:
-        yield f"  {last} = nasprune.finetune({last}, data, epochs=...)"
+        yield "  net = nasprune.finetune(net, data, epochs=...)"
         return
     yield "Pick one network from what is left:"
     data = f" --data {shell(asked.options.data)}" if asked.options.data is not None else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -130,6 +132,29 @@ def test_operations_and_channels_share_one_budget(command):
     shape = (1, 3, 32, 32)
     before, after = (count_module(one, shape).fvcore for one in (net, small))
     assert after <= 900_000 < before <= 900_000 / 0.6
+    assert 'net = nasprune.load("run")' in out
+    x = torch.randn(2, *shape[1:])
+    assert torch.equal(nasprune.load("run")(x), small(x))
+
+
+def test_a_trim_and_a_search_of_what_it_left_are_one_folder_that_one_call_loads(command, tmp_path):
+    common = [*NB201, "--scorer", "flops_order", "--out", "run"]
+    code, _, err = command("trim", *common, "--budget", "900KFLOPs", "--discretise")
+    assert code == 0, err
+    code, _, err = command("search", "--model", "run", "--budget", "70%", "--controller", "uniform")
+    assert code == 0, err
+    assert (tmp_path / "run" / "channels" / "plan.json").is_file()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    small = nasprune.load("run/channels", model=load_architecture("run"))(x)
+    code = (
+        "import nasprune, torch; x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)); "
+        "torch.save(nasprune.load('run')(x), 'given.pt')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert torch.equal(torch.load("given.pt"), small)
+    assert not torch.equal(small, load_architecture("run")(x))
+    again = command("search", "--model", "run", "--budget", "70%", "--weights", "default", "--out", "other")
+    refused(again, "leave out --weights")
 
 
 def test_the_network_may_have_another_size(command):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import nasprune
 from nasprune import Size, Supernet
 from nasprune.errors import InputError
 from nasprune.supernet.genotype.codecs import from_json, parse
@@ -183,6 +184,30 @@ def test_an_architecture_without_a_space_needs_the_supernet(tmp_path):
     assert torch.equal(again(example)[0], found.model.eval()(example)[0])
     once_more = load_architecture(tmp_path, of_toy(toy(plain=True, seed=5)))
     assert torch.equal(once_more(example)[0], found.model.eval()(example)[0])
+
+
+def test_a_users_own_network_and_its_channels_come_back_with_one_call(tmp_path):
+    supernet = of_toy(toy(plain=True))
+    found = supernet.discretise(rule="darts")
+    save_architecture(found, tmp_path)
+    save_supernet(supernet, tmp_path / "supernet")
+    example = torch.randn(4, 1, 8, 8)
+    whole = found.model.eval()(example)[0]
+    assert torch.equal(nasprune.load(tmp_path, of_toy(toy(plain=True, seed=5)))(example)[0], whole)
+    result = nasprune.search(found.model, example[:1], "70%", controller="uniform")
+    nasprune.save(result, tmp_path / "channels")
+    again = nasprune.load(tmp_path, of_toy(toy(plain=True, seed=5)))
+    assert torch.equal(again(example)[0], result.model(example)[0])
+    assert not torch.equal(again(example)[0], whole)
+
+
+def test_one_call_says_what_is_missing(tmp_path):
+    save_supernet(of_toy(toy(plain=True)), tmp_path)
+    assert isinstance(nasprune.load(tmp_path, of_toy(toy(plain=True, seed=5))), nn.Module)
+    with pytest.raises(InputError, match="give the untouched net"):
+        nasprune.load(tmp_path)
+    with pytest.raises(InputError, match=r"neither plan\.json, architecture\.json nor supernet\.json"):
+        nasprune.load(tmp_path / "nothing")
 
 
 def test_the_name_of_a_space_finds_it_again():
