@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from nasprune.space.choices import WidthChoice as WidthChoice
     from nasprune.space.trials import Trial as Trial
     from nasprune.space.trials import pareto_front as pareto_front
+    from nasprune.strategies.prune import Trained as Trained
+    from nasprune.strategies.prune import prune as prune
     from nasprune.strategies.pruner import Pruned as Pruned
     from nasprune.strategies.pruner import Pruner as Pruner
     from nasprune.strategies.pruner import pruner as pruner
@@ -137,6 +139,7 @@ _HOMES = {
     "space.budgeted": "BudgetedSpace",
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
+    "strategies.prune": "Trained prune",
     "strategies.pruner": "Pruned Pruner pruner",
     "supernet.genotype.genotype": "Gene Genotype",
     "supernet.genotype.operations": "FactorizedReduce OPERATIONS ReLUConvBN",

@@ -55,16 +55,30 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class _Tuned:
-    """What is saved."""
+class Tuned:
+    """What is saved in `folder`. accuracy: of each net on the test part."""
 
     model: nn.Module
     plan: PrunePlan
     report: SearchReport
+    accuracy: dict[str, float]
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, object]:
+        """For JSON."""
+        return {"folder": str(self.folder), "accuracy": self.accuracy, "report": asdict(self.report)}
 
 
 def run(options: FinetuneOptions) -> None:
     """Checks, loads, trains, saves and prints. Cheap mistakes are found before anything is loaded."""
+    tuned = trained(options)
+    answer(tuned.record)
+    show(tuned)
+
+
+def trained(options: FinetuneOptions) -> Tuned:
+    """What is trained and saved."""
     from nasprune.run.checkpoint import FILES, save
     from nasprune.train.recipe import Recipe
 
@@ -76,12 +90,12 @@ def run(options: FinetuneOptions) -> None:
     with writing(out, (*FILES, config.FILE), partial(_kept, out)):
         dense, small, plan, data = _loaded(options, report)
         _announce(options, dense, data)
-        before, tuned = small, _trained(options, dense, small, data, out)
-        result, rows = _measured(options, report, dense, before, tuned, plan, data)
+        nets = _before(options, report, dense, small, plan)
+        nets["fine-tuned"] = _trained(options, dense, small, data, out)
+        result = _measured(options, report, nets, plan, data, out)
         save(result, out)
         config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
-    answer({"folder": str(out), "accuracy": dict(rows), "report": asdict(result.report)})
-    _show(result.report, [(which, percent(value)) for which, value in rows], out)
+    return result
 
 
 def _kept(out: Path) -> str:
@@ -153,42 +167,67 @@ def _trained(options: FinetuneOptions, dense: LoadedModel, small: nn.Module, dat
         )
 
 
+def _before(
+    options: FinetuneOptions, report: SearchReport, dense: LoadedModel, small: nn.Module, plan: PrunePlan
+) -> dict[str, nn.Module]:
+    """The nets that training is compared with, by name."""
+    from nasprune.run.checkpoint import replayed
+    from nasprune.strategies.prune import UNREFITTED
+
+    if dense.weights is None:
+        return {"cut": small}
+    nets = {"dense": dense.model}
+    if report.settings.get("reconstruct") not in (None, "none"):
+        nets[UNREFITTED] = replayed(plan, dense.model, plugins=options.plugins or None)
+    return {**nets, "cut": small}
+
+
 def _measured(
     options: FinetuneOptions,
     report: SearchReport,
-    dense: LoadedModel,
-    before: nn.Module,
-    tuned: nn.Module,
+    nets: dict[str, nn.Module],
     plan: PrunePlan,
     data: DataSplits,
-) -> tuple[_Tuned, list[tuple[str, float]]]:
-    """What is saved, and the accuracies of the nets on the test part, which is looked at here for the first time."""
+    out: Path,
+) -> Tuned:
+    """What is saved, with the accuracies of the nets on the test part, which is looked at here for the first time."""
+    measured, notes = reached(nets, data)
+    told = replace(
+        report,
+        measured={**report.measured, **measured},
+        notes=(
+            *report.notes,
+            f"Fine-tuned: {number_of(options.epochs, 'epoch')} on {options.data}.",
+            *notes,
+        ),
+    )
+    accuracy = {name.rpartition(" ")[2]: value for name, value in measured.items()}
+    return Tuned(nets["fine-tuned"], plan, told, accuracy, out)
+
+
+def reached(nets: dict[str, nn.Module], data: DataSplits) -> tuple[dict[str, float], list[str]]:
+    """The accuracies on the test part, named for a report, and what should be said of them."""
     from nasprune.run.notes import SEEN
     from nasprune.train.measures import accuracy
 
-    nets = {"cut": before, "fine-tuned": tuned} | ({"dense": dense.model} if dense.weights is not None else {})
-    reached = {name: accuracy(net, data.test) for name, net in nets.items()}
-    seen = "test" not in data.given and reached.get("dense", 0) == 1
-    name = "accuracy on seen images" if seen else "test accuracy"
-    measured = {**report.measured, **{f"{name} {which}": value for which, value in reached.items()}}
-    notes = (
-        f"Fine-tuned: {number_of(options.epochs, 'epoch')} on {options.data}.",
-        *([SEEN.format("test")] if seen else []),
-    )
-    told = replace(report, measured=measured, notes=(*report.notes, *notes))
-    return _Tuned(tuned, plan, told), list(reached.items())
+    found = {name: accuracy(net, data.test) for name, net in nets.items()}
+    seen = "test" not in data.given and found.get("dense", 0) == 1
+    what = "accuracy on seen images" if seen else "test accuracy"
+    return {f"{what} {name}": value for name, value in found.items()}, [SEEN.format("test")] if seen else []
 
 
-def _show(report: SearchReport, rows: list[tuple[str, str]], out: Path) -> None:
-    console = stdout()
+def show(tuned: Tuned) -> None:
+    """Accuracies on stdout, and what to type next."""
+    report, console = tuned.report, stdout()
     what = next(name for name in report.measured if name.endswith("fine-tuned")).removesuffix(" fine-tuned")
+    rows = [(net, percent(value)) for net, value in tuned.accuracy.items()]
     console.print(table(("net", what), rows, right=(1,)))
     printed(
         console,
-        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json",
+        f"files    {tuned.folder}/: plan.json, model.safetensors, report.html, report.md, report.json",
         *(f"note     {note}" for note in report.notes[-2:]),
         "",
         "Load it in Python:",
         "  import nasprune",
-        *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
+        *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(tuned.folder))),
     )

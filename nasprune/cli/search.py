@@ -70,6 +70,8 @@ class SearchOptions:
     allow_chance: bool = False
     memory: str = "2GiB"
     sweep: str | None = None
+    strategy: str | None = None
+    finetune: int | None = None
 
 
 def run(options: SearchOptions) -> None:
@@ -253,7 +255,7 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
     notes = [SEEN.format("test")] if seen else []
     notes += (
         [f"The cut net is not trained on labels: {how}. Fine-tune it: {_training_line(options, str(options.budget))}"]
-        if cut
+        if cut and options.finetune is None
         else []
     )
     report = replace(result.report, measured=measured, notes=(*result.report.notes, *notes))
@@ -308,14 +310,15 @@ def show(report: SearchReport, out: Path) -> None:
     dense_score = f" (dense {report.dense_score:.4f})" if report.dense_score is not None else ""
     counted = "=" if proof.flops == proof.predicted_flops else "≠"
     lines = [
-        f"search   {number_of(report.trials, 'trial')} in {report.seconds:.0f} s, "
+        f"{_how(report)} in {report.seconds:.0f} s, "
         f"score {report.score:.4f}{dense_score}; "
         f"{free} of {len(report.groups)} groups free, {len(report.dropped_blocks)} blocks removed",
         f"proof    {'passed' if proof.ok else 'FAILED'}: masked dense and cut net differ by {proof.max_error:.1e} of "
         f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); {proof.flops:,} FLOPs counted "
         f"{counted} {proof.predicted_flops:,} predicted",
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
-        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, trials.jsonl, run.toml",
+        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, "
+        + ("run.toml" if "strategy" in report.settings else "trials.jsonl, run.toml"),
         *(f"note     {note}" for note in report.notes),
         f"export   {_export_line(report, out)}",
         "",
@@ -324,6 +327,12 @@ def show(report: SearchReport, out: Path) -> None:
         *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
     ]
     printed(console, *lines)
+
+
+def _how(report: SearchReport) -> str:
+    if "strategy" in report.settings:
+        return f"strategy {report.settings['strategy']}, {number_of(int(report.settings['epochs']), 'epoch')}"
+    return f"search   {number_of(report.trials, 'trial')}"
 
 
 def _export_line(report: SearchReport, out: Path) -> str:

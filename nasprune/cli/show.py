@@ -32,13 +32,15 @@ def run(folder: Path) -> None:
 
 
 def accuracies(report: SearchReport) -> dict[str, float]:
-    """Net -> accuracy on test images, or on seen ones: "dense", "cut", "fine-tuned", as far as they were measured."""
+    """Net -> accuracy on test images, or on seen ones, one after the other, as far as they were measured."""
+    from nasprune.run.page import NETS
+
     found = {}
     for name, value in report.measured.items():
         quantity, _, net = name.rpartition(" ")
         if quantity in ("test accuracy", "accuracy on seen images"):
             found[net] = value
-    return {net: found[net] for net in ("dense", "cut", "fine-tuned") if net in found}
+    return {net: found[net] for net in NETS if net in found}
 
 
 def _show_page(folder: Path, page: str, report: str) -> None:

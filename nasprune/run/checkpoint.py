@@ -116,8 +116,7 @@ def load(
     model = accepted(model)
     record = plan_fields(content_of(folder / PLAN, "the plan", THEN, most=LARGEST), repr(str(folder / PLAN)))
     plan = PrunePlan.of(record)
-    part = submodule(model, plan.scope)
-    plan.check_signature(signature(part))
+    plan.check_signature(signature(submodule(model, plan.scope)))
     check_bound(folder / WEIGHTS, record["weights"], "weights", THEN)
     if example_inputs is None and not plan.inputs:
         raise InputError(f"the plan in {str(folder)!r} records no inputs to trace the model with; pass example_inputs=")
@@ -127,11 +126,19 @@ def load(
             f"{UNASKED:,} are made up unasked, as a network may run on them for minutes; pass example_inputs= if they "
             "are meant"
         )
+    small = replayed(plan, model, example_inputs, plugins=plugins)
+    load_weights(small, folder / WEIGHTS)
+    return small
+
+
+def replayed(
+    plan: PrunePlan, model: nn.Module, example_inputs: ExampleInputs | None = None, *, plugins: Plugins = None
+) -> nn.Module:
+    """A plan carried out on a copy of the dense `model`, with its weights, in eval mode; arguments as of `load`."""
+    part = submodule(model, plan.scope)
     inputs = Inputs.of(example_inputs, part) if example_inputs is not None else plan.inputs.noise()
     graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
-    small = build(model, graph, plan)
-    load_weights(small, folder / WEIGHTS)
-    return small.eval()
+    return build(model, graph, plan).eval()
 
 
 def _html(result: Saveable, folder: Path) -> str:

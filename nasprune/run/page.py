@@ -13,7 +13,7 @@ from nasprune.run.report import SearchReport
 from nasprune.run.reporting import loading_lines
 from nasprune.space.trials import Trial
 
-NETS = ("dense", "cut", "fine-tuned")
+NETS = ("dense", "not-refitted", "cut", "fine-tuned")
 FROM_THE_SHELL = "weights from"
 """A setting that only the command line gives."""
 QUANTITIES = {"latency_ms": "latency at batch 1, ms"}
@@ -113,7 +113,7 @@ def widths(report: SearchReport) -> str:
 
 
 def _made(report: SearchReport) -> str:
-    names = ("data", "controller", "evaluator", "criterion", "reconstruct")
+    names = ("data", "strategy", "controller", "evaluator", "criterion", "reconstruct")
     words = [f"{name} {report.settings[name]}" for name in names if name in report.settings]
     return ", ".join([f"{number_of(report.trials, 'trial')} in {report.seconds:.0f} s", *words])
 
@@ -203,7 +203,8 @@ def _loading(report: SearchReport, folder: str) -> list[str]:
 def _again(report: SearchReport, folder: str) -> str:
     if FROM_THE_SHELL not in report.settings:
         return "<p>It was made from Python, with the settings below.</p>"
-    command = "finetune" if any(name.endswith("fine-tuned") for name in report.measured) else "search"
+    trained = "strategy" not in report.settings and any(name.endswith("fine-tuned") for name in report.measured)
+    command = "finetune" if trained else "search"
     return f"<pre>{text(f'nasprune {command} --config {shell_path(folder)}/run.toml --out again')}</pre>"
 
 

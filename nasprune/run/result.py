@@ -102,12 +102,12 @@ def result_of(
         dense_score=found.dense_score,
         trials=len(found.trials),
         seconds=seconds,
-        groups=_outcomes(graph, plan),
+        groups=outcomes(graph, plan),
         dropped_blocks=plan.drop,
         proof=proof,
         measured={"latency_ms dense": latency[0], "latency_ms cut": latency[1]},
         phases=request.phases.costs,
-        versions=_versions(),
+        versions=versions(),
         front=tuple(
             FrontPoint(trial.index, trial.decision.digest, trial.cost, trial.score)
             for trial in pareto_front(found.trials)
@@ -164,7 +164,8 @@ def _normalised(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:
+def outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:
+    """What the plan does to each group."""
     gone = {name for block in graph.blocks if block.name in plan.drop for name in block.groups}
     return tuple(
         GroupOutcome(
@@ -177,7 +178,8 @@ def _outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide a result."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -59,13 +59,17 @@ class Pruner:
     """
 
     def __init__(self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate) -> None:
-        self._task, self._strategy, self._name = task, strategy, name
+        self.task, self.strategy, self._name = task, strategy, name
         self._steps, self._rate, self._done = steps, rate, 0
 
     @property
     def steps(self) -> int:
         """How many were taken."""
         return self._done
+
+    def go_back(self, strategy: Strategy, steps: int) -> None:
+        """As it was after so many steps, where the weights are those of then; `strategy` is as it was then."""
+        self.strategy, self._done = strategy, steps
 
     def step(self) -> None:
         """What the strategy does after a step of the optimizer.
@@ -79,8 +83,8 @@ class Pruner:
                 "steps that the training takes: epochs times batches"
             )
         self._done += 1
-        with running(type(self._strategy), f"strategy `{self._name}`"), torch.no_grad():
-            self._strategy.step(self._done / self._steps, self._rate.now())
+        with running(type(self.strategy), f"strategy `{self._name}`"), torch.no_grad():
+            self.strategy.step(self._done / self._steps, self._rate.now())
 
     def finish(self) -> Pruned:
         """The network, cut and proved.
@@ -88,12 +92,12 @@ class Pruner:
         Raises:
             VerificationError: the cut is not right, or not within the budget. PluginError: the strategy fails.
         """
-        task = self._task
+        task = self.task
         ready = twin(task.model)  # the user's network stays as training left it
         with own_randomness(task.model):
             seed_all(task.seed, task.model)
-            with running(type(self._strategy), f"strategy `{self._name}`"), torch.no_grad(), _put_back(task.model):
-                plan = self._strategy.finish()
+            with running(type(self.strategy), f"strategy `{self._name}`"), torch.no_grad(), _put_back(task.model):
+                plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
                 _copied(task.model, ready)

@@ -39,6 +39,11 @@ class Schedule:
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
+def steps_of(images: int, batch_size: int) -> int:
+    """Batches of an epoch; batch norm cannot train on one image, so one that is left alone is left out."""
+    return math.ceil((images - (images > 1 and images % batch_size == 1)) / batch_size)
+
+
 def fast_precision(device: torch.device) -> str:
     """ "bf16-mixed" where the device multiplies bfloat16 faster than single precision, else "32-true"."""
     if device.type == "cuda":

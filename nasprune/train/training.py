@@ -17,8 +17,9 @@ from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.train.augmenting import Augment
-from nasprune.train.loops import Schedule
+from nasprune.train.loops import Schedule, steps_of
 from nasprune.train.measures import Judged, judged, learned_by_heart
+from nasprune.train.partners import Partner
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 from nasprune.train.recipe import Recipe
 from nasprune.train.resume import Keeper, Position
@@ -27,6 +28,7 @@ from nasprune.train.tuner import Diverged, Tuner
 LOWER = 0.1  # times the rate, after each step back
 BACKS = 5  # until it is given up
 EXPLODED = 3.0  # times the loss of the first step, or of guesses, in training
+TAKEN = 30.0  # the same beside a partner: what it takes away costs more than that for a while, a teacher's part most
 WORSE = 0.35  # of the loss of guesses, that an epoch may add to the loss on validation images
 
 
@@ -36,7 +38,11 @@ class _Stopped(Exception):
 
 @dataclass
 class Training:
-    """All that one training needs. top: the highest rate. reference: the network that may know validation images."""
+    """All that one training needs.
+
+    top: the highest rate. reference: the network that may know validation images. partner: has begun; changes the
+    network after every step, so that no judgement of its weights is passed before the end, and the last ones count.
+    """
 
     tuner: Tuner
     recipe: Recipe
@@ -49,6 +55,7 @@ class Training:
     on_epoch: OnEpoch | None
     on_step: OnStep | None
     should_stop: Callable[[], bool] | None
+    partner: Partner | None = None
     position: Position = field(default_factory=Position)
     good: dict[str, Tensor] = field(default_factory=dict)
     began: float = 0.0
@@ -56,6 +63,9 @@ class Training:
     def run(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """The weights and buffers of the result, and what should be said."""
         self.began = time.perf_counter()
+        if self.partner is not None:
+            self.tuner.after = self.partner.step
+            self.partner.keep()
         start = self._state()
         earlier = self.keeper.found()
         if earlier is None:
@@ -75,6 +85,8 @@ class Training:
                 self._next()
         except _Stopped:
             self.position = self.position.noted(f"stopped after {len(self.position.epochs)} whole epochs, as asked")
+            if self.partner is not None:
+                self._restore()
         return self._chosen(start)
 
     def _next(self) -> None:
@@ -108,6 +120,8 @@ class Training:
         )
         self.good = self._state() if better else self._state() | _below(self.good, "best", keep=True)
         self.keeper.keep(self.position, self.good)
+        if self.partner is not None:
+            self.partner.keep()
         if self.on_epoch is not None:
             self.on_epoch(epoch)
 
@@ -120,8 +134,14 @@ class Training:
         else:
             note = f"a rate of {rate:.2g} diverged in epoch {number}: back to {where}, on with {rate * LOWER:.2g}"
             self.position = replace(self.position.noted(note), backs=self.position.backs + 1)
-        self.tuner.restore(self._tuners(self.good), self.position.steps)
+        self._restore()
         self.keeper.keep(self.position, self.good)
+
+    def _restore(self) -> None:
+        """As after the last good epoch."""
+        self.tuner.restore(self._tuners(self.good), self.position.steps)
+        if self.partner is not None:
+            self.partner.back()
 
     def _epoch(self, number: int) -> tuple[float, float]:
         """The mean loss, and the last rate. Raises Diverged."""
@@ -132,7 +152,7 @@ class Training:
         order = torch.randperm(size_of(images_of), generator=generator, device="cpu").tolist()
         if len(order) % size == 1 and len(order) > 1:  # batch norm cannot train on one image
             order.pop()
-        steps = math.ceil(len(order) / size)
+        steps = steps_of(len(order), size)
         schedule = Schedule(self.top * LOWER**self.position.backs, self.recipe.epochs * steps, self.recipe.warmup)
         total, right, seen, rate, start = 0.0, 0, 0, 0.0, time.perf_counter()
         self.tuner.student.train()
@@ -146,7 +166,8 @@ class Training:
             total, right, seen = total + loss * len(labels), right + good, seen + len(labels)
             if not self.position.first_loss:
                 self.position = replace(self.position, first_loss=loss)
-            if total / seen > EXPLODED * max(self.position.first_loss, self._guessing()) and step >= min(10, steps - 1):
+            most = TAKEN if self.partner is not None else EXPLODED
+            if total / seen > most * max(self.position.first_loss, self._guessing()) and step >= min(10, steps - 1):
                 raise Diverged
             self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
         return total / seen, rate
@@ -165,6 +186,8 @@ class Training:
     def _limit(self) -> float:
         """The loss on validation images from which on the network counts as destroyed."""
         before = self.position.start_loss
+        if self.partner is not None:
+            return TAKEN * max(before, self._guessing())
         return before + max(WORSE * self._guessing(), 0.5 * before)
 
     def _guessing(self) -> float:
@@ -175,7 +198,7 @@ class Training:
         """The weights that count."""
         position = self.position
         last = _below(self.good, "tuner.average")
-        if not position.epochs:
+        if not position.epochs or self.partner is not None:
             return last, position.notes
         notes, known = list(position.notes), learned_by_heart(self.reference, self.parts.train, self.parts.validation)
         if known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ class Diverged(Exception):
 
 
 class Tuner:
-    """student: what takes the steps. average: of its weights. steps: taken since the start.
+    """student: what takes the steps. average: of its weights. steps: taken since the start. after: what follows each.
 
     Takes one step after another; `state` and `restore` hold weights, statistics, average and the optimizer's memory.
     """
@@ -30,6 +30,7 @@ class Tuner:
         self.wrapped, self.optimizer = fabric.setup(self.student, recipe.new_optimizer(self.student))
         self.average = Average(self.student, recipe.average)
         self.steps = 0
+        self.after: Callable[[], None] = lambda: None
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
         """One step at a rate; the loss before it, and how many images were right. Raises Diverged.
@@ -47,6 +48,7 @@ class Tuner:
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._weights(), self.recipe.clip)
         self.optimizer.step()
+        self.after()
         self.average.add(self.student)
         self.steps += 1
         return loss, int((outputs.detach().argmax(1) == labels).sum())

@@ -39,6 +39,13 @@ def search(
     polish: Annotated[
         bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
     ] = False,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", help="Instead of searching, train so that it can be cut; with --finetune."),
+    ] = None,
+    finetune: Annotated[
+        int | None, typer.Option("--finetune", help="Epochs of training on labels, of what was found or by --strategy.")
+    ] = None,
     plugins: Plugins = None,
     include: Annotated[
         list[str] | None,
@@ -78,6 +85,8 @@ def search(
     speak(as_json=as_json, quiet=quiet)
     if sweep is not None:
         from nasprune.cli.sweep import run
+    if strategy is not None or finetune is not None:
+        from nasprune.cli.training import run
     run(
         SearchOptions(
             budget=budget,
@@ -102,6 +111,8 @@ def search(
             device=device,
             memory=memory,
             sweep=sweep,
+            strategy=strategy,
+            finetune=finetune,
             allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )
