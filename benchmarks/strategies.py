@@ -35,8 +35,8 @@ BUDGETS = ("50%", "25%")
 SEARCHED = "search, refit, fine-tuning"
 ROWS = (
     SEARCHED,
-    *("hard", "hard(rounds=3)", "soft", "soft(asymptotic=True)"),
-    *("slimming(strength=0.01)", "greg", "csgd", "scratch"),
+    *("hard", "hard(rounds=3)", "soft", "soft(asymptotic=True)", "fpgm_soft"),
+    *("slimming(strength=0.01)", "morphnet", "greg", "csgd", "scratch"),
 )
 
 

@@ -237,6 +237,10 @@ class LiveSlots(Protocol):
     def is_norm(self) -> bool: ...
 
     @property
+    def tensor(self) -> Tensor:
+        """The whole tensor, live."""
+
+    @property
     def is_trained(self) -> bool: ...
 
     def read(self) -> Tensor:
@@ -264,6 +268,12 @@ class StrategyTask(Protocol):
 
     def magnitudes(self) -> Mapping[str, Tensor]:
         """Group -> the norm (width,) of each unit's rows in the tensors that make its channels, now."""
+
+    def prices(self, alive: Mapping[str, int]) -> Mapping[str, float]:
+        """Group -> what one of its units costs where each group has about as many left as `alive` says.
+
+        In FLOPs, or in parameters where the budget has no FLOPs.
+        """
 
     def plan(self, scores: Mapping[str, Tensor], *, spread: str = "uniform", share: float = 1.0) -> PrunePlan:
         """The plan within budget that keeps the units of the highest scores.

@@ -50,6 +50,24 @@ class Task:
             found[group.name] = torch.stack(squares).sum(0).sqrt().cpu()
         return found
 
+    def prices(self, alive: Mapping[str, int]) -> Mapping[str, float]:
+        whole = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
+        steps, at = {}, dict(whole)
+        for choice in self.problem.space.widths:
+            if len(choice.options) < 2:
+                continue
+            reached = [place for place, option in enumerate(choice.options) if option >= alive[choice.name]]
+            place = max(1, reached[0]) if reached else len(choice.options) - 1
+            at[choice.name] = choice.options[place]
+            steps[choice.name] = choice.options[place - 1]
+        now = Decision.of(at)
+        costs = self.problem.costs([now, *(now.replaced(name, option) for name, option in steps.items())])
+        counted = [cost.flops if self.problem.budget.flops is not None else cost.params for cost in costs]
+        return dict.fromkeys(at, 0.0) | {
+            name: (counted[0] - less) / (at[name] - option)
+            for (name, option), less in zip(steps.items(), counted[1:], strict=True)
+        }
+
     def plan(self, scores: Mapping[str, Tensor], *, spread: str = "uniform", share: float = 1.0) -> PrunePlan:
         if spread not in ("uniform", "global"):
             raise PluginError(f"a strategy asked for a plan spread {spread!r}; expected 'uniform' or 'global'")

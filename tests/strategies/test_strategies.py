@@ -88,7 +88,7 @@ def test_a_broken_contract_is_named() -> None:
 
 
 def test_the_names_are_those_that_the_docs_list() -> None:
-    assert NAMES == ["csgd", "greg", "hard", "scratch", "slimming", "soft"]
+    assert NAMES == ["csgd", "fpgm_soft", "greg", "hard", "morphnet", "scratch", "slimming", "soft"]
 
 
 def doomed(model: nn.Module, plan) -> list[int]:
@@ -119,6 +119,62 @@ def test_soft_lets_filters_come_back() -> None:
         zeros.append(int((model.blocks[0].conv1.weight.flatten(1).abs().sum(1) == 0).sum()))
     assert zeros[0] == zeros[2] == 0
     assert zeros[1] == zeros[3] > 0
+
+
+def test_soft_lets_the_share_grow_where_it_is_asymptotic() -> None:
+    model = TinyResNet(8, 2)
+    pruner = nasprune.pruner(model, EXAMPLE, "30%", steps=20, strategy="soft(asymptotic=True)")
+    gone = []
+    for _ in range(20):
+        with torch.no_grad():
+            model.blocks[0].conv1.weight.add_(1e-4)
+        pruner.step()
+        gone.append(int((model.blocks[0].conv1.weight.flatten(1).abs().sum(1) == 0).sum()))
+    assert gone == sorted(gone)
+    assert 0 < gone[0] < gone[2] <= gone[-1]
+
+
+def test_fpgm_takes_filters_that_others_stand_in_for_and_lets_them_come_back() -> None:
+    model = TinyResNet(8, 2)
+    conv = model.blocks[0].conv1
+    with torch.no_grad():
+        conv.weight.mul_(0.1)
+        conv.weight[:4] = 1.0  # the largest, and one of them says what all say
+        conv.weight[:4] += 1e-3 * torch.arange(4)[:, None, None, None]
+    pruner = nasprune.pruner(model, EXAMPLE, "50%", steps=4, strategy="fpgm_soft(times=2)")
+    zeros = []
+    for _ in range(4):
+        with torch.no_grad():
+            conv.weight.add_(1e-4)
+        pruner.step()
+        zeros.append((conv.weight.flatten(1).abs().sum(1) == 0).nonzero().flatten().tolist())
+    assert zeros[0] == zeros[2] == []
+    assert zeros[1]
+    assert set(zeros[1]) <= {0, 1, 2, 3}
+    assert set(doomed(model, pruner.finish().plan)) == set(zeros[3])
+
+
+def test_morphnet_draws_scales_to_zero_by_what_their_channels_cost() -> None:
+    model = TinyResNet(8, 2)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    pruner = nasprune.pruner(model, EXAMPLE, "50%", steps=10, strategy="morphnet(strength=1.0)", lr=0.05)
+    pruner.step()
+    whole = {group.name: group.width for group in pruner.task.groups}
+    prices = pruner.task.prices(whole)
+    graph, name = pruner.task.graph, "blocks.0.conv1"
+    assert prices[name] == nasprune.predict(graph, {}).flops - nasprune.predict(graph, {name: 7}).flops
+    assert prices["conv"] > prices[name]  # read and made by every block
+    drawn = {
+        norm: float((before[f"{norm}.weight"] - model.get_parameter(f"{norm}.weight").detach()).mean())
+        for norm in ("bn", "blocks.0.bn1")
+    }
+    assert drawn["bn"] / drawn["blocks.0.bn1"] == pytest.approx(prices["conv"] / prices[name], rel=1e-3)
+    assert pruner.task.prices({**whole, name: 4})["conv"] < prices["conv"]
+    with torch.no_grad():
+        model.blocks[0].bn1.weight[:5] = 0.004
+    for _ in range(9):
+        pruner.step()
+    assert set(range(5)) <= set(doomed(model, pruner.finish().plan))
 
 
 def test_hard_keeps_what_is_gone_at_zero_and_takes_rounds() -> None:
@@ -186,6 +242,8 @@ def test_what_is_wrong_is_said() -> None:
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"strategy": "hard(rounds=0)"}, "`rounds` must be at least 1"),
         ({"strategy": "soft(times=0)"}, "`times` must be at least 1"),
+        ({"strategy": "fpgm_soft(times=0)"}, "`times` must be at least 1"),
+        ({"strategy": "morphnet(until=0)"}, "`until` in"),
         ({"strategy": "gentle"}, "unknown strategy 'gentle'"),
         ({"budget": "1FLOPs"}, "cannot be met|least"),
     ):
