@@ -43,6 +43,27 @@ SIDES = {"torchvision:vit_b_16": None, "timm:mobilevit_xxs": None, "torchvision:
 """Input sizes that are not 96; `None` for the network's own."""
 
 
+def disturbed(model: nn.Module) -> None:
+    """Gives an untrained network random norms, and weights where it begins with zeros: so its inputs reach its outputs.
+
+    Convolutions and linear layers keep the size of what they read on the average (He et al. 2015, arXiv:1502.01852).
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            noise = torch.randn(value.shape, generator=generator) if value.is_floating_point() else None
+            if noise is None:
+                continue
+            if name.endswith("running_var"):
+                value.copy_(1 + 0.2 * noise.abs())
+            elif value.ndim >= 2:
+                value.copy_(noise * (2 / value[0].numel()) ** 0.5)
+            elif value.ndim == 1 and name.endswith("weight"):
+                value.copy_(1 + 0.1 * noise)
+            else:
+                value.add_(0.1 * noise)
+
+
 def halved(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
     """Half of every free group is kept, and every second free block dropped; what cannot be proved stays whole."""
     from nasprune.cut.verify import prove
@@ -63,6 +84,7 @@ def main() -> None:
     print(f"{'network':40} {'format':12} {'difference':>10} {'batch':>6} {'seconds':>8}", flush=True)
     for spec in options.nets:
         loaded = load_model(spec, input_size=SIDES.get(spec, "96"))
+        disturbed(loaded.model)
         inputs = loaded.example_inputs()
         small = halved(loaded.model, inputs)
         for kind in options.formats:
