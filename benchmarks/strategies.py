@@ -36,7 +36,7 @@ SEARCHED = "search, refit, fine-tuning"
 ROWS = (
     SEARCHED,
     *("hard", "hard(rounds=3)", "soft", "soft(asymptotic=True)", "fpgm_soft"),
-    *("slimming(strength=0.01)", "morphnet", "greg", "csgd", "scratch"),
+    *("slimming(strength=0.01)", "morphnet", "greg", "csgd", "resrep", "scratch"),
 )
 
 

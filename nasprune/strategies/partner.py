@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ class StrategyPartner:
     def __init__(self, make: Make) -> None:
         self._make = make
         self._pruner: Pruner | None = None
-        self._kept: tuple[Strategy, int] | None = None
+        self._kept: tuple[dict[str, Any], int] | None = None
 
     @property
     def pruner(self) -> Pruner:
@@ -37,16 +38,19 @@ class StrategyPartner:
         self.pruner.step()
 
     def keep(self) -> None:
-        self._kept = (_copied(self.pruner.strategy, self.pruner.task), self.pruner.steps)
+        strategy = self.pruner.strategy
+        self._kept = (_copied(vars(strategy), strategy, self.pruner.task), self.pruner.steps)
 
     def back(self) -> None:
         if self._kept is not None:
-            strategy, steps = self._kept
-            self.pruner.go_back(_copied(strategy, self.pruner.task), steps)
+            state, steps = self._kept
+            strategy = self.pruner.strategy
+            vars(strategy).update(_copied(state, strategy, self.pruner.task))
+            self.pruner.go_back(steps)
 
 
-def _copied(strategy: Strategy, task: Task) -> Strategy:
-    """A strategy with what it remembers, on the same live network."""
-    shared = [task, task.model, task.graph, task.problem, *task.model.modules()]
+def _copied(state: dict[str, Any], strategy: Strategy, task: Task) -> dict[str, Any]:
+    """What a strategy remembers; the live network and the strategy itself are not copied."""
+    shared = [strategy, task, task.model, task.graph, task.problem, *task.model.modules()]
     shared += [*task.model.parameters(), *task.model.buffers()]
-    return copy.deepcopy(strategy, {id(one): one for one in shared})
+    return copy.deepcopy(state, {id(one): one for one in shared})

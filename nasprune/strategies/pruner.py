@@ -67,9 +67,9 @@ class Pruner:
         """How many were taken."""
         return self._done
 
-    def go_back(self, strategy: Strategy, steps: int) -> None:
-        """As it was after so many steps, where the weights are those of then; `strategy` is as it was then."""
-        self.strategy, self._done = strategy, steps
+    def go_back(self, steps: int) -> None:
+        """As after so many steps, where weights and strategy are those of then."""
+        self._done = steps
 
     def step(self) -> None:
         """What the strategy does after a step of the optimizer.
@@ -93,14 +93,13 @@ class Pruner:
             VerificationError: the cut is not right, or not within the budget. PluginError: the strategy fails.
         """
         task = self.task
-        ready = twin(task.model)  # the user's network stays as training left it
         with own_randomness(task.model):
             seed_all(task.seed, task.model)
             with running(type(self.strategy), f"strategy `{self._name}`"), torch.no_grad(), _put_back(task.model):
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
-                _copied(task.model, ready)
+                ready = twin(task.model)
             proven = prove(ready.eval(), task.graph, plan)
             cost = CostModel(task.graph).costs([proven.plan.counts])[0]
             if not task.problem.budget.allows(cost):
@@ -109,7 +108,7 @@ class Pruner:
                     f"within the proof the cut costs {cost}, above the budget of {task.problem.budget}: "
                     + (f"{whole} had to stay whole; exclude these from the start" if whole else "the plan is too large")
                 )
-            small = rebuilt(task.model, proven.model, task.graph, proven.plan).eval()
+            small = rebuilt(ready, proven.model, task.graph, proven.plan).eval()
             change = _difference(ready, small, task.graph)
         return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change)
 
@@ -186,20 +185,18 @@ def pruner(
 
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
-    """The values of a network are afterwards as they were before."""
+    """The values of a network, and the hooks of its modules, are afterwards as they were before."""
     values = {name: value.clone() for name, value in model.state_dict().items()}
+    hooks = [(module._forward_hooks, dict(module._forward_hooks)) for module in model.modules()]
     try:
         yield
     finally:
         own = model.state_dict()
         for name, value in values.items():
             own[name].copy_(value)
-
-
-def _copied(source: nn.Module, target: nn.Module) -> None:
-    own = target.state_dict()
-    for name, value in source.state_dict().items():
-        own[name].copy_(value)
+        for live, before in hooks:
+            live.clear()
+            live.update(before)
 
 
 def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:

@@ -94,7 +94,8 @@ class Training:
         number = len(self.position.epochs) + 1
         try:
             loss, rate = self._epoch(number)
-            reached = judged(self.tuner.average.net, self.parts.validation)
+            net = self.tuner.average.net if self.partner is None else self.tuner.student
+            reached = judged(net, self.parts.validation)
             if not reached.loss <= self._limit():
                 raise Diverged
         except Diverged:

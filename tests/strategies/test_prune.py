@@ -60,7 +60,7 @@ def test_a_strategy_learns_while_it_cuts() -> None:
     assert found.report.measured["validation accuracy fine-tuned"] > 0.9
 
 
-@pytest.mark.parametrize("strategy", ["csgd(pull=0.5)", "hard(rounds=3)"])
+@pytest.mark.parametrize("strategy", ["csgd(pull=0.5)", "hard(rounds=3)", "resrep"])
 def test_a_strategy_goes_back_where_training_diverges(dense, strategy) -> None:
     told = []
     found = nasprune.prune(

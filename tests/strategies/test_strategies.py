@@ -88,7 +88,7 @@ def test_a_broken_contract_is_named() -> None:
 
 
 def test_the_names_are_those_that_the_docs_list() -> None:
-    assert NAMES == ["csgd", "fpgm_soft", "greg", "hard", "morphnet", "scratch", "slimming", "soft"]
+    assert NAMES == ["csgd", "fpgm_soft", "greg", "hard", "morphnet", "resrep", "scratch", "slimming", "soft"]
 
 
 def doomed(model: nn.Module, plan) -> list[int]:
@@ -177,6 +177,57 @@ def test_morphnet_draws_scales_to_zero_by_what_their_channels_cost() -> None:
     assert set(range(5)) <= set(doomed(model, pruner.finish().plan))
 
 
+def test_resrep_rows_go_to_zero_and_merge_without_loss() -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 2).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    pruner = nasprune.pruner(model, EXAMPLE, "60%", steps=40, strategy="resrep(strength=5.0)", optimizer=optimizer)
+    compactors = pruner.strategy._compactors
+    assert set(compactors) == {"blocks.0.conv1", "blocks.1.conv1"}  # the others have several makers
+    rows = []
+    for step in range(40):
+        part = slice(16 * (step % 3), 16 * (step % 3) + 16)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(X[part]), Y[part]).backward()
+        optimizer.step()
+        pruner.step()
+        rows.append(torch.cat([matrix.detach().norm(dim=1) for matrix in compactors.values()]))
+    assert ((rows[20] > 0) & (rows[20] < 0.9)).any()  # on the way, by the penalty
+    model.eval()
+    with torch.no_grad():
+        trained = model(X)
+        found = pruner.finish()
+        assert torch.equal(model(X), trained)  # with its compactors
+        assert float((found.model(X) - trained).abs().max() / trained.abs().max()) < 1e-4
+    assert not any(module._forward_hooks for module in found.model.modules())
+    gone = [name for name in compactors for _ in doomed_of(found.plan, name)]
+    assert len(gone) == int((rows[-1] == 0).sum()) > 0
+    assert set(found.plan.keep) <= set(compactors)
+
+
+def doomed_of(plan, name: str) -> list[int]:
+    return sorted(set(range(8)) - set(plan.keep.get(name, range(8))))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_resrep_keeps_away_where_the_norm_reads_something_else(inplace: bool) -> None:
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 4)
+            self.relu = nn.ReLU(inplace)
+
+        def forward(self, x):
+            return self.head(self.norm(self.relu(self.conv(x))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = Between()
+    found = trained("resrep", model)
+    assert found.model.norm.running_mean.any()  # nothing was merged
+    assert found.change < 1e-4
+    assert found.cut.flops <= 0.5 * found.dense.flops
+
+
 def test_hard_keeps_what_is_gone_at_zero_and_takes_rounds() -> None:
     model = TinyResNet(8, 2)
     pruner = nasprune.pruner(model, EXAMPLE, "30%", steps=8, strategy="hard(rounds=2)")
@@ -244,6 +295,7 @@ def test_what_is_wrong_is_said() -> None:
         ({"strategy": "soft(times=0)"}, "`times` must be at least 1"),
         ({"strategy": "fpgm_soft(times=0)"}, "`times` must be at least 1"),
         ({"strategy": "morphnet(until=0)"}, "`until` in"),
+        ({"strategy": "resrep(until=1)"}, "`until` in"),
         ({"strategy": "gentle"}, "unknown strategy 'gentle'"),
         ({"budget": "1FLOPs"}, "cannot be met|least"),
     ):
