@@ -69,6 +69,8 @@ class SearchOptions:
     allow_uncounted: bool = False
     allow_chance: bool = False
     memory: str = "2GiB"
+    batch: int = 1
+    threads: int | None = None
     sweep: str | None = None
     strategy: str | None = None
     finetune: int | None = None
@@ -122,17 +124,18 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
     """The budget and the folder of the run. Raises what can be told from names, numbers and folders."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
-    budget = parse_budget(options.budget)
+    budget = parse_budget(options.budget, latency=True)
     out = options.out or channels_of(options.model) or default_folder(options.model, options.budget)
     _check_names(options)
 
     from nasprune.refit.reconstruct import check_method
     from nasprune.run.checkpoint import check_folder
-    from nasprune.run.checks import check_limits
+    from nasprune.run.checks import check_latency, check_limits
     from nasprune.run.polishing import check_polish
 
     check_limits(options.trials, options.time_limit)
     bytes_of(options.memory)
+    check_latency(options.batch, options.threads)
     check_polish(options.polish, has_data=options.data is not None)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
@@ -185,6 +188,8 @@ def _searched(
             allow_uncounted=options.allow_uncounted,
             allow_chance=options.allow_chance,
             memory=options.memory,
+            batch=options.batch,
+            threads=options.threads,
             shared=shared,
         )
 

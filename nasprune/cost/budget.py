@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nasprune.cost.units import scaled, short
 from nasprune.errors import BudgetError
 
-EXAMPLES = "2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams"
+EXAMPLES = "2GFLOPs, 300MMACs, 60%, 5MParams, 8ms, 60% latency, or several: 2GFLOPs,20MParams"
 _AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([KMGT]?)(FLOPS?|MACS?|PARAMS?)\s*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*(?:of\s+)?(FLOPS?|MACS?|PARAMS?)?\s*", re.IGNORECASE)
 _TIME = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(us|ms|s)\s*", re.IGNORECASE)
+_TIME_SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*(?:of\s+)?(?:the\s+)?(?:latency|time)\s*", re.IGNORECASE)
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
@@ -23,11 +24,13 @@ class Cost:
     flops: multiply-adds, as `fvcore.nn.FlopCountAnalysis` counts them, with the operators of docs/counting.md added.
     params: elements of all parameters.
     activations: output elements of convolutions and dot products, as `fvcore.nn.ActivationCountAnalysis` counts them.
+    nanoseconds: as predicted from measured layers, where latency is part of the budget, else 0.
     """
 
     flops: int
     params: int
     activations: int
+    nanoseconds: int = 0
 
     def __str__(self) -> str:
         return f"{short(self.flops, 'FLOPs')}, {short(self.params, 'params')}"
@@ -38,7 +41,8 @@ class Budget:
     """Upper limits, inclusive; `None` is no limit.
 
     `flops` and `params` are absolute counts. `flops_share` and `params_share` are exact shares of the dense model in
-    (0, 1]; `resolve` turns them into counts. `seconds` is a latency at batch 1.
+    (0, 1]; `resolve` turns them into counts. `seconds` is a latency; `seconds_share` its share
+    of the dense model's, which `timed` turns into seconds.
     """
 
     flops: int | None = None
@@ -46,12 +50,17 @@ class Budget:
     flops_share: Fraction | None = None
     params_share: Fraction | None = None
     seconds: float | None = None
+    seconds_share: Fraction | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("flops", self.flops), ("params", self.params), ("seconds", self.seconds)):
             if value is not None and value <= 0:
                 raise BudgetError(f"a budget must be above zero, got {name}={value}; examples: {EXAMPLES}")
-        for name, share in (("flops", self.flops_share), ("params", self.params_share)):
+        for name, share in (
+            ("flops", self.flops_share),
+            ("params", self.params_share),
+            ("latency", self.seconds_share),
+        ):
             if share is not None and not 0 < share <= 1:
                 raise BudgetError(f"a share must be in (0%, 100%], got {float(100 * share):g}% of {name}")
 
@@ -91,20 +100,36 @@ class Budget:
             flops = int(self.flops_share * dense.flops)
         if self.params_share is not None:
             params = int(self.params_share * dense.params)
-        return Budget(flops=flops, params=params, seconds=self.seconds)
+        return Budget(flops=flops, params=params, seconds=self.seconds, seconds_share=self.seconds_share)
+
+    @property
+    def limits_latency(self) -> bool:
+        return self.seconds is not None or self.seconds_share is not None
+
+    def timed(self, dense_seconds: float) -> Budget:
+        """The same budget with the share of a latency turned into seconds of the dense model's."""
+        if self.seconds_share is None:
+            return self
+        return replace(self, seconds=float(self.seconds_share) * dense_seconds, seconds_share=None)
+
+    @property
+    def limits(self) -> tuple[int | None, int | None, int | None]:
+        """Resolved limits of FLOPs, parameters and predicted nanoseconds; `None` is no limit."""
+        return self.flops, self.params, int(1e9 * self.seconds) if self.seconds is not None else None
+
+    @property
+    def limited(self) -> dict[str, int]:
+        """The quantities of a `Cost` that are limited, and their resolved limits."""
+        named = zip(("flops", "params", "nanoseconds"), self.limits, strict=True)
+        return {quantity: limit for quantity, limit in named if limit is not None}
 
     def allows(self, cost: Cost) -> bool:
-        """Whether counted `cost` keeps the resolved FLOPs and parameter limits (latency is measured, not counted)."""
-        return (self.flops is None or cost.flops <= self.flops) and (self.params is None or cost.params <= self.params)
+        """Whether predicted `cost` keeps the resolved limits."""
+        return all(getattr(cost, quantity) <= limit for quantity, limit in self.limited.items())
 
     def fill(self, cost: Cost) -> float:
         """The share of the tightest resolved limit that `cost` uses: above 1 is over budget."""
-        shares = [0.0]
-        if self.flops is not None:
-            shares.append(cost.flops / self.flops)
-        if self.params is not None:
-            shares.append(cost.params / self.params)
-        return max(shares)
+        return max((getattr(cost, quantity) / limit for quantity, limit in self.limited.items()), default=0.0)
 
     def __str__(self) -> str:
         parts = [
@@ -113,19 +138,22 @@ class Budget:
             short(self.params, "params") if self.params is not None else "",
             f"{float(100 * self.params_share):g}% of params" if self.params_share is not None else "",
             f"{1e3 * self.seconds:g} ms" if self.seconds is not None else "",
+            f"{float(100 * self.seconds_share):g}% of latency" if self.seconds_share is not None else "",
         ]
         return ", ".join(part for part in parts if part)
 
 
-def parse_budget(budget: object) -> Budget:
-    """Raises BudgetError for what is no budget, and for one that the search cannot hold."""
+def parse_budget(budget: object, *, latency: bool = False) -> Budget:
+    """The budget. latency: whether it may limit that, as only `search` does.
+
+    Raises:
+        BudgetError: it is none, or limits what it may not.
+    """
     if not isinstance(budget, str | Budget):
         raise BudgetError(f"expected a budget such as {EXAMPLES}, got {budget!r}; write it as text")
     goal = Budget.parse(budget) if isinstance(budget, str) else budget
-    if goal.seconds is not None:
-        raise BudgetError(
-            f"the budget {str(goal)!r} limits latency, which the search cannot hold yet; limit FLOPs or parameters"
-        )
+    if goal.limits_latency and not latency:
+        raise BudgetError(f"the budget {str(goal)!r} limits latency, which only a search of widths and blocks can hold")
     return goal
 
 
@@ -136,6 +164,8 @@ def _parse_part(part: str, text: str) -> tuple[str, int | float | Fraction]:
     if match := _SHARE.fullmatch(part):
         quantity = "params" if (match[2] or "").upper().startswith("PARAM") else "flops"
         return f"{quantity}_share", Fraction(match[1]) / 100
+    if match := _TIME_SHARE.fullmatch(part):
+        return "seconds_share", Fraction(match[1]) / 100
     if match := _TIME.fullmatch(part):
         return "seconds", float(match[1]) * _SECONDS[match[2].lower()]
     raise BudgetError(f"the budget {text!r} does not parse at {part.strip()!r}; write for example {EXAMPLES}")

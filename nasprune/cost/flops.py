@@ -18,6 +18,7 @@ from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.cost.budget import Cost
 from nasprune.cost.formulas import count
 from nasprune.cost.sizes import Extent, Product, Sizes
+from nasprune.cost.times import Times, timed_products
 from nasprune.cost.traced import captured_counts, traced_counts
 from nasprune.errors import PlanError
 from nasprune.graph.model import Ints, ModelGraph
@@ -52,14 +53,15 @@ def operator_counts(model: nn.Module, example_inputs: ExampleInputs) -> Counter[
 
 @dataclass(frozen=True)
 class CostTable:
-    """Costs of n decisions: three int64 arrays of shape (n,)."""
+    """Costs of n decisions: int64 arrays of shape (n,)."""
 
     flops: Ints
     params: Ints
     activations: Ints
+    nanoseconds: Ints
 
     def __getitem__(self, index: int) -> Cost:
-        return Cost(int(self.flops[index]), int(self.params[index]), int(self.activations[index]))
+        return Cost(*(int(values[index]) for values in (self.flops, self.params, self.activations, self.nanoseconds)))
 
     def __len__(self) -> int:
         return len(self.flops)
@@ -69,50 +71,50 @@ class CostTable:
 class _Polynomial:
     """Sum of products of extents, merged where the extents are the same."""
 
-    terms: dict[tuple[Extent, ...], int] = field(default_factory=dict)
+    terms: dict[tuple[Extent, ...], float] = field(default_factory=dict)
 
-    def add(self, product: Product, flags: tuple[Extent, ...]) -> None:
+    def add(self, product: Product, flags: tuple[Extent, ...], factor: float = 1) -> None:
         key = (*product.extents, *flags)
-        self.terms[key] = self.terms.get(key, 0) + product.coefficient
+        self.terms[key] = self.terms.get(key, 0) + product.coefficient * factor
 
 
 class CostModel:
     """The price list of a graph.
 
     names: the variables, all groups in the graph's order and then all blocks; `rows` takes one column for each.
-    dense: the cost with everything kept.
+    dense: the cost with everything kept. times: of the calls of the graph's program, where latency is priced.
     """
 
-    def __init__(self, graph: ModelGraph) -> None:
+    def __init__(self, graph: ModelGraph, times: Times | None = None) -> None:
         self.names = (*(group.name for group in graph.groups), *(block.name for block in graph.blocks))
         self.full = np.array([group.width for group in graph.groups] + [1] * len(graph.blocks), dtype=np.int64)
         self._column = {name: i for i, name in enumerate(self.names)}
-        flops, params, activations = _compile(graph)
-        extents = list(dict.fromkeys(e for poly in (flops, params, activations) for key in poly.terms for e in key))
+        polynomials = _compile(graph, times)
+        extents = list(dict.fromkeys(e for poly in polynomials for key in poly.terms for e in key))
         place = {extent: i for i, extent in enumerate(extents)}
         self._matrix = np.zeros((len(extents), len(self.names)))
         for extent, i in place.items():
             for variable, coefficient in extent.terms:
                 self._matrix[i, variable] = coefficient
         self._fixed = np.array([extent.fixed for extent in extents], dtype=np.float64)[:, None]
-        self._tables = [_table(poly, place) for poly in (flops, params, activations)]
-        self._polynomials = (flops, params)
+        self._tables = [_table(poly, place) for poly in polynomials]
+        self._polynomials = (polynomials[0], polynomials[1], polynomials[3])
         self.dense = self.rows(self.full[None])[0]
 
-    def monomials(self) -> tuple[Monomials, Monomials]:
-        """FLOPs and params as sums of coefficient * product of columns; a column may come twice in a product."""
-        flops, params = self._polynomials
-        return _expanded(flops), _expanded(params)
+    def monomials(self) -> tuple[Monomials, Monomials, Monomials]:
+        """FLOPs, params and nanoseconds as sums of coefficient * product of columns, where one may come twice."""
+        flops, params, time = self._polynomials
+        return _expanded(flops), _expanded(params), _expanded(time)
 
     def rows(self, matrix: Ints) -> CostTable:
         """Costs of decisions given as rows of values, shape (n, len(names)): kept counts, and 1 or 0 for blocks."""
-        totals = np.empty((3, len(matrix)), dtype=np.int64)
+        totals = np.empty((4, len(matrix)), dtype=np.int64)
         for start in range(0, len(matrix), CHUNK):
             chunk = slice(start, start + CHUNK)
             values = np.ones((len(self._fixed) + 1, matrix[chunk].shape[0]))
             values[:-1] = np.rint(self._matrix @ matrix[chunk].T.astype(np.float64) + self._fixed)
             for i, table in enumerate(self._tables):
-                totals[i, chunk] = table.evaluate(values)
+                totals[i, chunk] = np.rint(table.evaluate(values))
         return CostTable(*totals)
 
     def table(self, decisions: Sequence[Mapping[str, int]]) -> CostTable:
@@ -176,16 +178,19 @@ def _expanded(polynomial: _Polynomial) -> Monomials:
     return total
 
 
-def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
-    flops, params, activations = _Polynomial(), _Polynomial(), _Polynomial()
+def _compile(graph: ModelGraph, times: Times | None) -> tuple[_Polynomial, _Polynomial, _Polynomial, _Polynomial]:
+    flops, params, activations, time = _Polynomial(), _Polynomial(), _Polynomial(), _Polynomial()
     sizes = Sizes(graph)
     flag = {block.name: Extent(1, 0, ((len(graph.groups) + i, 1.0),)) for i, block in enumerate(graph.blocks)}
     block_of = {node: flag[block.name] for block in graph.blocks for node in block.nodes}
     for node in graph.program.live:
         if node.op == "call_function":
+            flags = (block_of[node.name],) if node.name in block_of else ()
+            if times is not None:
+                for product, nanoseconds in timed_products(node, sizes, times):
+                    time.add(product, flags, nanoseconds)
             counted = count(node, sizes.of)
             if counted is not None:
-                flags = (block_of[node.name],) if node.name in block_of else ()
                 for product in counted.flops:
                     flops.add(product, flags)
                 for product in counted.activations:
@@ -194,7 +199,7 @@ def _compile(graph: ModelGraph) -> tuple[_Polynomial, _Polynomial, _Polynomial]:
         if name not in graph.program.buffers:
             inside = tuple(flag[block.name] for block in graph.blocks if name.startswith(f"{block.name}."))
             params.add(Product.of(*sizes.of_param(name, graph.signature[name])), inside)
-    return flops, params, activations
+    return flops, params, activations, time
 
 
 @overload

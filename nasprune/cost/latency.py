@@ -28,6 +28,7 @@ def compare_latency(
     *,
     repeats: int | None = None,
     threads: int | None = None,
+    seconds: float = 1.0,
 ) -> list[float]:
     """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
 
@@ -35,16 +36,16 @@ def compare_latency(
         models: run in eval mode; they are left as they are.
         example_inputs: as they are, moved to each model's device.
         repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1; by default as many
-            as take about a second, from 5 to 50.
+            as take about `seconds`, from 5 to 50 for each of them.
         threads: of the CPU, or `None` for what torch uses now.
     """
     if repeats is None:
         once = sum(compare_latency(models, example_inputs, repeats=1, threads=threads))
-        repeats = max(5, min(50, int(1e3 / max(once, 1e-3))))
+        repeats = max(5, min(int(50 * max(seconds, 1.0)), int(1e3 * seconds / max(once, 1e-3))))
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, got {repeats}")
     times: list[list[float]] = [[] for _ in models]
-    with _threads(threads), _all_untouched(models), torch.inference_mode():
+    with threads_set(threads), _all_untouched(models), torch.inference_mode():
         ready = [Inputs.of(example_inputs, model).to(_device(model)) for model in models]
         for repeat in range(-max(2, repeats // 10), repeats):
             for number, (model, inputs) in enumerate(zip(models, ready, strict=True)):
@@ -71,7 +72,8 @@ def _device(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_set(count: int | None) -> Iterator[None]:
+    """Torch computes with so many threads meanwhile; `None` changes nothing."""
     before = torch.get_num_threads()
     try:
         if count is not None:

@@ -31,6 +31,15 @@ def check_limits(trials: int | None, time_limit: float | None) -> None:
         )
 
 
+def check_latency(batch: object, threads: object) -> None:
+    """Raises InputError unless both are whole numbers above zero; threads may be `None`."""
+    for name, value in (("batch", batch), ("threads", threads)):
+        if value is not None or name == "batch":
+            whole_number(name, value, f"write for example {name}=1")
+            if int(str(value)) < 1:
+                raise InputError(f"`{name}` (--{name}) must be at least 1, got {value}")
+
+
 def options_of(space_options: Mapping[str, object] | None) -> Mapping[str, object]:
     """The options of the space, none by default. Raises InputError where they are no dict."""
     if space_options is None:

@@ -72,6 +72,10 @@ class Journal:
             raise InputError(f"round {number} of {self._path} froze other groups than now; choose another folder")
         return tuple(trials)
 
+    def known(self, number: int) -> Mapping[str, str]:
+        """What was recorded of a round when it began; nothing where it did not."""
+        return self._rounds[number][0] if number < len(self._rounds) else {}
+
     def closed(self, number: int) -> bool:
         """Whether the recorded search went on to a later round."""
         return number + 1 < len(self._rounds)

@@ -74,7 +74,7 @@ def resolved(
     phases: Phases,
 ) -> Request:
     """The request of a search; arguments and errors are those of `nasprune.search`."""
-    goal = parse_budget(budget)
+    goal = parse_budget(budget, latency=True)
     check_limits(options.trials, options.time_limit)
     check_options(options.seed, options.scope)
     methods = looked_up(names, has_data=data is not None, plugins=options.plugins)

@@ -116,6 +116,7 @@ def result_of(
             *(() if plan.keep or plan.drop else (NOT_CUT,)),
             *(_left_out(item) for item in uncounted if not item.by_convention),
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
+            *(found.aim.notes if found.aim is not None else []),
             *refit_notes,
             *of_scores(request, found),
             *_outdated(stale(request.original, graph, plan)),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from torch import Tensor
 
 from nasprune.base import EvaluationTask
+from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.damage import Damages
+from nasprune.run.aim import LatencyAim, latency_aim
 from nasprune.run.chosen import chosen
 from nasprune.run.exploration import CutCandidate, Exploration, Limits, evaluate
 from nasprune.run.fitting import candidate_refit, harms
@@ -36,32 +38,53 @@ class Found:
     dense_score: float
     proven: Proven
     frozen: Mapping[str, str]
+    aim: LatencyAim | None = None
+
+    @property
+    def latency(self) -> list[float] | None:
+        """Milliseconds of the dense and the cut network, where the budget limits them and so they were measured."""
+        if self.aim is None:
+            return None
+        one = self.aim.tried[self.aim.best]
+        return [1e3 * one.dense, 1e3 * one.cut]
 
 
 def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> Found:
     """The best plan that passes its proof. journal: opened once the budget is known to be within reach."""
-    prices = request.options.shared.once("prices", lambda: CostModel(graph))
+    once, aim = request.options.shared.once, latency_aim(request, graph)
+    prices = once("prices", lambda: CostModel(graph)) if aim is None else CostModel(graph, aim.clocked.times)
     opened: Journal | None = None
     frozen: dict[str, str] = {}
+    built: list[Found] = []
     for number in count():
         graph = graph.frozen(frozen)
-        problem = _priced(request, graph, prices)
+        problem = _priced(request, graph, prices, request.budget if aim is None else aim.solved)
         opened = opened or journal()
+        if aim is not None:
+            aim.keep(request.options.out)
+            aim.resumed(opened.known(number))
+            problem = problem.within(aim.solved)
         if number and request.limits.stopped:
             opened.end()  # later rounds of a search that was stopped are not those of one that goes on
         with opened.dropped_if_empty():
-            found = _round(request, graph, problem, opened, number, frozen)
+            mark = {} if aim is None else aim.mark
+            found = _round(request, graph, problem, opened, number, {**frozen, **mark})
         if not found.proven.proof.frozen:
-            return found
+            if aim is None:
+                return found
+            built.append(replace(found, frozen=frozen, aim=aim))
+            with request.phases.phase("measuring latency"):
+                if aim.reached(found.proven.model.eval(), found.best.cost.nanoseconds / 1e9):
+                    return built[aim.best]
         frozen = {**frozen, **found.proven.proof.frozen}
     raise AssertionError("rounds end, since every further one freezes something")
 
 
-def _priced(request: Request, graph: ModelGraph, prices: CostModel) -> PricedSpace:
+def _priced(request: Request, graph: ModelGraph, prices: CostModel, budget: Budget) -> PricedSpace:
     """The space with its prices, and what measures harms and importances when a controller asks for them."""
     options = {name: value for name, value in request.options.space.items() if value != ()}
     space = search_space(graph, request.methods.space, plugins=request.options.plugins, **options)
-    problem = PricedSpace(graph, space, prices, request.budget)
+    problem = PricedSpace(graph, space, prices, budget)
     problem.require_feasible(lambda: _spared(request, graph, space, options))
 
     once = request.options.shared.once

@@ -26,7 +26,7 @@ from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
 from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
-from nasprune.run.checks import check_callbacks, options_of
+from nasprune.run.checks import check_callbacks, check_latency, options_of
 from nasprune.run.exploration import Progress
 from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
@@ -72,6 +72,8 @@ def search(
     allow_chance: bool = False,
     memory: str | int = MEMORY,
     on_phase: Callable[[PhaseStep], None] | None = None,
+    batch: int = 1,
+    threads: int | None = None,
     shared: Shared | None = None,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
@@ -81,7 +83,7 @@ def search(
         example_inputs: what the model is called with, batch first: a tensor, a tuple of positional arguments, a dict of
             keyword arguments, or a `nasprune.Inputs` with both. Numbers, `None`, lists and dicts may stand among them.
             Of a batch only the first item is used.
-        budget: "2GFLOPs", "60%", "5MParams", or several joined by commas.
+        budget: "2GFLOPs", "60%", "5MParams", "8ms", "60% latency", or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
         controller, evaluator, space: names of plugins; the evaluator may be your function(model) -> number, higher is
@@ -109,6 +111,7 @@ def search(
         allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
         memory: how much the work on images may take beside the networks, "2GiB" or bytes; what has no room waits in
             temporary files, and the result is the same.
+        batch, threads: items that run at once and threads of the CPU, for a budget of latency.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
         shared: what searches of the same model that differ in the budget alone hand on; `nasprune.sweep` gives it.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
@@ -122,6 +125,7 @@ def search(
     started = time.monotonic()
     phases = Phases(on_phase)
     check_polish(polish, has_data=data is not None)
+    check_latency(batch, threads)
     check_callbacks(on_progress, should_stop, settings or {})
     folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
     request = resolved(
@@ -147,6 +151,9 @@ def search(
             allow_chance=allow_chance,
             memory=bytes_of(memory),
             shared=shared or Shared(),
+            out=folder,
+            batch=batch,
+            threads=threads,
         ),
         on_progress,
         phases,
@@ -161,7 +168,7 @@ def search(
         found = best_proved(request, graph, lambda: Journal(folder, request.settings))
         fitted, plan = found.proven.model.eval(), found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
-        latency = compare_latency(both, graph.example_inputs)
+        latency = found.latency or compare_latency(both, graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):

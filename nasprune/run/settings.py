@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
@@ -32,6 +33,9 @@ class Options:
     should_stop: Callable[[], bool] | None = None
     allow_chance: bool = False
     polish: bool = False
+    out: Path | None = None
+    threads: int | None = None
+    batch: int = 1
     memory: int = MEMORY
     shared: Shared = field(default_factory=Shared)
 
@@ -55,6 +59,7 @@ def settings_of(
         **{f"space {name}": str(value) for name, value in options.space.items()},
         "scope": options.scope or "all",
         "seed": str(options.seed),
+        **({"latency": f"batch {options.batch}, {_threads(options)}"} if goal.limits_latency else {}),
         **options.settings,
     }
     if data is not None:
@@ -64,3 +69,7 @@ def settings_of(
     if issubclass(methods.evaluator, OwnFunction):
         chosen["evaluator's code"] = identity.of_code(methods.evaluator.function)
     return chosen
+
+
+def _threads(options: Options) -> str:
+    return "torch's threads" if options.threads is None else f"{options.threads} threads"

@@ -65,7 +65,7 @@ class Interplay:
     def __init__(self, problem: Solvable, damages: Damages) -> None:
         _check(problem, damages)
         budget = problem.budget
-        bounds = (budget.flops, budget.params)
+        bounds = budget.limits
         self.limits: Ints = np.array([bound for bound in bounds if bound is not None], dtype=np.int64)
         self._space = problem.space
         known = {choice.name for choice in problem.space.choices}

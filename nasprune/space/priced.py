@@ -136,6 +136,12 @@ class PricedSpace(BudgetedSpace):
         problem._scores = score
         return problem
 
+    def within(self, budget: Budget) -> PricedSpace:
+        """The same problem with another budget; what was measured for it stays."""
+        problem = copy.copy(self)
+        problem._budget = budget.resolve(self.dense)
+        return problem
+
     def cheapest(self) -> Cost:
         """The cost of the smallest decision."""
         return self.costs([self._space.smallest()])[0]
@@ -253,10 +259,8 @@ class PricedSpace(BudgetedSpace):
         if not len(states):
             return allowed
         table = self._prices.rows(self._rows(states))
-        if self._budget.flops is not None:
-            allowed &= table.flops <= self._budget.flops
-        if self._budget.params is not None:
-            allowed &= table.params <= self._budget.params
+        for quantity, limit in self._budget.limited.items():
+            allowed &= getattr(table, quantity) <= limit
         return allowed
 
     def _fill(self, state: Ints) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from nasprune.cost.budget import Cost
 from nasprune.space.budgeted import BudgetedSpace
 
@@ -14,15 +12,15 @@ SMALLEST = 1e-12
 def cost_shares(problem: BudgetedSpace) -> dict[str, float]:
     """For each choice the share of the dense cost that would go with all of it, at least 0.
 
-    Cost is FLOPs, parameters where only they are limited, and both in units of their limits where both are. Costs are
+    Cost is FLOPs where nothing is limited, else what is limited, each in units of its limit. Costs are
     products of widths, so what a group costs is found from its smallest option by the rule of three.
     """
     budget = problem.budget
 
     def price(cost: Cost) -> float:
-        if budget.flops is None and budget.params is None:
+        if not budget.limited:
             return float(cost.flops)
-        return cost.flops / (budget.flops or math.inf) + cost.params / (budget.params or math.inf)
+        return float(sum(getattr(cost, quantity) / limit for quantity, limit in budget.limited.items()))
 
     dense = problem.space.largest()
     cut = [choice for choice in problem.space.choices if len(choice.options) > 1]

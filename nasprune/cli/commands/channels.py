@@ -69,6 +69,10 @@ def search(
     memory: Annotated[
         str, typer.Option("--memory", help="What the work on images may take; the rest waits in temporary files.")
     ] = "2GiB",
+    batch: Annotated[int, typer.Option("--batch", help="Items that run at once, for a budget of latency.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Threads of the CPU, for a budget of latency.")
+    ] = None,
     allow_chance: Annotated[
         bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
     ] = False,
@@ -113,6 +117,8 @@ def search(
             sweep=sweep,
             strategy=strategy,
             finetune=finetune,
+            batch=batch,
+            threads=threads,
             allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )

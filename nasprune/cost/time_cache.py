@@ -1,0 +1,79 @@
+"""Measured times of layers on disk, so that a device measures a layer once: one JSON file in the user's cache.
+
+It lies in `NASPRUNE_CACHE`, else in `~/.cache/nasprune`. A file that is damaged is measured anew and written over;
+where nothing can be written, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from nasprune.common.files import write_all
+from nasprune.cost.times import Fit
+from nasprune.errors import InputError
+
+FILE = "times.json"
+
+
+def device_key(device: torch.device, threads: int) -> str:
+    """What measured times belong to: the device, its threads, and torch's version."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{_processor()}, {threads} threads, torch {torch.__version__}"
+
+
+def known_times(key: str) -> dict[str, Fit]:
+    """What was measured for this device before, by layer."""
+    layers = _read().get(key, {})
+    return {name: Fit(*values) for name, values in layers.items()}
+
+
+def keep_times(key: str, fits: Mapping[str, Fit]) -> None:
+    """Adds to what is kept for this device."""
+    found = _read()
+    found.setdefault(key, {}).update({name: list(vars(fit).values()) for name, fit in fits.items()})
+    try:
+        write_all(_folder(), {FILE: json.dumps(found, indent=1).encode()})
+    except InputError as error:
+        logging.getLogger(__name__).warning("measured times are not kept: %s", error)
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("NASPRUNE_CACHE") or Path.home() / ".cache" / "nasprune")
+
+
+def _read() -> dict[str, dict[str, list[float]]]:
+    try:
+        found = json.loads((_folder() / FILE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if _sound(found) else {}
+
+
+def _sound(found: object) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(layers, dict)
+        and all(isinstance(values, list) and len(values) == 4 and all(map(_time, values)) for values in layers.values())
+        for layers in found.values()
+    )
+
+
+def _time(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,130 @@
+"""Budgets of latency, on a device whose times are made up: the promise is kept by what is measured, not predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.fx import Node
+
+import nasprune
+from nasprune.cost.flops import measure
+from nasprune.cost.times import Fit, Layer
+from nasprune.errors import BudgetError, InputError
+from nasprune.graph.model import ModelGraph
+from nasprune.run import aim as aiming
+from nasprune.run.search import search
+from tests.nets import EXAMPLE, TinyResNet
+
+Device = Callable[[Callable[[int], float]], list[nn.Module]]
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
+    """A device on which a network takes so many milliseconds by its FLOPs, and layers what their weights say."""
+
+    def of(milliseconds: Callable[[int], float]) -> list[nn.Module]:
+        seen: list[nn.Module] = []
+
+        def latency(models: Sequence[nn.Module], inputs: Any, **_: object) -> list[float]:
+            seen.extend(models)
+            return [milliseconds(measure(model, EXAMPLE).flops) for model in models]
+
+        monkeypatch.setattr(aiming, "compare_latency", latency)
+        return seen
+
+    def layer(one: Layer, device: torch.device) -> Fit:
+        return Fit(1000.0, 0.0, 0.0, float(torch.tensor(one.weight).prod() * one.shape[-1] ** 2))
+
+    monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path / "cache"))
+
+    def clock(model: nn.Module, graph: ModelGraph, repeats: int) -> dict[Node, float]:
+        return {node: 1e-6 for node in graph.program.live if node.op == "call_function"}
+
+    monkeypatch.setattr("nasprune.cost.times.measured", layer)
+    monkeypatch.setattr("nasprune.cost.times.call_seconds", clock)
+    return of
+
+
+@pytest.mark.parametrize("budget", ["60% latency", "6ms"])
+@pytest.mark.parametrize("power", [1.0, 0.6])
+def test_what_is_measured_keeps_the_promise(device: Device, budget: str, power: float) -> None:
+    """Time falls as FLOPs do, or far slower, which predictions do not know."""
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** power)
+    result = search(model, EXAMPLE, budget, trials=20)
+    measured = result.report.measured
+    assert measured["latency_ms dense"] == pytest.approx(10)
+    assert 0.93 * 6 <= measured["latency_ms cut"] <= 6  # few widths are to be had
+    assert measured["latency_ms cut"] == pytest.approx(10 * (measure(result.model, EXAMPLE).flops / dense) ** power)
+    assert any(note.startswith("The budget is 6 ms; the cut network takes") for note in result.report.notes)
+    assert {"timing layers", "measuring latency"} <= {cost.phase for cost in result.report.phases}
+    assert result.report.proof.ok
+
+
+def test_a_promise_that_cannot_be_kept_is_said(device: Device) -> None:
+    device(lambda flops: 10.0)  # whatever is cut
+    result = search(TinyResNet(), EXAMPLE, "9.5ms", trials=2)
+    assert any("No network of the search was measured within it" in note for note in result.report.notes)
+
+
+def test_other_limits_hold_beside_it(device: Device) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE)
+    device(lambda flops: 10 * flops / dense.flops)
+    result = search(model, EXAMPLE, "90% latency, 50%Params", trials=20)
+    assert result.report.cut.params <= dense.params // 2
+    assert result.report.measured["latency_ms cut"] <= 9
+
+
+def test_a_run_goes_on_with_the_times_that_it_measured(device: Device, tmp_path: Path) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 0.8)
+    first = search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+    record = (tmp_path / "run" / "trials.jsonl").read_bytes()
+    device(lambda flops: 13 * (flops / dense) ** 0.8)  # a slower day
+    again = search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+    assert again.plan == first.plan
+    assert (tmp_path / "run" / "trials.jsonl").read_bytes() == record
+    (tmp_path / "run" / "times.json").write_text("{}")
+    with pytest.raises(InputError, match=r"times.json.*dense"):
+        search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+
+
+def test_items_run_at_once(device: Device) -> None:
+    seen: list[tuple[int, ...]] = []
+    model = TinyResNet()
+    model.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    inputs = aiming.batched(nasprune.Inputs.of(EXAMPLE), 4)
+    assert [tuple(tensor.shape) for tensor in inputs.tensors] == [(4, *EXAMPLE.shape[1:])]
+    with pytest.raises(InputError, match="first axis counts them"):
+        aiming.batched(nasprune.Inputs.of(torch.randn(3, 8)), 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"batch": 0}, InputError, "batch"),
+        ({"threads": 0}, InputError, "threads"),
+        ({"threads": "two"}, InputError, "threads"),
+        ({"budget": "60% latency, 8ms"}, BudgetError, "limits seconds twice"),
+        ({"budget": "0.001% latency"}, BudgetError, "cannot be met"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    device: Device, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    device(lambda flops: 10.0)
+    with pytest.raises(error, match=message):
+        search(TinyResNet(), EXAMPLE, **{"budget": "60% latency", "trials": 2, **options})
+
+
+def test_only_a_search_of_widths_and_blocks_takes_it() -> None:
+    with pytest.raises(BudgetError, match="which only a search of widths and blocks can hold"):
+        nasprune.pruner(TinyResNet(), EXAMPLE, "8ms", steps=10)
