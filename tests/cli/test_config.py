@@ -66,7 +66,7 @@ def test_every_option_of_the_long_commands_may_stand_in_a_file(words, tmp_path):
     flags = dict.fromkeys(("augment", "polish", "discretise", "allow_chance", "allow_uncounted"), True)
     lists = {name: ["some"] for name in ("include", "exclude", "plugins")}
     numbers = dict.fromkeys(("lr", "time_limit"), 0.5)
-    sizes = ("batch_size", "channels", "layers", "supernet_channels", "supernet_layers", "keep_max")
+    sizes = ("batch", "threads", "batch_size", "channels", "layers", "supernet_channels", "supernet_layers", "keep_max")
     counts = dict.fromkeys(("trials", "seed", "epochs", "warmup_epochs", "check", "tune", "finetune", *sizes), 3)
     samples = {"teacher": False, **flags, **lists, **numbers, **counts}
     names = [p.name for p in group.params if p.name not in ("config", "as_json", "quiet", "help")]
