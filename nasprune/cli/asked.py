@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nasprune.supernet.supernet import Supernet, TrimResult
     from nasprune.supernet.trim.discrete import Architecture
 
-UNITS = {"fvcore": "FLOPs", "macs": "MACs", "params": "Params"}
-
 
 @dataclass(frozen=True)
 class TrimOptions:
@@ -88,7 +86,12 @@ def checked(options: TrimOptions) -> Asked:
 
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
-    parse_limit(options.budget, Counts(10**9, 10**9, 10**9), options.count)  # type: ignore[arg-type]
+    limit = parse_limit(options.budget, Counts(10**9, 10**9, 10**9), options.count, 10**9)  # type: ignore[arg-type]
+    if limit.counter == "latency" and options.prune_channels is not None:
+        raise InputError(
+            "--prune-channels cuts channels to a budget of FLOPs, MACs or parameters; give one of these, or search the "
+            "folder of the trim afterwards with nasprune search --model DIR"
+        )
     if options.schedule is not None and options.keep_max is not None:
         raise InputError("--schedule and --keep-max say the same twice; give one of them")
     stages_of(schedule_of(options))

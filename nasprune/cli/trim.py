@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli import config
-from nasprune.cli.asked import UNITS, Asked, Outcome, TrimOptions, checked, schedule_of
+from nasprune.cli.asked import Asked, Outcome, TrimOptions, checked, schedule_of
 from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
 from nasprune.cli.screen import say
 from nasprune.cost.units import short
-from nasprune.supernet.price.limits import Limit, parse_limit
+from nasprune.supernet.price.limits import Limit, counter_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,17 +84,22 @@ def _loaded(asked: Asked, folder: Path) -> Supernet:
 
 
 def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits | None) -> Outcome:
-    from nasprune.supernet.supernet import DEFAULT
+    from nasprune.supernet.structure.limited import limited
+    from nasprune.supernet.supernet import DEFAULT, Supernet
 
     options, notes = asked.options, []
-    limit = parse_limit(str(options.budget), whole.counts, options.count)  # type: ignore[arg-type]
+    if counter_of(str(options.budget), options.count) == "latency":  # type: ignore[arg-type]
+        say("measuring how long the operations take here")
+    structure, limit = limited(whole.structure, options.budget, options.count)  # type: ignore[arg-type]
+    whole = Supernet(structure)
+    assert limit is not None
     room = _roomier(limit, asked.channels)
     if not asked.has_weights and options.epochs is None:
         notes.append(UNTRAINED)
     scorer = DEFAULT if options.scorer == "auto" else options.scorer
     say(f"scoring the operations by {scorer}, then {schedule_of(options)}")
     trimmed = whole.trim(
-        None if options.discretise else _typed(room),
+        None if options.discretise else room.typed,
         options.scorer,
         schedule=schedule_of(options),
         data=data,
@@ -121,7 +126,7 @@ def _network(
     """One operation per edge of what is left."""
     options = asked.options
     return trimmed.supernet.discretise(
-        _typed(room),
+        room.typed,
         options.rule,
         scorer=None if options.rule is not None else _ranked_by(asked, trimmed),
         size=size,
@@ -154,10 +159,6 @@ def _final(asked: Asked, size: Size | None, data: DataSplits | None) -> Size | N
 def _roomier(limit: Limit, share: float) -> Limit:
     """What operations may cost so that cutting away `share` of it leaves the limit."""
     return Limit(int(limit.number / (1 - share)), limit.counter)
-
-
-def _typed(limit: Limit) -> str:
-    return f"{limit.number}{UNITS[limit.counter]}"
 
 
 def _inherited(net: nn.Module, data: DataSplits) -> float:

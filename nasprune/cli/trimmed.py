@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nasprune.cli.asked import UNITS, Asked, Outcome
+from nasprune.cli.asked import Asked, Outcome
 from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.supernet import typed
 from nasprune.common.words import python, shell, shell_path
 from nasprune.cost.units import percent, short
 from nasprune.supernet.folders import CHANNELS, TRIMMED
 from nasprune.supernet.price.counting import Counter, Counts, count_module
+from nasprune.supernet.price.limits import TYPED
 from nasprune.supernet.report import pages
 from nasprune.supernet.saved import check_free
 from nasprune.supernet.storage import genotype_text, save_architecture, save_supernet
@@ -101,6 +102,9 @@ def _shape(outcome: Outcome) -> tuple[int, ...]:
 
 def _kept(last: tuple[str, Counts], outcome: Outcome) -> str:
     name, counts = last
+    if outcome.limit.counter == "latency":
+        report = outcome.trimmed.report if outcome.architecture is None else outcome.architecture.report
+        return next(check.sentence for check in report.checks if check.name == "latency")
     share = counts[outcome.limit.counter] / outcome.limit.number
     name = {"trimmed": "trimmed supernet", "fewer channels": "net with fewer channels"}.get(name, name)
     return f"the {name} has {counts[outcome.limit.counter]:,}, {percent(share)} of it, counted on what was built"
@@ -161,4 +165,6 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
 
 
 def _half(outcome: Outcome) -> str:
-    return f"{short(outcome.limit.number / 2).replace(' ', '')}{UNITS[outcome.limit.counter]}"
+    if outcome.limit.counter == "latency":
+        return f"{outcome.limit.number / 2e6:.4g}ms"
+    return f"{short(outcome.limit.number / 2).replace(' ', '')}{TYPED[outcome.limit.counter]}"

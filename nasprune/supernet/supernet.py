@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -25,11 +26,13 @@ from nasprune.supernet.checked import Settled, checked_scorer
 from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
 from nasprune.supernet.genotype.spaces import Size, SupernetSpace
 from nasprune.supernet.price.counting import Counter, Counts
-from nasprune.supernet.price.limits import parse_limit
+from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.report.accuracy import accuracies
 from nasprune.supernet.report.discrete import described
 from nasprune.supernet.report.health import TrimReport, examined
+from nasprune.supernet.report.latency import compared_times
 from nasprune.supernet.score.naming import op_scorer
+from nasprune.supernet.structure.limited import limited
 from nasprune.supernet.structure.recognise import Names, recognise
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.train.training import tuned
@@ -168,12 +171,13 @@ class Supernet:
         """A smaller supernet within a budget: the candidates worth most, chosen exactly; weights are inherited.
 
         Args:
-            budget: for the supernet with the candidates that stay: "600MMACs", "600MFLOPs", "5MParams", "60%"; `None`
-                leaves it to the schedule.
+            budget: for the supernet with the candidates that stay: "600MMACs", "600MFLOPs", "5MParams", "8ms", "60%";
+                `None` leaves it to the schedule.
             scorer: name of a scorer of operations with options, or one. "auto" is `paths`, with data
                 and without.
             keep_max: how many candidates of a choice may stay, 3 by default; the same as `schedule="topk(k=...)"`.
-            count: what a budget without a unit, or a share, means: "fvcore", "macs" or "params".
+            count: what a budget without a unit, or a share, means: "fvcore", "macs", "params" or
+                "latency": of one forward pass with the example inputs, measured on the device where the net lies.
             schedule: "topk(k=3)", "threshold(share=0.1)" or "progressive(stages=[5, 3], epochs=2)", which trains on
                 data.
             data: a name, `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
@@ -197,23 +201,23 @@ class Supernet:
             raise InputError(f"`check` and `tune` must be at least 0, got {check} and {tune}")
         if data is None and any(stage.epochs for stage in stages):
             raise InputError(f"the schedule {schedule!r} trains between its stages; give data, or `epochs=0`")
-        limit = parse_limit(budget, self.counts, count) if budget is not None else None
+        whole, limit = limited(self.structure, budget, count)
         splits = load_data(data, seed=seed) if data is not None else None
         seen = _data(splits)
         made, name = _scorer(scorer, plugins), _name(scorer)
         found: tuple[str, ...] = ()
         if check and splits is not None:
-            done = checked_scorer(self.structure, made, name, splits, seen, networks=check, seed=seed, plugins=plugins)
+            done = checked_scorer(whole, made, name, splits, seen, networks=check, seed=seed, plugins=plugins)
             made, name, found = done.scorer, done.name, done.notes
         train_on = partial(tuned, data=splits, seed=seed) if splits is not None else None
-        trimmed = trim(self.structure, made, stages, limit, seen, seed, train_on)
+        trimmed = trim(whole, made, stages, limit, seen, seed, train_on)
         settings = {
             "scorer": name,
             "schedule": schedule,
             "data": splits.name if splits is not None else "none",
             "seed": str(seed),
         }
-        report = examined(self.structure, trimmed, made, stages, limit, seen, settings, time.monotonic() - started)
+        report = examined(whole, trimmed, made, stages, limit, seen, settings, time.monotonic() - started)
         report = replace(report, notes=(*found, *report.notes))
         structure = trimmed.structure
         if train_on is not None and tune:
@@ -222,6 +226,10 @@ class Supernet:
         elif splits is not None and re_estimate:
             recalibrate(structure.net, calibration_batches(splits.calibration, structure.inputs[0].device))
             report = replace(report, notes=(*report.notes, RE_ESTIMATED))
+        if limit is not None and limit.counter == "latency":
+            inputs = whole.inputs
+            times = compared_times(whole.net, structure.net, inputs, inputs, structure.cost_of("latency"))
+            report = report.timed(times, limit)
         return TrimResult(Supernet(structure), report)
 
     def discretise(
@@ -258,21 +266,34 @@ class Supernet:
         if size is not None and self.structure.space is None:
             raise InputError("`size` is of a space's network, and this supernet has no `space`; leave it out")
         started = time.monotonic()
-        limit = parse_limit(budget, self.counts, count) if budget is not None else None
+        whole, limit = limited(self.structure, budget, count, table=self.structure.space is None)
         splits = load_data(data, seed=seed) if data is not None else None
         chosen = f"alpha(rule={rule})" if rule is not None else scorer if scorer is not None else DEFAULT
-        scores = scores_of(self.structure, _scorer(chosen, plugins), _data(splits), seed)
-        found = discretised(self.structure, scores, limit, size, inherit=inherit)
+        scores = scores_of(whole, _scorer(chosen, plugins), _data(splits), seed)
+        found = discretised(whole, scores, limit, size, inherit=inherit)
         settings = {
             "scorer": _name(chosen),
             "data": splits.name if splits is not None else "none",
             "seed": str(seed),
         }
-        found = described(self.structure, scores, found, limit, size, settings, time.monotonic() - started)
+        found = described(whole, scores, found, limit, size, settings, time.monotonic() - started)
+        if limit is not None and found.nanoseconds is not None:
+            found = _timed(whole, found, limit)
         if splits is None or not re_estimate or not _fits(found, splits):
             return found
         recalibrate(found.model, calibration_batches(splits.calibration, self.structure.inputs[0].device))
         return replace(found, report=replace(found.report, notes=(*found.report.notes, RE_ESTIMATED_NETWORK)))
+
+
+def _timed(whole: Structure, found: Architecture, limit: Limit) -> Architecture:
+    """With the time that the network takes, on as many images as the supernet's example has."""
+    own = whole.inputs
+    if found.size is not None:
+        shape = (len(own[0]), *found.size.input_shape[1:])
+        own = (torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu").to(own[0].device),)
+    times = compared_times(whole.net, found.model.to(own[0].device), whole.inputs, own, found.nanoseconds or 0)
+    report = found.report.timed(times, limit)
+    return replace(found, report=report, notes=tuple(check.sentence for check in report.warnings))
 
 
 def _fits(found: Architecture, splits: DataSplits) -> bool:

@@ -18,6 +18,7 @@ from nasprune.supernet.genotype.naming import supernet_space
 from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import load_architecture, load_supernet
 from tests.cli.test_search import refused
+from tests.supernet.clocks import work
 
 TINY = ["--supernet-channels", 4, "--supernet-layers", 1]
 FEW = "nasbench201(ops=['none', 'skip_connect', 'nor_conv_3x3'])"
@@ -157,6 +158,20 @@ def test_a_trim_and_a_search_of_what_it_left_are_one_folder_that_one_call_loads(
     refused(again, "leave out --weights")
 
 
+@pytest.mark.parametrize(("budget", "most"), [(("60%", "--count", "latency"), 3.9), (("1.2ms",), 1.2)])
+def test_a_budget_may_be_one_of_time(command, steady, budget, most):
+    code, out, err = command("trim", *NB201, "--scorer", "flops_order", "--out", "run", "--budget", *budget)
+    assert code == 0, err
+    assert "ms: what was built takes" in out.replace("\n", " ")
+    assert work(load_supernet("run").net, torch.zeros(2, 3, 32, 32)) <= most
+    assert "ms --discretise" in out
+    code, out, err = command(
+        "trim", *NB201, "--scorer", "flops_order", "--out", "net", "--budget", "1.5ms", "--discretise"
+    )
+    assert code == 0, err
+    assert 1 < work(load_architecture("net"), torch.zeros(2, 3, 32, 32)) <= 1.5
+
+
 def test_the_network_may_have_another_size(command):
     final = ["--discretise", "--network", "cifar10", "--channels", 8, "--layers", 2]
     code, out, err = command("trim", *NB201, *QUICK, "--budget", "20MMACs", *final, "--out", "run")
@@ -237,7 +252,7 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
     [
         ([], ["give a budget with --budget"]),
         (["--budget", "fast"], ["does not parse"]),
-        (["--budget", "8ms"], ["does not parse"]),
+        (["--budget", "8 days"], ["does not parse"]),
         (["--budget", "60%"], ["give a supernet with --space"]),
         (["--budget", "60%", "--space", "dart"], ["did you mean darts?"]),
         (["--budget", "60%", "--space", "darts", "--count", "flops"], ["one of the counters"]),
@@ -252,6 +267,8 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
         (["--budget", "60%", "--space", "darts", "--weights", "none.pt"], ["no file 'none.pt'"]),
         (["--budget", "60%", "--supernet", "nowhere"], ["supernet.json", "No such file"]),
         (["--budget", "60%", "--space", "darts", "--prune-channels", "120%"], ["below 100%"]),
+        (["--budget", "8ms", "--space", "darts", "--prune-channels", "20%"], ["search --model DIR"]),
+        (["--budget", "8", "--space", "darts", "--count", "latency"], ["such as 8ms"]),
         (["--budget", "60%", "--space", "darts", "--discretise", "--network", "imagenet"], ["give a number"]),
         (["--budget", "1M", "--space", "darts", "--discretise", "--network", "image"], ["did you mean imagenet?"]),
         (["--budget", "60%", "--space", "own.py:toy", "--supernet-layers", "3"], ["has its own size"]),

@@ -16,7 +16,7 @@ supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
 @app.command()
 def trim(
     budget: Annotated[
-        str | None, typer.Option("--budget", help="600MMACs, 600MFLOPs (as fvcore counts), 5MParams or 60%.")
+        str | None, typer.Option("--budget", help="600MMACs, 600MFLOPs (as fvcore counts), 5MParams, 8ms or 60%.")
     ] = None,
     space: Annotated[str | None, typer.Option("--space", help=f"{SUPERNETS}.")] = None,
     supernet: Annotated[
@@ -38,7 +38,7 @@ def trim(
         int | None, typer.Option("--keep-max", help="How many operations may stay in a choice.  [default: 3]")
     ] = None,
     count: Annotated[
-        str, typer.Option("--count", help="What a budget without a unit is in: fvcore, macs or params.")
+        str, typer.Option("--count", help="What a budget without a unit is in: fvcore, macs, params or latency.")
     ] = "fvcore",
     discretise: Annotated[
         bool, typer.Option("--discretise", help="Then pick one network; the budget is for that.")

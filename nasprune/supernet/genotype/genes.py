@@ -19,6 +19,7 @@ from nasprune.space.choices import NONE_NAMES
 from nasprune.space.pareto import Item, best_pick
 from nasprune.supernet.genotype.genotype import Gene, Genotype
 from nasprune.supernet.genotype.spaces import CellTopology, OpCosts
+from nasprune.supernet.price.limits import amount
 
 MASKED_EDGES = 10
 """Edges of all cells up to which sets of unconnected edges are gone through one by one."""
@@ -80,10 +81,14 @@ def best_genotype(
         best = Picked(_genotype(cells, chosen), costs.base + sum(_cost(costs, one) for one in chosen), top - pick.harm)
     if best is None:
         raise BudgetError(
-            f"the cheapest genotype costs {short(cheapest or costs.base)} ({costs.counter}), {short(limit or 0)} are "
+            f"the cheapest genotype costs {_said(cheapest or costs.base, costs)}, {_said(limit or 0, costs)} are "
             "allowed; raise the budget, or make the network smaller"
         )
     return best
+
+
+def _said(number: int, costs: OpCosts) -> str:
+    return amount(number, costs.counter) if costs.counter == "latency" else f"{short(number)} ({costs.counter})"
 
 
 def _nodes(cells: Mapping[str, CellTopology]) -> Iterator[tuple[str, CellTopology, int]]:

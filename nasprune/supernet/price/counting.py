@@ -6,7 +6,7 @@ The two conventions differ by a few per cent and papers rarely name theirs, so e
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -20,7 +20,8 @@ from nasprune.cost.formulas import PRODUCTS
 from nasprune.errors import InputError
 from nasprune.supernet.find.alpha_slots import held_in
 
-Counter = Literal["macs", "fvcore", "params"]
+Counter = Literal["macs", "fvcore", "params", "latency"]
+"""What budgets are in. "latency" is measured and no field of `Counts`."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class Counts:
 COUNTERS: tuple[str, ...] = tuple(field.name for field in fields(Counts))
 
 
-def checked_counter(counter: str) -> str:
-    """The name itself.
+def checked_counter(counter: str, more: Sequence[str] = ()) -> str:
+    """The name itself. more: what may be named beside fields of `Counts`.
 
     Raises:
         InputError: it is no counter.
     """
     if counter not in COUNTERS:
-        raise InputError(f"expected one of the counters {', '.join(COUNTERS)}, got {counter!r}")
+        raise InputError(f"expected one of the counters {', '.join((*COUNTERS, *more))}, got {counter!r}")
     return counter
 
 

@@ -76,7 +76,8 @@ def _free(structure: Structure, found: Architecture) -> Iterator[Check]:
 def _tiny(found: Architecture, limit: Limit | None) -> Iterator[Check]:
     if limit is None:
         return
-    share = found.counts[limit.counter] / limit.number
+    cost = found.nanoseconds or 0 if limit.counter == "latency" else found.counts[limit.counter]
+    share = cost / limit.number
     said = f"the network uses {percent(share)} of its budget"
     if share < TINY:
         said += ": the scorer leaves room that operations could use; take a smaller budget or another scorer"

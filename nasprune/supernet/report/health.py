@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from nasprune.base import OpScorer
 from nasprune.common.fields import Source, parse
@@ -19,6 +19,7 @@ from nasprune.supernet.price.counting import Counts
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.report.checks import Check, checked
 from nasprune.supernet.report.comparison import Row, compared
+from nasprune.supernet.report.latency import Latency
 from nasprune.supernet.report.standing import Standing
 from nasprune.supernet.score.scoring import seeded
 from nasprune.supernet.structure.structure import Structure
@@ -36,7 +37,7 @@ class TrimReport:
     price list, always equal. kept: choice -> names of the candidates that stay. scores: choice -> candidate -> what is
     lost without it. rows: the chosen scorer beside the baselines. seconds: wall time of scoring, training and cutting.
     notes: sentences the user should read. standing: of what stays, by the scorer's own worths, among random selections
-    of equal cost; `None` where too few of those were found.
+    of equal cost; `None` where too few of those were found. latency: measured, for budgets of time.
     """
 
     settings: Mapping[str, str]
@@ -51,11 +52,16 @@ class TrimReport:
     seconds: float
     notes: tuple[str, ...] = ()
     standing: Standing | None = None
+    latency: Latency | None = None
 
     @property
     def warnings(self) -> tuple[Check, ...]:
         """The checks that did not go well."""
         return tuple(check for check in self.checks if check.verdict == "warn")
+
+    def timed(self, found: Latency, limit: Limit) -> TrimReport:
+        """With what became of a budget of time."""
+        return replace(self, latency=found, checks=(*self.checks, found.check(limit)))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

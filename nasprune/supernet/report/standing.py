@@ -81,9 +81,7 @@ def standing(
 
 
 def _cost(structure: Structure, kept: Kept, limit: Limit) -> int:
-    return structure.prices.of_kept(structure.choices, {name: tuple(some) for name, some in kept.items()})[
-        limit.counter
-    ]
+    return structure.cost_of(limit.counter, {name: tuple(some) for name, some in kept.items()})
 
 
 def _worth(structure: Structure, scores: Mapping[str, Mapping[str, float]], kept: Kept) -> float:

@@ -20,8 +20,9 @@ from nasprune.supernet.find.choices import EdgeWeights, Kept, check_kept, edge_w
 from nasprune.supernet.find.mixed import MixedOp
 from nasprune.supernet.genotype.spaces import SupernetSpace
 from nasprune.supernet.price.costs import PriceList
-from nasprune.supernet.price.counting import Counts
+from nasprune.supernet.price.counting import Counter, Counts
 from nasprune.supernet.price.gates import gated
+from nasprune.supernet.price.times import Times
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Structure:
     inputs: example inputs. mixed: its mixed operations. choices: those that decide together. prices: what candidates
     cost. logits: choice -> architecture weights, where they are known. space: the family of networks that it belongs
     to, where that is known. notes: what was found and why, for the user. edge_weights: gives a mixed operation's share
-    among the edges into its node, where these are weighted.
+    among the edges into its node, where these are weighted. times: of candidates, where they were measured.
     """
 
     net: nn.Module
@@ -66,11 +67,35 @@ class Structure:
     space: SupernetSpace | None = None
     notes: tuple[str, ...] = ()
     edge_weights: EdgeWeights | None = None
+    times: Times | None = field(default=None, repr=False)
 
     @property
     def counts(self) -> Counts:
         """What the supernet costs with all of its candidates, for one item."""
         return self.prices.of_kept(self.choices, everything(self.choices))
+
+    def base_cost(self, counter: Counter) -> int:
+        """Of the net without any candidate."""
+        return self._times.base if counter == "latency" else self.prices.base[counter]
+
+    def costs_of(self, choice: OpChoice, counter: Counter) -> list[int]:
+        """For each candidate of a choice its cost over all tied mixed operations."""
+        if counter == "latency":
+            return list(self._times.of_choice(choice))
+        return [counts[counter] for counts in self.prices.of_choice(choice)]
+
+    def cost_of(self, counter: Counter, kept: Kept | None = None) -> int:
+        """Of the net with the `kept` candidates only; with all of them where none are given."""
+        kept = everything(self.choices) if kept is None else kept
+        if counter == "latency":
+            return self._times.of_kept(self.choices, kept)
+        return self.prices.of_kept(self.choices, kept)[counter]
+
+    @property
+    def _times(self) -> Times:
+        if self.times is None:
+            raise InputError("the times of the candidates were not measured; give a budget of time")
+        return self.times
 
     def gated(self, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Inside, the outputs of the candidates are multiplied by `gates[choice]` (ops,); nothing stays behind."""
@@ -132,19 +157,28 @@ class Structure:
         choices, logits = [], {}
         for choice in self.choices:
             some = kept[choice.name]
-            places = tuple(numbers[number] for number in choice.places if number in numbers)
-            if places:
+            at = tuple(numbers[number] for number in choice.places if number in numbers)
+            if at:
                 zeros = tuple(new for new, k in enumerate(some) if k in choice.zeros)
-                choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), places, zeros))
+                choices.append(OpChoice(choice.name, tuple(choice.ops[k] for k in some), at, zeros))
                 if known := self._logits_left(small, choice, some):
                     logits[choice.name] = known
         prices = PriceList(
             self.prices.base + Counts(params=self._new_weights(stay_at, left)),
             tuple(tuple(self.prices.places[number][k] for k in stay_at[number]) for number in left),
         )
-        mixed = tuple(_shrunk(self.net, self.mixed[number], stay_at[number]) for number in left)
-        notes = (*self.notes, *notes)
-        return replace(self, net=small, mixed=mixed, choices=tuple(choices), prices=prices, logits=logits, notes=notes)
+        places = self.times.places if self.times is not None else ()
+        left_times = tuple(tuple(places[number][k] for k in stay_at[number]) for number in left if places)
+        return replace(
+            self,
+            net=small,
+            mixed=tuple(_shrunk(self.net, self.mixed[number], stay_at[number]) for number in left),
+            choices=tuple(choices),
+            prices=prices,
+            logits=logits,
+            notes=(*self.notes, *notes),
+            times=replace(self.times, places=left_times) if self.times is not None else None,
+        )
 
     def _logits_left(self, small: nn.Module, choice: OpChoice, some: Sequence[int]) -> Logits | None:
         """The architecture weights of a choice in the smaller net: those that the user gave, or of a `Mixed`."""

@@ -13,8 +13,9 @@ from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.genotype.genes import best_genotype
 from nasprune.supernet.genotype.genotype import Gene, Genotype
-from nasprune.supernet.genotype.spaces import Size, SupernetSpace
-from nasprune.supernet.price.counting import Counts, count_module
+from nasprune.supernet.genotype.spaces import OpCosts, Size, SupernetSpace
+from nasprune.supernet.genotype.timing import op_times
+from nasprune.supernet.price.counting import Counter, Counts, count_module
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.trim.schedules import Stage
@@ -28,7 +29,7 @@ class Architecture:
     ops: choice -> the operation that stays, for the choices that the network has. counts: of `model`, for one item.
     genotype: where the supernet's space has genotypes; size: of the network that was budgeted. left: names in the
     model's state_dict that hold initial values because the supernet has none that fit. notes: sentences the user should
-    read. report: a `TrimReport` of it.
+    read. report: a `TrimReport` of it. nanoseconds: of one forward pass, as predicted, for a budget of time.
     """
 
     model: nn.Module = field(repr=False)
@@ -40,6 +41,7 @@ class Architecture:
     space: SupernetSpace | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     report: Any = field(default=None, repr=False)
+    nanoseconds: int | None = None
 
     def build(self, size: Size | None = None) -> nn.Module:
         """A new, untrained network of the genotype at another size; by default at the one that was budgeted.
@@ -67,7 +69,9 @@ def discretised(
         small = structure.keep(kept)
         counted = count_module(small.net, tuple(small.inputs[0].shape))
         check_count(small.counts, counted, limit)
-        return Architecture(small.net, {choice.name: choice.ops[0] for choice in small.choices}, counted)
+        ops = {choice.name: choice.ops[0] for choice in small.choices}
+        nanoseconds = small.cost_of("latency") if limit is not None and limit.counter == "latency" else None
+        return Architecture(small.net, ops, counted, nanoseconds=nanoseconds)
     return _of_space(structure, structure.space, scores, limit, size, inherit=inherit)
 
 
@@ -81,22 +85,30 @@ def _of_space(
     inherit: bool,
 ) -> Architecture:
     size = size or space.sizes["search"]
-    counter = limit.counter if limit is not None else "fvcore"
-    costs = space.costs(size, counter)
+    costs = _costs(structure, space, size, limit.counter if limit is not None else "fvcore")
     picked = best_genotype(space.cells, _by_gene(structure, space, scores), costs, limit.number if limit else None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = space.network(picked.genotype, size).eval()
     left = space.inherit(model, structure.net, picked.genotype) if inherit else tuple(model.state_dict())
     counted = count_module(model, size.input_shape)
-    predicted = {name: space.costs(size, name).total(picked.genotype) for name in ("macs", "fvcore", "params")}
+    names: tuple[Counter, ...] = ("macs", "fvcore", "params")
+    predicted = {name: space.costs(size, name).total(picked.genotype) for name in names}
     check_count(Counts(**predicted), counted, limit)
     ops = {
         f"{kind}/{space.cells[kind].edges.index((gene.source, gene.target))}": gene.op
         for kind, genes in picked.genotype.cells.items()
         for gene in genes
     }
-    return Architecture(model, ops, counted, picked.genotype, size, left, space)
+    nanoseconds = picked.cost if costs.counter == "latency" else None
+    return Architecture(model, ops, counted, picked.genotype, size, left, space, nanoseconds=nanoseconds)
+
+
+def _costs(structure: Structure, space: SupernetSpace, size: Size, counter: Counter) -> OpCosts:
+    if counter != "latency":
+        return space.costs(size, counter)
+    example = structure.inputs[0]
+    return op_times(space, size, len(example), example.device)
 
 
 def _by_gene(structure: Structure, space: SupernetSpace, scores: Mapping[str, Tensor]) -> dict[tuple[str, Gene], float]:

@@ -6,7 +6,7 @@ With S candidates a choice has 2**S - 1 subsets, of which the dominated ones go 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -33,6 +33,7 @@ def best_subsets(
     costs: Mapping[str, Sequence[int]],
     limit: int | None,
     keep_max: Mapping[str, int],
+    say: Callable[[float], str] = short,
 ) -> dict[str, tuple[int, ...]]:
     """For each choice the candidates to keep: the greatest sum of worths whose cost is at most `limit`.
 
@@ -44,6 +45,7 @@ def best_subsets(
         costs: choice -> cost of each candidate over all tied mixed operations.
         limit: of the sum over all choices; `None` is none.
         keep_max: choice -> how many candidates may stay.
+        say: costs in words.
 
     Raises:
         BudgetError: the cheapest candidates together are above the limit.
@@ -65,7 +67,7 @@ def best_subsets(
     most = sum(int(item.costs.max()) for item in items)
     if limit is not None and least > limit:
         raise BudgetError(
-            f"the candidates that cost least need {short(least)} together, {short(limit)} are left for them; "
+            f"the candidates that cost least need {say(least)} together, {say(limit)} are left for them; "
             "raise the budget"
         )
     pick = best_pick(items, np.array([most if limit is None else limit], dtype=np.int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from nasprune.base import Batch, OpScorer
 from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
 from nasprune.supernet.find.choices import everything
 from nasprune.supernet.price.counting import Counter, Counts, count_module
-from nasprune.supernet.price.limits import Limit
+from nasprune.supernet.price.limits import Limit, amount
 from nasprune.supernet.score.scoring import seeded
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.structure import Structure
@@ -92,7 +93,7 @@ def trim(
         predicted.
     """
     known: dict[str, dict[str, float]] = {}
-    start = structure.counts
+    start = structure.cost_of(limit.counter) if limit is not None else 0
     with seeded(seed, structure.inputs[0].device):
         for number, stage in enumerate(stages, 1):
             scores = scores_of(structure, scorer, data, seed)
@@ -112,23 +113,24 @@ def check_count(predicted: Counts, counted: Counts, limit: Limit | None) -> None
     """Raises VerificationError unless what was built costs what was predicted, and no more than allowed."""
     if predicted != counted:
         raise VerificationError(f"the net that was built costs {counted}, predicted were {predicted}")
-    if limit is not None and counted[limit.counter] > limit.number:
+    if limit is not None and limit.counter != "latency" and counted[limit.counter] > limit.number:
         raise VerificationError(f"the net that was built costs {counted}, the budget is {limit}")
 
 
 def choose(structure: Structure, scores: Scores, stage: Stage, limit: Limit | None) -> dict[str, tuple[int, ...]]:
     """The candidates that a stage keeps, by number."""
     counter: Counter = limit.counter if limit is not None else "fvcore"
-    costs = {one.name: [c[counter] for c in structure.prices.of_choice(one)] for one in structure.choices}
-    room = limit.number - structure.prices.base[counter] if limit is not None else None
+    costs = {one.name: structure.costs_of(one, counter) for one in structure.choices}
+    room = limit.number - structure.base_cost(counter) if limit is not None else None
     if room is not None and counter == "params":  # of what may become a `Mixed`
         room -= sum(len(place.ops) for place in structure.mixed if place.single_path)
     if room is not None and room < 0:
         raise BudgetError(
-            f"the supernet without any candidate already costs {Limit(structure.prices.base[counter], counter)}, "
+            f"the supernet without any candidate already costs {amount(structure.base_cost(counter), counter)}, "
             f"the budget is {limit}; raise it"
         )
-    return best_subsets(structure.choices, scores, costs, room, stage.keep_max(structure.choices, scores))
+    most = stage.keep_max(structure.choices, scores)
+    return best_subsets(structure.choices, scores, costs, room, most, say=partial(amount, counter=counter))
 
 
 def _cut(structure: Structure, scores: Scores, stage: Stage, limit: Limit | None) -> Structure:
@@ -136,8 +138,8 @@ def _cut(structure: Structure, scores: Scores, stage: Stage, limit: Limit | None
     return structure.keep(kept)
 
 
-def _part(limit: Limit | None, start: Counts, share: float) -> Limit | None:
+def _part(limit: Limit | None, start: int, share: float) -> Limit | None:
     if limit is None or share == 1:
         return limit
-    whole = max(start[limit.counter], 1)
+    whole = max(start, 1)
     return Limit(max(limit.number, round(whole * (limit.number / whole) ** share)), limit.counter)
