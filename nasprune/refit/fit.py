@@ -14,7 +14,8 @@ from nasprune.refit.leastsquares import Pairs, ridge
 from nasprune.refit.sites import Site
 from nasprune.refit.targets import Rows, channel_rows
 
-CHUNK = 8_192
+CHUNK = 8_192  # samples that enter the sums at a time, where their features are few
+VALUES = 2**24  # numbers that these have at most
 DAMP = 1e-4
 FEATURES = 8_192  # largest side of the matrix that is solved
 NAMED = 5  # layers that a note lists
@@ -56,7 +57,8 @@ class Fit:
         norm = self.part.get_submodule(site.norm) if site.norm else None
         bias, old = getattr(layer, "bias", None), weight_matrix(layer)
         step, used = self._thinned(site, old.shape[1], counts)
-        pairs = _chunks(_pairs(site, layer, norm, step, readings))
+        size = max(256, min(CHUNK, VALUES // old.shape[1]))
+        pairs = _chunks(_pairs(site, layer, norm, step, size, readings), size)
         damp = self.damp * max(1.0, 2 * old.shape[1] / used)
         new, mean = ridge(pairs, old, used, damp, norm is not None or bias is not None)
         with torch.no_grad():
@@ -83,8 +85,10 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMED])}{more}"
 
 
-def _pairs(site: Site, layer: nn.Module, norm: nn.Module | None, step: int, readings: Iterable[Reading]) -> Pairs:
-    """What is read and what is wanted, (n, groups, F) and (n, groups, O), CHUNK rows of a batch at most."""
+def _pairs(
+    site: Site, layer: nn.Module, norm: nn.Module | None, step: int, size: int, readings: Iterable[Reading]
+) -> Pairs:
+    """What is read and what is wanted, (n, groups, F) and (n, groups, O), `size` rows of a batch at most."""
     for x, beside, given in readings:
         rows, wanted = given.rows, given.output
         if site.made is not None:
@@ -95,15 +99,15 @@ def _pairs(site: Site, layer: nn.Module, norm: nn.Module | None, step: int, read
             if now.shape == before.shape:
                 wanted = wanted + _before_norm(norm, before - now).reshape(wanted.shape)
         rows, wanted = rows[::step], wanted[::step]
-        yield from zip(patches_by(layer, x, rows, CHUNK), torch.split(wanted, CHUNK), strict=True)
+        yield from zip(patches_by(layer, x, rows, size), torch.split(wanted, size), strict=True)
 
 
-def _chunks(pairs: Pairs) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same rows, about CHUNK at a time: each product of few rows costs as much memory traffic as of many."""
+def _chunks(pairs: Pairs, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same rows, about `size` at a time: each product of few rows costs as much memory traffic as of many."""
     held: list[tuple[Tensor, Tensor]] = []
     for pair in pairs:
         held.append(pair)
-        if sum(len(x) for x, _ in held) >= CHUNK:
+        if sum(len(x) for x, _ in held) >= size:
             yield _joined(held)
             held.clear()
     if held:
