@@ -173,7 +173,7 @@ def _pytorchcv(name: str):
     import torch
     from pytorchcv.model_provider import get_model
 
-    side = 32 if "cifar" in name else 299 if name in ("inceptionv3", "xception", "polynet") else 224
+    side = 32 if "cifar" in name else {"inceptionv3": 299, "xception": 299, "polynet": 331}.get(name, 224)
     return lambda: get_model(name, pretrained=False), torch.randn(1, 3, side, side)
 
 
