@@ -242,9 +242,10 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
     from nasprune.run.notes import SEEN
     from nasprune.train.measures import accuracy
 
-    images, _ = next(batches(data.calibration, 1))
+    images, labels = next(batches(data.calibration, 1))
     output = main_output(result.model(in_type_of(result.model, images).to(next(result.model.parameters()).device)))
-    if output is None or output.ndim != 2 or not has_labels(data.test):  # no classifier, or nothing to compare with
+    fits = output is not None and output.ndim > 1 and tuple(labels.shape) == (1, *output.shape[2:])
+    if not fits or not has_labels(data.test):  # nothing to compare with
         return result
     reached = accuracy(dense, data.test)
     seen = reached == 1 and "test" not in data.given

@@ -24,7 +24,7 @@ from nasprune.graph.capture import submodule
 from nasprune.models.initial import looks_initialised
 from nasprune.models.weights import copy_into
 from nasprune.train.augmenting import Augment, batch_change
-from nasprune.train.fitness import check_labels, check_teacher, check_trainable, training_parts
+from nasprune.train.fitness import check_augment, check_labels, check_teacher, check_trainable, training_parts
 from nasprune.train.found import Found
 from nasprune.train.identity import settings_of
 from nasprune.train.loops import quiet, start_fabric
@@ -75,7 +75,8 @@ def finetune(
     not looked at.
 
     Args:
-        model: what to train, or what `nasprune.search` returned; its output is (N, classes).
+        model: what to train, or what `nasprune.search` returned; its output is (N, classes). With a label
+            for every position, as in segmentation, it is (N, classes, ...); positions with one below 0 do not count.
         data: as for `nasprune.search`. Of a name or `DataSplits` the training part is trained on; of data of your own
             all but a tenth, the validation part, and but what you gave as a test part. What is held back is logged.
         epochs: passes over the training part, at least 1.
@@ -133,6 +134,7 @@ def finetune(
     check_labels(start, parts, teacher is not None and soft_share == 1)
     if teacher is not None:
         check_teacher(start, teacher, parts)
+    check_augment(parts, augment)
     change = batch_change(augment)
     home = next((tensor.device for tensor in start.parameters()), torch.device("cpu"))
     with quiet(), own_randomness(start), torch.random.fork_rng(devices=range(torch.cuda.device_count())):

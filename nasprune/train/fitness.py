@@ -86,6 +86,18 @@ def check_labels(model: nn.Module, parts: DataSplits, taught: bool) -> None:
     )
 
 
+def check_augment(parts: DataSplits, augment: object) -> None:
+    """Raises InputError where images are to be changed whose positions have labels, which would not move with them."""
+    if augment is None:
+        return
+    _, labels = next(batches(parts.train, 1))
+    if labels.ndim > 1:
+        raise InputError(
+            f"`augment` changes images alone, and those of data {parts.name!r} have a label for every position; leave "
+            "it out, and change images and labels together in the data set"
+        )
+
+
 def _outputs(model: nn.Module, parts: DataSplits) -> int:
     """How many numbers a model gives for a validation image."""
     image, _ = checked(parts.validation, parts.name)[0]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.common.calls import in_type_of, main_output
-from nasprune.common.losses import cross_entropy
 from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.train.targets import loss_of, right_of
 
 Images = Dataset[tuple[Tensor, int]]
 COMPARED = 1024  # images that tell whether others were learned by heart
@@ -40,14 +40,15 @@ class Judged:
 def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256) -> float:
     """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
 
-    Of several outputs the first tensor (n, classes) counts.
+    Of several outputs the first tensor (n, classes, ...) counts; where every position of an image has a label, an image
+    counts by the share of its positions that are right.
     """
-    right = 0
+    right = 0.0
     device = _home(model)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size):
             outputs = class_outputs(main_output(model(in_type_of(model, images).to(device))))
-            right += int((outputs.argmax(1).cpu() == labels).sum())
+            right += right_of(outputs.cpu(), labels)
     return right / size_of(dataset)
 
 
@@ -58,26 +59,26 @@ def judged(model: nn.Module, dataset: Images, *, most: int | None = None, batch_
         InputError: labels or outputs are not those of a classifier.
     """
     order = draw(size_of(dataset), most) if most is not None else None
-    loss, right, count, classes, device = 0.0, 0, 0, 2, _home(model)
+    loss, right, count, classes, device = 0.0, 0.0, 0, 2, _home(model)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size, order):
             outputs = class_outputs(main_output(model(in_type_of(model, images).to(device)))).float().cpu()
-            loss += float(cross_entropy(outputs, labels, reduction="sum"))
-            right += int((outputs.argmax(1) == labels).sum())
+            loss += float(loss_of(outputs, labels)) * len(labels)
+            right += right_of(outputs, labels)
             count, classes = count + len(labels), outputs.shape[1]
     return Judged(loss / count, right / count, count, classes)
 
 
 def class_outputs(outputs: object) -> Tensor:
-    """The tensor (n, classes) that a model gave, alone or in a dict, a dataclass and the like.
+    """The tensor (n, classes, ...) that a model gave, alone or in a dict, a dataclass and the like.
 
     Raises:
         InputError: it gave something else, or several tensors, as with auxiliary heads.
     """
     tensors = tensors_of(outputs)
-    if len(tensors) != 1 or tensors[0].ndim != 2:
+    if len(tensors) != 1 or tensors[0].ndim < 2:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
-        raise InputError(f"expected a model that gives (n, classes), got {got}; train it with a loop of your own")
+        raise InputError(f"expected a model that gives (n, classes, ...), got {got}; train it with a loop of your own")
     return tensors[0]
 
 

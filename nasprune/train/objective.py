@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from nasprune.common.losses import cross_entropy
 from nasprune.train.measures import class_outputs
 from nasprune.train.nearness import Nearness
 from nasprune.train.recipe import Recipe
+from nasprune.train.targets import loss_of
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Objective:
     near: Nearness | None
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the model's outputs (n, classes). images (n, ...), labels (n,)."""
+        """The loss, and the model's outputs (n, classes, ...). images (n, ...), labels (n, ...)."""
         recipe = self.recipe
         if self.near is None:
             outputs = class_outputs(model(images)).float()
-            return cross_entropy(outputs, labels, smoothing=recipe.smoothing), outputs
+            return loss_of(outputs, labels, smoothing=recipe.smoothing), outputs
         with self.near.compared(model, images) as compared:
             outputs = class_outputs(compared.output).float()
-            loss = (1 - recipe.soft_share) * cross_entropy(outputs, labels, smoothing=recipe.smoothing)
+            loss = (1 - recipe.soft_share) * loss_of(outputs, labels, smoothing=recipe.smoothing)
             loss = loss + recipe.soft_share * compared.softened(recipe.temperature)
             if recipe.feature_share and self.near.taps:
                 loss = loss + recipe.feature_share * compared.features()

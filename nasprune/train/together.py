@@ -13,7 +13,7 @@ from nasprune.data import DataSplits
 from nasprune.data.load import check_fits
 from nasprune.data.splits import size_of
 from nasprune.train.augmenting import Augment, batch_change
-from nasprune.train.fitness import check_labels, check_trainable
+from nasprune.train.fitness import check_augment, check_labels, check_trainable
 from nasprune.train.loops import quiet, start_fabric, steps_of
 from nasprune.train.nearness import Nearness
 from nasprune.train.objective import Objective
@@ -51,6 +51,7 @@ def train_with(
     check_fits(model, parts, name=type(model).__name__)
     check_trainable(model)
     check_labels(model, parts, teacher is not None and recipe.soft_share == 1)
+    check_augment(parts, augment)
     change = batch_change(augment)
     with quiet(), own_randomness(model), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         seed_all(seed, model)

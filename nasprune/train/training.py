@@ -155,7 +155,7 @@ class Training:
             order.pop()
         steps = steps_of(len(order), size)
         schedule = Schedule(self.top * LOWER**self.position.backs, self.recipe.epochs * steps, self.recipe.warmup)
-        total, right, seen, rate, start = 0.0, 0, 0, 0.0, time.perf_counter()
+        total, right, seen, rate, start = 0.0, 0.0, 0, 0.0, time.perf_counter()
         self.tuner.student.train()
         for step, (images, labels) in enumerate(batches(images_of, size, order)):
             if self.should_stop is not None and self.should_stop():
@@ -173,7 +173,7 @@ class Training:
             self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
         return total / seen, rate
 
-    def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
+    def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, float]:
         try:
             return self.tuner.step(images, labels, rate)
         except Diverged:

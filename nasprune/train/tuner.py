@@ -12,6 +12,7 @@ from nasprune.common.untouched import twin
 from nasprune.train.averaging import Average
 from nasprune.train.objective import Objective
 from nasprune.train.recipe import Recipe
+from nasprune.train.targets import right_of
 
 
 class Diverged(Exception):
@@ -32,7 +33,7 @@ class Tuner:
         self.steps = 0
         self.after: Callable[[], None] = lambda: None
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, float]:
         """One step at a rate; the loss before it, and how many images were right. Raises Diverged.
 
         Where the loss is not finite, nothing has been changed but statistics of batch norms.
@@ -51,7 +52,7 @@ class Tuner:
         self.after()
         self.average.add(self.student)
         self.steps += 1
-        return loss, int((outputs.detach().argmax(1) == labels).sum())
+        return loss, right_of(outputs.detach(), labels)
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that decides how it goes on, on the CPU."""

@@ -228,7 +228,7 @@ def test_outputs_in_a_container_are_trained_on(data):
 
 
 def test_what_it_cannot_train_is_told(data):
-    with pytest.raises(InputError, match=r"expected a model that gives \(n, classes\), got a tuple"):
+    with pytest.raises(InputError, match=r"expected a model that gives \(n, classes, ...\), got a tuple"):
         finetune(Pair(), data, epochs=1)
     with pytest.raises(InputError, match=r"gives images of shape .* does not take"):
         finetune(nn.Conv2d(3, 4, 3), data, epochs=1)
