@@ -63,6 +63,11 @@ class Asked:
     def has_weights(self) -> bool:
         return self.saved is not None or self.options.weights is not None
 
+    @property
+    def on_paths(self) -> bool:
+        """Whether the supernet was saved as trained on single paths, and has those values still."""
+        return self.saved is not None and self.saved.settings.get("method") == "paths" and self.options.epochs is None
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -13,7 +13,7 @@ from nasprune.cli.interrupts import writing
 from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
 from nasprune.cli.screen import say
 from nasprune.cost.units import short
-from nasprune.supernet.price.limits import Limit, counter_of
+from nasprune.supernet.price.limits import Limit, counter_of, parse_limit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,7 @@ def _whole(asked: Asked, data: DataSplits | None) -> tuple[Supernet, Size | None
         f"{short(counts.fvcore, 'FLOPs')} (fvcore), {short(counts.macs, 'MACs')}; "
         f"data {data.name if data is not None else 'none'}"
     )
+    _check_budget(asked, found, size, data)
     if options.weights is not None:
         found = load_values(found, options.weights)
     if options.epochs is not None and data is not None:
@@ -71,6 +72,21 @@ def _whole(asked: Asked, data: DataSplits | None) -> tuple[Supernet, Size | None
     elif not asked.has_weights:
         say(UNTRAINED)
     return found, size
+
+
+def _check_budget(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits | None) -> None:
+    """Raises BudgetError where no trim, or no network, keeps a budget that needs no measuring: before any training."""
+    from nasprune.supernet.trim.discrete import check_network_affordable
+    from nasprune.supernet.trim.trimming import check_affordable
+
+    options = asked.options
+    if counter_of(str(options.budget), options.count) == "latency":  # type: ignore[arg-type]
+        return
+    room = _roomier(parse_limit(str(options.budget), whole.counts, options.count), asked.channels)  # type: ignore[arg-type]
+    if options.discretise:
+        check_network_affordable(whole.structure, room, _final(asked, size, data))
+    else:
+        check_affordable(whole.structure, room)
 
 
 def _loaded(asked: Asked, folder: Path) -> Supernet:
@@ -107,6 +123,7 @@ def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits 
         plugins=options.plugins,
         check=options.check,
         tune=0 if options.discretise else options.tune,
+        on_paths=asked.on_paths,
     )
     trimmed = replace(trimmed, report=replace(trimmed.report, notes=(*notes, *trimmed.report.notes)))
     final = _final(asked, size, data) if options.discretise else None

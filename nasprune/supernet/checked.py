@@ -27,6 +27,10 @@ STEPS = 60
 PATH_STEPS = 1500
 """Of the training of a supernet on single paths."""
 INSTEAD = "path_loss"
+AS_IT_IS = (
+    "So the operations are ranked by the losses of single paths of this very supernet, which was trained on such "
+    f"({INSTEAD})."
+)
 TRAINED = "trained networks"
 TIMES = 2
 """Networks for each effect that is to be told from their losses, at least."""
@@ -64,12 +68,16 @@ def checked_scorer(
     networks: int,
     seed: int,
     plugins: Plugins,
+    on_paths: bool = False,
     say: Callable[[str], None] = log.info,
 ) -> Checked:
     """The scorer's scores if they agree with losses of networks trained for a short time, else what these losses say.
 
     That is a regression where there are two networks at least for each effect; with fewer a copy of the supernet is
     trained on single paths, whose losses decide.
+
+    Args:
+        on_paths: whether the supernet was trained so already; it is then taken as it is.
 
     Raises:
         InputError: fewer than five networks are to be trained, or their losses are not finite.
@@ -89,7 +97,10 @@ def checked_scorer(
         name = TRAINED
     elif not found.agrees:
         say(f"check: the scorer {name} {found}")
-        scores, note = _of_single_paths(structure, data, seen, seed, plugins, say)
+        if on_paths:
+            scores, note = scores_of(structure, op_scorer(INSTEAD, plugins), seen, seed), AS_IT_IS
+        else:
+            scores, note = _of_single_paths(structure, data, seen, seed, plugins, say)
         more = f"{TIMES * effects} networks would be enough to rank them by their own losses."
         notes += [note, more]
         name = INSTEAD

@@ -36,9 +36,9 @@ from nasprune.supernet.structure.limited import limited
 from nasprune.supernet.structure.recognise import Names, recognise
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.train.training import tuned
-from nasprune.supernet.trim.discrete import Architecture, discretised
+from nasprune.supernet.trim.discrete import Architecture, check_network_affordable, discretised
 from nasprune.supernet.trim.schedules import stages_of
-from nasprune.supernet.trim.trimming import Data, scores_of, trim
+from nasprune.supernet.trim.trimming import Data, check_affordable, scores_of, trim
 
 BATCHES = 8
 BATCH = 64
@@ -167,6 +167,7 @@ class Supernet:
         re_estimate: bool = True,
         check: int = 0,
         tune: int = 0,
+        on_paths: bool = False,
     ) -> TrimResult:
         """A smaller supernet within a budget: the candidates worth most, chosen exactly; weights are inherited.
 
@@ -185,6 +186,7 @@ class Supernet:
             re_estimate: whether the batch norms of the result get the statistics of calibration images, with data.
             check: how many small networks are trained on the data to see whether the scorer agrees with what trains
                 well there; where it does not, the losses of single paths decide instead. 0 trusts the scorer.
+            on_paths: whether the supernet was trained on single paths, so that a check needs to train no copy so.
             tune: epochs that the trimmed supernet is trained for, weights and architecture weights in turn.
 
         Raises:
@@ -202,12 +204,15 @@ class Supernet:
         if data is None and any(stage.epochs for stage in stages):
             raise InputError(f"the schedule {schedule!r} trains between its stages; give data, or `epochs=0`")
         whole, limit = limited(self.structure, budget, count)
+        check_affordable(whole, limit)
         splits = load_data(data, seed=seed) if data is not None else None
         seen = _data(splits)
         made, name = _scorer(scorer, plugins), _name(scorer)
         found: tuple[str, ...] = ()
         if check and splits is not None:
-            done = checked_scorer(whole, made, name, splits, seen, networks=check, seed=seed, plugins=plugins)
+            done = checked_scorer(
+                whole, made, name, splits, seen, networks=check, seed=seed, plugins=plugins, on_paths=on_paths
+            )
             made, name, found = done.scorer, done.name, done.notes
         train_on = partial(tuned, data=splits, seed=seed) if splits is not None else None
         trimmed = trim(whole, made, stages, limit, seen, seed, train_on)
@@ -267,6 +272,7 @@ class Supernet:
             raise InputError("`size` is of a space's network, and this supernet has no `space`; leave it out")
         started = time.monotonic()
         whole, limit = limited(self.structure, budget, count, table=self.structure.space is None)
+        check_network_affordable(whole, limit, size)
         splits = load_data(data, seed=seed) if data is not None else None
         chosen = f"alpha(rule={rule})" if rule is not None else scorer if scorer is not None else DEFAULT
         scores = scores_of(whole, _scorer(chosen, plugins), _data(splits), seed)

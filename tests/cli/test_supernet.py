@@ -14,9 +14,11 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.nets import LARGE, fitted
 from nasprune.data import load_data
+from nasprune.supernet import checked
 from nasprune.supernet.genotype.naming import supernet_space
 from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import load_architecture, load_supernet
+from nasprune.supernet.train.agreement import Agreement
 from tests.cli.test_search import refused
 from tests.supernet.clocks import work
 
@@ -170,6 +172,38 @@ def test_a_budget_may_be_one_of_time(command, steady, budget, most):
     )
     assert code == 0, err
     assert 1 < work(load_architecture("net"), torch.zeros(2, 3, 32, 32)) <= 1.5
+
+
+def test_the_network_is_trained_on_with_tune(command, tmp_path):
+    picked = ["trim", *NB201, *QUICK, "--budget", "70%", "--discretise", "--data", "digits"]
+    for out, more in (("plain", []), ("tuned", ["--tune", 1])):
+        code, _, err = command(*picked, *more, "--out", out)
+        assert code == 0, err
+        assert ("epoch 1/1" in err) == bool(more)
+    plain, tuned = load_architecture("plain"), load_architecture("tuned")
+    assert (tmp_path / "plain" / "genotype.txt").read_text() == (tmp_path / "tuned" / "genotype.txt").read_text()
+    first = next(name for name, _ in plain.named_parameters())
+    assert not torch.equal(plain.state_dict()[first], tuned.state_dict()[first])
+
+
+def test_a_supernet_trained_on_single_paths_is_taken_by_a_check_as_it_is(command, tmp_path, monkeypatch):
+    size = ["--channels", 4, "--layers", 1]
+    train = ["supernet", "train", "--space", FEW, *size, "--data", "digits", "--epochs", 1, "--method", "paths"]
+    code, _, err = command(*train, "--out", "super")
+    assert code == 0, err
+    assert json.loads((tmp_path / "super" / "supernet.json").read_text())["settings"]["method"] == "paths"
+    monkeypatch.setattr(checked, "STEPS", 1)
+    monkeypatch.setattr(checked, "_of_single_paths", None)
+    monkeypatch.setattr(Agreement, "agrees", False)
+    code, out, err = command("trim", "--supernet", "super", "--budget", "60%", "--data", "digits", "--check", 5)
+    assert code == 0, err
+    assert "this very supernet, which was trained on such (path_loss)" in " ".join(out.split())
+
+
+def test_a_budget_that_nothing_keeps_is_refused_before_any_training(command, monkeypatch):
+    monkeypatch.setattr("nasprune.cli.trim.trained", None)
+    for more in ([], ["--discretise"], ["--discretise", "--channels", 2]):
+        refused(command("trim", *NB201, "--budget", "1KMACs", "--epochs", 1, "--data", "digits", *more), "raise")
 
 
 def test_the_network_may_have_another_size(command):

@@ -19,7 +19,7 @@ from nasprune.supernet.price.counting import Counter, Counts, count_module
 from nasprune.supernet.price.limits import Limit
 from nasprune.supernet.structure.structure import Structure
 from nasprune.supernet.trim.schedules import Stage
-from nasprune.supernet.trim.trimming import check_count, choose
+from nasprune.supernet.trim.trimming import check_affordable, check_count, choose, nothing
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,16 @@ def discretised(
         nanoseconds = small.cost_of("latency") if limit is not None and limit.counter == "latency" else None
         return Architecture(small.net, ops, counted, nanoseconds=nanoseconds)
     return _of_space(structure, structure.space, scores, limit, size, inherit=inherit)
+
+
+def check_network_affordable(structure: Structure, limit: Limit | None, size: Size | None) -> None:
+    """Raises BudgetError where the cheapest network is above the limit: no score is needed to tell."""
+    space = structure.space
+    if limit is None or space is None:
+        check_affordable(structure, limit)
+        return
+    costs = _costs(structure, space, size or space.sizes["search"], limit.counter)
+    best_genotype(space.cells, _by_gene(structure, space, nothing(structure)), costs, limit.number)
 
 
 def _of_space(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from nasprune.base import Batch, OpScorer
@@ -131,6 +132,17 @@ def choose(structure: Structure, scores: Scores, stage: Stage, limit: Limit | No
         )
     most = stage.keep_max(structure.choices, scores)
     return best_subsets(structure.choices, scores, costs, room, most, say=partial(amount, counter=counter))
+
+
+def check_affordable(structure: Structure, limit: Limit | None) -> None:
+    """Raises BudgetError where not even the cheapest candidates of every choice keep the limit: no score is needed."""
+    if limit is not None:
+        choose(structure, nothing(structure), Stage(keep=1), limit)
+
+
+def nothing(structure: Structure) -> dict[str, Tensor]:
+    """Scores of zero."""
+    return {one.name: torch.zeros(len(one.ops), dtype=torch.float64, device="cpu") for one in structure.choices}
 
 
 def _cut(structure: Structure, scores: Scores, stage: Stage, limit: Limit | None) -> Structure:

@@ -142,6 +142,17 @@ def test_and_by_losses_of_single_paths_where_these_are_too_few(monkeypatch):
     assert set(found.report.scores) == {choice.name for choice in supernet.choices}
 
 
+def test_a_supernet_that_was_trained_on_paths_is_not_trained_again(monkeypatch):
+    monkeypatch.setattr(checked, "agreement", told(-0.3))
+    monkeypatch.setattr(checked, "train", None)
+    worths = By(0.0, 0.1, 0.2, 0.9)
+    found = toy().trim("60%", scorer=worths, keep_max=2, data="digits", check=8, on_paths=True)
+    assert found.report.settings["scorer"] == "path_loss"
+    assert "of this very supernet" in found.report.notes[1]
+    for name, scores in toy().score("path_loss", data="digits").items():
+        assert found.report.scores[name] == pytest.approx(scores, abs=1e-5)
+
+
 def test_what_is_left_trains_on(data):
     supernet = toy()
     plain = supernet.trim("60%", scorer="flops_order", data="digits")

@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasprune import OpScorer, Size, Supernet, supernet_space
 from nasprune.errors import BudgetError, InputError, UnknownNameError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.price.counting import Counts
 from nasprune.supernet.price.limits import Limit, parse_limit
 from nasprune.supernet.trim.knapsacks import best_subsets
 from nasprune.supernet.trim.schedules import stages_of
+from tests.supernet.toys import Toy, images
 
 OPS = ("none", "skip", "conv1", "conv3")
 
@@ -94,6 +96,23 @@ WHOLE = Counts(macs=1000, fvcore=1100, params=50)
 )
 def test_a_limit_names_its_counter(text, counter, limit):
     assert parse_limit(text, WHOLE, counter) == limit
+
+
+class Never(OpScorer):
+    def score(self, task):
+        raise AssertionError("nothing is to be scored")
+
+
+@pytest.mark.parametrize("space", [None, "nasbench201"])
+def test_impossible_budgets_are_refused_before_anything_is_scored(space):
+    if space is None:
+        whole = Supernet.from_model(Toy(), images())
+    else:
+        space = supernet_space(space)
+        whole = Supernet.from_model(space.supernet(Size(2, 1, resolution=8)), torch.randn(2, 3, 8, 8), space=space)
+    for refuse in (whole.trim, whole.discretise):
+        with pytest.raises(BudgetError, match="raise"):
+            refuse("100Params" if space is None else "10MACs", scorer=Never())
 
 
 @pytest.mark.parametrize("text", ["", "fast", "0M", "0%", "120%", "-5M", "8days"])
