@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from nasprune.train.polish import Polished as Polished
     from nasprune.train.polish import PolishStep as PolishStep
     from nasprune.train.polish import polish as polish
+    from nasprune.train.targets import TrainingTask as TrainingTask
 
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
@@ -155,6 +156,7 @@ _HOMES = {
     "supernet.supernet": "Supernet",
     "train.finetune": "finetune",
     "train.polish": "Polished PolishStep polish",
+    "train.targets": "TrainingTask",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -86,5 +86,5 @@ def finite(inputs: Tensor) -> Tensor:
 
 
 def has_labels(dataset: Dataset[tuple[Tensor, int]]) -> bool:
-    """Whether any image has a label; reads on until one is found."""
-    return any(bool((labels >= 0).any()) for _, labels in batches(dataset, 64))
+    """Whether any image has a label, any number but for whole ones below 0; reads on until one is found."""
+    return any(labels.is_floating_point() or bool((labels >= 0).any()) for _, labels in batches(dataset, 64))

@@ -39,6 +39,7 @@ from nasprune.train.fitness import training_parts
 from nasprune.train.measures import accuracy
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
+from nasprune.train.targets import TrainingTask
 from nasprune.train.together import train_with
 
 CLIP = 5.0  # norm of gradients beside a strategy, which are larger while it takes away
@@ -74,6 +75,7 @@ def prune(
     batch_size: int = 64,
     distil: bool = True,
     augment: Augment | None = None,
+    task: TrainingTask | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     scope: str | None = None,
@@ -100,8 +102,8 @@ def prune(
         epochs: of training: after the search, or with the strategy.
         strategy: name of a plugin, with options where wanted, such as "soft(asymptotic=True)"; `None` searches, and
             fine-tunes what was found. Widths are cut by a strategy, blocks stay.
-        lr, batch_size, augment, device, on_epoch, on_step, should_stop: as for `nasprune.finetune`. With a strategy
-            the rate is 0.05 by default, and gradients are clipped at norm 5.
+        lr, batch_size, augment, task, device, on_epoch, on_step, should_stop: as for `nasprune.finetune`. With a
+            strategy the rate is 0.05 by default, and gradients are clipped at norm 5.
         distil: whether the dense network teaches, where it has been trained.
         seed: of the search, and of the training.
         out: folder for the trials of a search, and in `finetuned` below it for the state of its training. A strategy
@@ -123,6 +125,7 @@ def prune(
     training: dict[str, Any] = {
         "teacher": dense if distil and not looks_initialised(dense) else None,
         "augment": augment,
+        "task": task,
         "seed": seed,
         "device": device,
         "on_epoch": on_epoch,
@@ -190,7 +193,7 @@ def _tuned(
     below = Path(out) / "finetuned" if out is not None else None
     tuned = finetune(found, data, out=below, **asked, **training)
     nets = {"dense": dense, **unrefitted(found.report, dense, found.graph, found.plan), "cut": found.model}
-    measured = {**found.report.measured, **_reached({**nets, "fine-tuned": tuned}, parts)}
+    measured = {**found.report.measured, **_reached({**nets, "fine-tuned": tuned}, parts, training["task"])}
     notes = (*found.report.notes, f"Fine-tuned: {number_of(recipe.epochs, 'epoch')} on {parts.name}.")
     return Trained(tuned, found.plan, found.graph, replace(found.report, measured=measured, notes=notes))
 
@@ -217,7 +220,7 @@ def _with_strategy(
     notes = train_with(partner, dense, parts, recipe, **training)
     done = partner.pruner.finish()
     small = done.model.to(next((value.device for value in dense.parameters()), torch.device("cpu")))
-    measured = _reached({"dense": dense, "fine-tuned": small}, parts)
+    measured = _reached({"dense": dense, "fine-tuned": small}, parts, training["task"])
     report = SearchReport(
         settings={
             "model": type(dense).__name__,
@@ -253,5 +256,5 @@ def _with_strategy(
     return Trained(small, done.plan, done.graph, report)
 
 
-def _reached(nets: Mapping[str, nn.Module], parts: DataSplits) -> dict[str, float]:
-    return {f"validation accuracy {name}": accuracy(net, parts.validation) for name, net in nets.items()}
+def _reached(nets: Mapping[str, nn.Module], parts: DataSplits, task: TrainingTask | None) -> dict[str, float]:
+    return {f"validation accuracy {name}": accuracy(net, parts.validation, task=task) for name, net in nets.items()}

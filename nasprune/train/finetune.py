@@ -34,6 +34,7 @@ from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Choice, Optimizer, Recipe
 from nasprune.train.resume import Keeper
 from nasprune.train.taps import taps
+from nasprune.train.targets import TrainingTask, task_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
 
@@ -59,6 +60,7 @@ def finetune(
     clip: float = 1.0,
     choose: Choice = "last",
     augment: Augment | None = None,
+    task: TrainingTask | None = None,
     input_size: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -94,6 +96,8 @@ def finetune(
         choose: "last", or "best" for the epoch with the most right answers on the validation part, the start included.
         augment: changes a batch of images, given a seeded generator, such as `nasprune.data.augment.flip_and_shift`, or
             one image tensor, as transforms of torchvision do; the shape stays.
+        task: what is learned from labels, with its own loss and score; by default whole numbers are classes, and others
+            numbers, which are learned by their squared error.
         input_size: pixels of a side, for a data set name that resizes; else what the source says.
         seed: of the order of images, of augmentation and of dropout; global random states are left as they were.
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
@@ -140,15 +144,17 @@ def finetune(
     with quiet(), own_randomness(start), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         seed_all(seed, start)
         fabric = start_fabric(device, precision)
-        objective = Objective(recipe, _nearness(found, teacher, feature_share, precision, fabric.device))
+        near = _nearness(found, teacher, feature_share, precision, fabric.device)
+        objective = Objective(recipe, near, task or task_of(parts.train, smoothing))
         keeper = Keeper(Path(out) if out is not None else None, {})
         if out is not None:
-            keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision)
+            keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision, task)
         training = Training(
             tuner=Tuner(start, recipe, objective, fabric),
             recipe=recipe,
             top=recipe.rate(trained=not looks_initialised(start)),
             parts=parts,
+            task=task or task_of(parts.train),
             change=change,
             seed=seed,
             keeper=keeper,

@@ -10,6 +10,7 @@ from nasprune.data import DataSplits
 from nasprune.data.identity import of_code, of_data, of_model
 from nasprune.train.augmenting import Augment
 from nasprune.train.recipe import Recipe
+from nasprune.train.targets import TrainingTask
 
 
 def settings_of(
@@ -20,6 +21,7 @@ def settings_of(
     seed: int,
     augment: Augment | None,
     precision: str,
+    task: TrainingTask | None = None,
 ) -> dict[str, str]:
     """Names and values. Random transforms of the data draw from the global generators; seed these for the same."""
     return {
@@ -33,6 +35,7 @@ def settings_of(
         "seed": str(seed),
         "augment": "none" if augment is None else _named(augment),
         "precision": precision,
+        **({"task": f"{type(task).__qualname__} {of_code(type(task))}"} if task is not None else {}),
     }
 
 

@@ -15,7 +15,7 @@ from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.train.targets import loss_of, right_of
+from nasprune.train.targets import TrainingTask, task_of
 
 Images = Dataset[tuple[Tensor, int]]
 COMPARED = 1024  # images that tell whether others were learned by heart
@@ -23,12 +23,12 @@ COMPARED = 1024  # images that tell whether others were learned by heart
 
 @dataclass(frozen=True)
 class Judged:
-    """On `count` images: the mean cross-entropy, and the share of right answers in [0, 1]. classes: outputs."""
+    """On `count` images: the mean loss, and the share of right answers in [0, 1]. guess: the loss of guesses."""
 
     loss: float
     accuracy: float
     count: int
-    classes: int = 2
+    guess: float = 0.0
 
     @property
     def error(self) -> float:
@@ -37,36 +37,45 @@ class Judged:
         return math.sqrt(share * (1 - share) / self.count)
 
 
-def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256) -> float:
+def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: TrainingTask | None = None) -> float:
     """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
 
     Of several outputs the first tensor (n, classes, ...) counts; where every position of an image has a label, an image
-    counts by the share of its positions that are right.
+    counts by the share of its positions that are right. Where labels are numbers it is the share of their variance that
+    is explained, item by item. task: how right an item is, where that is something else.
     """
-    right = 0.0
+    right, task = 0.0, task or task_of(dataset)
     device = _home(model)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size):
             outputs = class_outputs(main_output(model(in_type_of(model, images).to(device))))
-            right += right_of(outputs.cpu(), labels)
+            right += float(task.score(outputs.cpu(), labels).sum())
     return right / size_of(dataset)
 
 
-def judged(model: nn.Module, dataset: Images, *, most: int | None = None, batch_size: int = 256) -> Judged:
+def judged(
+    model: nn.Module,
+    dataset: Images,
+    *,
+    most: int | None = None,
+    batch_size: int = 256,
+    task: TrainingTask | None = None,
+) -> Judged:
     """Loss and accuracy on all images, or on at most `most`. The model is left as it is.
 
     Raises:
-        InputError: labels or outputs are not those of a classifier.
+        InputError: labels or outputs are not those of the task, by default that of the labels.
     """
     order = draw(size_of(dataset), most) if most is not None else None
-    loss, right, count, classes, device = 0.0, 0.0, 0, 2, _home(model)
+    loss, right, count, guess, device = 0.0, 0.0, 0, 0.0, _home(model)
+    task = task or task_of(dataset)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size, order):
             outputs = class_outputs(main_output(model(in_type_of(model, images).to(device)))).float().cpu()
-            loss += float(loss_of(outputs, labels)) * len(labels)
-            right += right_of(outputs, labels)
-            count, classes = count + len(labels), outputs.shape[1]
-    return Judged(loss / count, right / count, count, classes)
+            loss += float(task.loss(outputs, labels)) * len(labels)
+            right += float(task.score(outputs, labels).sum())
+            count, guess = count + len(labels), task.guess(outputs)
+    return Judged(loss / count, right / count, count, guess)
 
 
 def class_outputs(outputs: object) -> Tensor:
@@ -76,19 +85,19 @@ def class_outputs(outputs: object) -> Tensor:
         InputError: it gave something else, or several tensors, as with auxiliary heads.
     """
     tensors = tensors_of(outputs)
-    if len(tensors) != 1 or tensors[0].ndim < 2:
+    if len(tensors) != 1 or not tensors[0].ndim:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
         raise InputError(f"expected a model that gives (n, classes, ...), got {got}; train it with a loop of your own")
     return tensors[0]
 
 
-def learned_by_heart(model: nn.Module, train: Images, validation: Images) -> bool:
+def learned_by_heart(model: nn.Module, train: Images, validation: Images, task: TrainingTask | None = None) -> bool:
     """Whether validation images say nothing new of a network: it does as well on them as on those it was trained on.
 
     A network that was not trained on them is worse on them, by more than two standard errors, unless it is nearly
     always wrong or the task has no mistakes left to make.
     """
-    seen, held = judged(model, train, most=COMPARED), judged(model, validation, most=COMPARED)
+    seen, held = (judged(model, part, most=COMPARED, task=task) for part in (train, validation))
     gap = seen.accuracy - held.accuracy
     return seen.accuracy > 0.5 and gap <= 2 * math.hypot(seen.error, held.error) and held.loss <= 1.5 * seen.loss + 0.01
 

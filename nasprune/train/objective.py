@@ -14,28 +14,35 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nasprune.train.measures import class_outputs
-from nasprune.train.nearness import Nearness
+from nasprune.train.nearness import Compared, Nearness
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import loss_of
+from nasprune.train.targets import Numbers, TrainingTask
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss. near: compares with the teacher; `None` without one."""
+    """The loss. near: compares with the teacher; `None` without one. task: what the labels are learned as."""
 
     recipe: Recipe
     near: Nearness | None
+    task: TrainingTask
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and the model's outputs (n, classes, ...). images (n, ...), labels (n, ...)."""
         recipe = self.recipe
         if self.near is None:
             outputs = class_outputs(model(images)).float()
-            return loss_of(outputs, labels, smoothing=recipe.smoothing), outputs
+            return self.task.loss(outputs, labels), outputs
         with self.near.compared(model, images) as compared:
             outputs = class_outputs(compared.output).float()
-            loss = (1 - recipe.soft_share) * loss_of(outputs, labels, smoothing=recipe.smoothing)
-            loss = loss + recipe.soft_share * compared.softened(recipe.temperature)
+            loss = (1 - recipe.soft_share) * self.task.loss(outputs, labels)
+            loss = loss + recipe.soft_share * self._softened(compared, outputs)
             if recipe.feature_share and self.near.taps:
                 loss = loss + recipe.feature_share * compared.features()
         return loss, outputs
+
+    def _softened(self, compared: Compared, outputs: Tensor) -> Tensor:
+        """The distance from what the teacher says; numbers have no temperature."""
+        if isinstance(self.task, Numbers):
+            return self.task.loss(outputs, class_outputs(compared.target).float())
+        return compared.softened(self.recipe.temperature)

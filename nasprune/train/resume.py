@@ -32,7 +32,7 @@ THEN = "choose another folder, or delete the file to begin anew"
 class Position:
     """How far a training is. steps: taken and kept. backs: how often the rate was lowered. best: the best epoch so far.
 
-    start_loss, start_accuracy: of the network before training, on the validation part. classes: its outputs.
+    start_loss, start_accuracy: of the network before training, on the validation part. guess: the loss of guesses.
     first_loss: of the first step, the teacher's part included. ended: nothing is left to do.
     """
 
@@ -40,7 +40,7 @@ class Position:
     backs: int = 0
     start_loss: float = 0.0
     start_accuracy: float = 0.0
-    classes: int = 2
+    guess: float = 0.0
     first_loss: float = 0.0
     best: int = 0
     best_accuracy: float = 0.0

@@ -1,40 +1,105 @@
-"""What a network is trained to say: a class for every image, or, as in segmentation, one for every position of it."""
+"""What a network is trained to say: a class for every image or every position of it, or numbers."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from nasprune.common.losses import cross_entropy
+from nasprune.data.batches import batches
 from nasprune.errors import InputError
 
 LEFT_OUT = -100
 
 
-def loss_of(outputs: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy of outputs (n, classes, ...) with labels (n, ...).
+class TrainingTask(Protocol):
+    """What is learned from targets. A class of your own with these three is given as `task` to `nasprune.finetune`."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What training lowers: a mean over the items of a batch. outputs: (n, ...), the first tensor of several."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(n,): how right each item is, in [0, 1]."""
+
+    def guess(self, outputs: Tensor) -> float:
+        """The loss of a network that knows nothing, by which a training that diverges is told."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Cross-entropy of outputs (n, classes, ...) with class numbers (n, ...).
 
     Of labels for positions those below 0 do not count, such as the -100 that torch leaves out; images all have a label.
+    A position's share in its image's score is that of each other.
+    """
+
+    smoothing: float = 0.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if targets.ndim < 2 and outputs.ndim == 2 and not targets.is_floating_point():
+            return cross_entropy(outputs, targets, smoothing=self.smoothing)
+        known = _known(outputs, targets)
+        if not bool(known.any()):
+            return outputs.sum() * 0.0
+        counted = targets.masked_fill(~known, LEFT_OUT)
+        return functional.cross_entropy(outputs, counted, ignore_index=LEFT_OUT, label_smoothing=self.smoothing)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        right = outputs.argmax(1) == targets
+        if targets.ndim < 2:
+            return right.float()
+        known = (targets >= 0).flatten(1)
+        return (right.flatten(1) & known).sum(1) / known.sum(1).clamp(min=1)
+
+    def guess(self, outputs: Tensor) -> float:
+        return math.log(max(2, outputs.shape[1]))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Squared error of numbers; an item's score is 1 less its error relative to the variance of targets, at least 0."""
+
+    variance: float
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._errors(outputs, targets).mean()
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (1 - self._errors(outputs, targets) / self.variance).clamp(min=0.0)
+
+    def guess(self, outputs: Tensor) -> float:
+        return self.variance
+
+    @staticmethod
+    def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.numel() != targets.numel() or outputs.shape[0] != targets.shape[0]:
+            raise InputError(
+                f"outputs of shape {tuple(outputs.shape)} are trained with as many numbers, got labels of shape "
+                f"{tuple(targets.shape)}; give such labels, or class numbers as whole numbers"
+            )
+        return (outputs - targets.to(outputs.dtype).reshape(outputs.shape)).square().reshape(len(outputs), -1).mean(1)
+
+
+def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> TrainingTask:
+    """What the labels of a data set are learned as: whole numbers are classes, others numbers.
 
     Raises:
-        InputError: labels are of another shape, no class numbers, or of no output.
+        InputError: numbers are all the same.
     """
-    if labels.ndim < 2 and outputs.ndim == 2 and not labels.is_floating_point():
-        return cross_entropy(outputs, labels, smoothing=smoothing)
-    known = _known(outputs, labels)
-    if not bool(known.any()):
-        return outputs.sum() * 0.0
-    counted = labels.masked_fill(~known, LEFT_OUT)
-    return functional.cross_entropy(outputs, counted, ignore_index=LEFT_OUT, label_smoothing=smoothing)
-
-
-def right_of(outputs: Tensor, labels: Tensor) -> float:
-    """How many images are right; one with a label for every position by the share of its positions that are."""
-    right = outputs.argmax(1) == labels
-    if labels.ndim < 2:
-        return float(right.sum())
-    known = (labels >= 0).flatten(1)
-    return float(((right.flatten(1) & known).sum(1) / known.sum(1).clamp(min=1)).sum())
+    _, first = next(batches(dataset, 1))
+    if not first.is_floating_point():
+        return Classes(smoothing)
+    found = torch.cat([labels.double() for _, labels in batches(dataset, 256)])
+    variance = float((found - found.mean(0)).square().mean())
+    if not variance > 0:
+        raise InputError("all labels are the same number, or NaN, so there is nothing to learn; give others")
+    return Numbers(variance)
 
 
 def _known(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from nasprune.train.partners import Partner
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
 from nasprune.train.resume import Keeper
+from nasprune.train.targets import TrainingTask, task_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
 
@@ -33,6 +34,7 @@ def train_with(
     *,
     teacher: nn.Module | None = None,
     augment: Augment | None = None,
+    task: TrainingTask | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "32-true",
@@ -60,13 +62,14 @@ def train_with(
         if teacher is not None:
             dense = twin(teacher).to(fabric.device).eval().requires_grad_(False)
             near = Nearness(dense, (), None, speaks=True, mixed=precision == "bf16-mixed")
-        tuner = Tuner(model, recipe, Objective(recipe, near), fabric)
+        tuner = Tuner(model, recipe, Objective(recipe, near, task or task_of(parts.train, recipe.smoothing)), fabric)
         partner.begin(tuner.student, tuner.optimizer, recipe.epochs * steps_of(size_of(parts.train), recipe.batch_size))
         training = Training(
             tuner=tuner,
             recipe=recipe,
             top=recipe.rate(trained=False),
             parts=parts,
+            task=task or task_of(parts.train),
             change=change,
             seed=seed,
             keeper=Keeper(None, {}),

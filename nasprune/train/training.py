@@ -23,6 +23,7 @@ from nasprune.train.partners import Partner
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 from nasprune.train.recipe import Recipe
 from nasprune.train.resume import Keeper, Position
+from nasprune.train.targets import TrainingTask
 from nasprune.train.tuner import Diverged, Tuner
 
 LOWER = 0.1  # times the rate, after each step back
@@ -40,14 +41,16 @@ class _Stopped(Exception):
 class Training:
     """All that one training needs.
 
-    top: the highest rate. reference: the network that may know validation images. partner: has begun; changes the
-    network after every step, so that no judgement of its weights is passed before the end, and the last ones count.
+    top: the highest rate. task: what labels are judged by. reference: the network that may know validation images.
+    partner: has begun; changes the network after every step, so that no judgement of its weights is passed before the
+    end, and the last ones count.
     """
 
     tuner: Tuner
     recipe: Recipe
     top: float
     parts: DataSplits
+    task: TrainingTask
     change: Augment
     seed: int
     keeper: Keeper
@@ -69,8 +72,8 @@ class Training:
         start = self._state()
         earlier = self.keeper.found()
         if earlier is None:
-            first = judged(self.tuner.student, self.parts.validation)
-            self.position = Position(start_loss=first.loss, start_accuracy=first.accuracy, classes=first.classes)
+            first = judged(self.tuner.student, self.parts.validation, task=self.task)
+            self.position = Position(start_loss=first.loss, start_accuracy=first.accuracy, guess=first.guess)
             if not math.isfinite(first.loss):
                 raise InputError(
                     f"the loss on validation images is {first.loss} before any training: images or weights hold NaN or "
@@ -95,7 +98,7 @@ class Training:
         try:
             loss, rate = self._epoch(number)
             net = self.tuner.average.net if self.partner is None else self.tuner.student
-            reached = judged(net, self.parts.validation)
+            reached = judged(net, self.parts.validation, task=self.task)
             if not reached.loss <= self._limit():
                 raise Diverged
         except Diverged:
@@ -192,8 +195,8 @@ class Training:
         return before + max(WORSE * self._guessing(), 0.5 * before)
 
     def _guessing(self) -> float:
-        """The cross-entropy of a network that knows nothing."""
-        return math.log(max(2, self.position.classes))
+        """The loss of a network that knows nothing."""
+        return self.position.guess
 
     def _chosen(self, start: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """The weights that count."""
@@ -201,7 +204,8 @@ class Training:
         last = _below(self.good, "tuner.average")
         if not position.epochs or self.partner is not None:
             return last, position.notes
-        notes, known = list(position.notes), learned_by_heart(self.reference, self.parts.train, self.parts.validation)
+        notes = list(position.notes)
+        known = learned_by_heart(self.reference, self.parts.train, self.parts.validation, self.task)
         if known:
             notes.append(
                 "the network was as good on validation images as on training images before, so it has probably been "

@@ -12,7 +12,6 @@ from nasprune.common.untouched import twin
 from nasprune.train.averaging import Average
 from nasprune.train.objective import Objective
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import right_of
 
 
 class Diverged(Exception):
@@ -52,7 +51,7 @@ class Tuner:
         self.after()
         self.average.add(self.student)
         self.steps += 1
-        return loss, right_of(outputs.detach(), labels)
+        return loss, float(self.objective.task.score(outputs.detach(), labels).sum())
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that decides how it goes on, on the CPU."""
