@@ -36,7 +36,7 @@ from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 
-BYTES = 2**30  # of activations that a backward pass may hold
+BYTES = 2**29  # of activations that a backward pass may hold
 
 Layers = Mapping[str, Sequence[nn.Module]]  # by the name of the weight that they hold
 
