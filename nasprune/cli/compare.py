@@ -14,6 +14,8 @@ from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
 from nasprune.run.report import SearchReport
 
+COMPARED = ("dense", "cut", "fine-tuned")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -74,7 +76,7 @@ def _row(folder: Path, report: SearchReport) -> Row:
         evaluator=report.settings.get("evaluator", ""),
         score=report.score,
         dense_score=report.dense_score,
-        accuracy={**accuracies(report), **more},
+        accuracy={net: value for net, value in (accuracies(report) | more).items() if net in COMPARED},
         seconds=report.seconds,
     )
 

@@ -24,6 +24,11 @@ def run(folder: Path) -> None:
     report = report_of(folder)
     answer({"folder": str(folder), "report": asdict(report)})
     show(report, folder)
+    show_accuracies(report)
+
+
+def show_accuracies(report: SearchReport) -> None:
+    """A table of them, where there is a trained network."""
     rows = accuracies(report)
     if "fine-tuned" in rows:
         console = stdout()

@@ -10,6 +10,7 @@ from nasprune.cli.finetune import FinetuneOptions
 from nasprune.cli.interrupts import writing
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout
 from nasprune.cli.search import SearchOptions
+from nasprune.cli.show import show_accuracies
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _with_strategy(options: SearchOptions) -> None:
         config.keep(out, "search", options, {"out": out})
     answer({"folder": str(out), "report": asdict(done.report)})
     search.show(done.report, out)
+    show_accuracies(done.report)
 
 
 def _trained(options: SearchOptions, loaded: LoadedModel, data: DataSplits) -> Trained:

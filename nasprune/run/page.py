@@ -203,8 +203,8 @@ def _loading(report: SearchReport, folder: str) -> list[str]:
 def _again(report: SearchReport, folder: str) -> str:
     if FROM_THE_SHELL not in report.settings:
         return "<p>It was made from Python, with the settings below.</p>"
-    trained = "strategy" not in report.settings and any(name.endswith("fine-tuned") for name in report.measured)
-    command = "finetune" if trained else "search"
+    nets = {name.rpartition(" ")[2] for name in report.measured if "accuracy" in name}
+    command = "finetune" if {"cut", "fine-tuned"} <= nets else "search"  # a strategy's cut is the trained network
     return f"<pre>{text(f'nasprune {command} --config {shell_path(folder)}/run.toml --out again')}</pre>"
 
 

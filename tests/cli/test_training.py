@@ -40,7 +40,7 @@ def command(capsys, folder, monkeypatch):
     return run
 
 
-def test_a_search_is_followed_by_its_training(command, tmp_path):
+def test_a_search_is_followed_by_its_training(command, tmp_path, capsys):
     code, shown, told = command("--finetune", 1, "--out", tmp_path / "run", "--json")
     assert code == 0, told
     record = json.loads(shown)
@@ -50,6 +50,10 @@ def test_a_search_is_followed_by_its_training(command, tmp_path):
     assert not any("Fine-tune it" in note for note in record["report"]["notes"])
     nets = nasprune.load(tmp_path / "run", model=tiny_net()), nasprune.load(tmp_path / "run/finetuned", tiny_net())
     assert [accuracy(net, load_data("digits").test) for net in nets] == list(tuned["accuracy"].values())[2:]
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "run"), str(tmp_path / "run"), "--json"])
+    compared = json.loads(capsys.readouterr().out)["runs"][0]["accuracy"]
+    assert list(compared) == ["dense", "cut", "fine-tuned"]
     assert not torch.equal(nets[0].linear.weight, nets[1].linear.weight)
 
 
@@ -61,6 +65,7 @@ def test_a_strategy_takes_the_place_of_the_search(command, tmp_path, monkeypatch
     assert "strategy hard(rounds=2), 2 epochs in" in shown
     assert "proof    passed" in shown
     assert "trials.jsonl" not in shown
+    assert "fine-tuned" in shown
     assert not (out / "trials.jsonl").exists()
     report = json.loads((out / "report.json").read_text())
     assert report["cut"]["flops"] <= 0.6 * report["dense"]["flops"]
