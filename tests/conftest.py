@@ -64,7 +64,8 @@ def _few_timed_passes():
     from nasprune.cost.latency import compare_latency
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nasprune.run.search.compare_latency", partial(compare_latency, repeats=2))
+        for story in ("nasprune.run.search", "nasprune.strategies.prune"):
+            patch.setattr(f"{story}.compare_latency", partial(compare_latency, repeats=2))
         yield
 
 

@@ -18,6 +18,7 @@ from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, refused
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.cost.budget import Budget, parse_budget
+from nasprune.cost.latency import compare_latency
 from nasprune.cost.units import number_of
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
@@ -25,6 +26,7 @@ from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import has_labels
 from nasprune.data.load import DataSource
 from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.models.initial import looks_initialised
 from nasprune.registry import Plugins, with_keywords
@@ -221,6 +223,8 @@ def _with_strategy(
     done = partner.pruner.finish()
     small = done.model.to(next((value.device for value in dense.parameters()), torch.device("cpu")))
     measured = _reached({"dense": dense, "fine-tuned": small}, parts, training["task"])
+    both = [submodule(net, done.graph.scope) for net in (dense, small)]
+    latency = compare_latency(both, done.graph.example_inputs)
     report = SearchReport(
         settings={
             "model": type(dense).__name__,
@@ -245,7 +249,12 @@ def _with_strategy(
         groups=outcomes(done.graph, done.plan),
         dropped_blocks=done.plan.drop,
         proof=done.proof,
-        measured={**measured, "change by the cut": done.change},
+        measured={
+            "latency_ms dense": latency[0],
+            "latency_ms cut": latency[1],
+            **measured,
+            "change by the cut": done.change,
+        },
         versions=versions(),
         notes=(
             f"Trained with the strategy {strategy} for {number_of(recipe.epochs, 'epoch')} on {parts.name}; the cut "

@@ -66,6 +66,7 @@ def test_a_strategy_takes_the_place_of_the_search(command, tmp_path, monkeypatch
     assert "proof    passed" in shown
     assert "trials.jsonl" not in shown
     assert "fine-tuned" in shown
+    assert "latency at batch 1" in shown
     assert not (out / "trials.jsonl").exists()
     report = json.loads((out / "report.json").read_text())
     assert report["cut"]["flops"] <= 0.6 * report["dense"]["flops"]
