@@ -20,7 +20,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-supernet bench-export bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-supernet bench-export bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,6 +99,9 @@ bench-ablation: $(STAMP) ## the same for each criterion, with and without recons
 
 bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of each phase, the refit on all images and on few
 	$(BIN)/python -m benchmarks.size
+
+bench-trials: $(STAMP) ## whether more trials ever hurt: the default search with 1, 8, 24 and 64 (SEEDS=3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cifar --trials --seeds $(SEEDS) --jobs 2 --threads 1
 
 bench-recover: $(STAMP) ## accuracy back without labels: refit and polish, with their seconds (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --jobs 2 --threads 1

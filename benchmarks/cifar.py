@@ -118,6 +118,9 @@ def ablated(controller: str, criterion: str, reconstruct: str) -> Setting:
 
 GRID = product(("uniform", "global", "sensitivity"), CRITERIA, ("none", "lstsq"))
 BESIDE_GRID = (("sensitivity", "l2", "obs"), ("sensitivity", "obs", "obs"), ("auto, 24 trials", "l2", "lstsq"))
+TRIALS: tuple[Row, ...] = tuple(
+    Setting(f"{trials} trials", {"controller": "auto", "trials": trials}) for trials in (1, 8, 24, 64)
+)
 ABLATION: tuple[Row, ...] = tuple(ablated(*row) for row in (*GRID, *BESIDE_GRID))
 
 
@@ -306,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
     parser.add_argument("--jobs", type=int, default=1, help="how many rows run at once, each in a process")
     parser.add_argument("--ablation", action="store_true", help="criteria x reconstruction x controllers")
+    parser.add_argument("--trials", action="store_true", help="the default search with 1 to 64 trials")
     options = parser.parse_args(arguments)
     if not (ASSETS / "cifar10_resnet20.safetensors").is_file():
         print(f"skipped: no weights and images in {ASSETS}; set NASPRUNE_ASSETS to the folder that holds them")
@@ -313,14 +317,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     known, glob = ((*CASES, *MORE_CASES), "resnet20 50*") if options.ablation else (CASES, "*")
+    if options.trials:
+        known, glob = (*CASES, *MORE_CASES), "resnet* [35]*"
     cases = [case for case in known if fnmatchcase(str(case), options.cases or glob)]
-    rows = [row for row in (ABLATION if options.ablation else ROWS) if fnmatchcase(row.name, options.rows)]
+    rows = [
+        row
+        for row in (TRIALS if options.trials else ABLATION if options.ablation else ROWS)
+        if fnmatchcase(row.name, options.rows)
+    ]
     seeds = options.seeds or (1 if options.ablation else 3)
     console = Console(width=150, highlight=False)
     outcomes, failed = run(cases, rows, seeds, console, jobs=options.jobs, threads=options.threads)
     threads = f"{torch.get_num_threads()} thread(s), {options.jobs} at once"
     title = f"no fine-tuning, {seeds} seed(s), torch {torch.__version__}, {threads}"
-    console.print(table(outcomes, title=title, unseen=options.ablation))
+    console.print(table(outcomes, title=title, unseen=options.ablation or options.trials))
     for line in times_slower(outcomes, ModelOptFastNAS().name):
         console.print(line)
     sys.exit(failed)

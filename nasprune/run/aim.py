@@ -95,14 +95,18 @@ class LatencyAim:
 
     def reached(self, model: nn.Module, predicted: float) -> bool:
         """Measures a built network, and corrects the aim where it misses. Whether it is near enough, or tries end."""
-        dense, cut = self.measure(model)
-        if self.budget.seconds_share is not None:  # a share of what the dense one takes in the same breath
-            cut *= self.promised / float(self.budget.seconds_share) / dense
-        self.tried.append(Measured(dense, cut, predicted))
-        if (1 - OFF) * self.promised <= cut <= self.promised or len(self.tried) == ROUNDS:
+        self.tried.append(Measured(*self.measure(model), predicted))
+        used = self.used(self.tried[-1])
+        if 1 - OFF <= used <= 1 or len(self.tried) == ROUNDS:
             return True
-        self.seconds *= MIDDLE * self.promised / cut
+        self.seconds *= MIDDLE / used
         return False
+
+    def used(self, one: Measured) -> float:
+        """How much of the budget a network takes; of a share that of the dense one's time in the same breath."""
+        if self.budget.seconds_share is not None:
+            return one.cut / one.dense / float(self.budget.seconds_share)
+        return one.cut / self.promised
 
     def keep(self, folder: Path | None) -> None:
         """Writes what was measured into the folder of the run, which is gone on with by it."""
@@ -112,20 +116,22 @@ class LatencyAim:
     @property
     def best(self) -> int:
         """The number of the slowest network that keeps the promise, else of the fastest."""
-        kept = [number for number, one in enumerate(self.tried) if one.cut <= self.promised]
-        if kept:
-            return max(kept, key=lambda number: self.tried[number].cut)
-        return min(range(len(self.tried)), key=lambda number: self.tried[number].cut)
+        used = list(map(self.used, self.tried))
+        within = [share for share in used if share <= 1]
+        return used.index(max(within) if within else min(used))
 
     @property
     def notes(self) -> list[str]:
         """What came of the promise."""
         one = self.tried[self.best]
+        share = self.budget.seconds_share
         text = (
-            f"The budget is {1e3 * self.promised:.3g} ms; the cut network takes {1e3 * one.cut:.3g} ms, predicted "
-            f"{1e3 * one.predicted:.3g} ms, the dense one {1e3 * one.dense:.3g} ms, measured in turn."
+            f"Of the latency {f'{float(share):.0%}' if share is not None else f'{1e3 * self.promised:.4g} ms'} were "
+            f"asked for: the cut network takes {1e3 * one.cut:.4g} ms, the dense one {1e3 * one.dense:.4g} ms "
+            f"({one.cut / one.dense:.1%}), measured in turn; predicted were {1e3 * one.predicted:.4g} ms where the "
+            f"dense one took {1e3 * self.clocked.dense:.4g} ms."
         )
-        if one.cut > self.promised:
+        if self.used(one) > 1:
             text += " No network of the search was measured within it: times here may be unsteady; ask for less."
         return [text]
 

@@ -62,7 +62,8 @@ def test_what_is_measured_keeps_the_promise(device: Device, budget: str, power: 
     assert measured["latency_ms dense"] == pytest.approx(10)
     assert 0.93 * 6 <= measured["latency_ms cut"] <= 6  # few widths are to be had
     assert measured["latency_ms cut"] == pytest.approx(10 * (measure(result.model, EXAMPLE).flops / dense) ** power)
-    assert any(note.startswith("The budget is 6 ms; the cut network takes") for note in result.report.notes)
+    asked = "60%" if "%" in budget else "6 ms"
+    assert any(note.startswith(f"Of the latency {asked} were asked for") for note in result.report.notes)
     assert {"timing layers", "measuring latency"} <= {cost.phase for cost in result.report.phases}
     assert result.report.proof.ok
 
@@ -128,3 +129,18 @@ def test_bad_arguments_are_refused(
 def test_only_a_search_of_widths_and_blocks_takes_it() -> None:
     with pytest.raises(BudgetError, match="which only a search of widths and blocks can hold"):
         nasprune.pruner(TinyResNet(), EXAMPLE, "8ms", steps=10)
+
+
+def test_a_share_is_that_of_the_dense_network_in_the_same_breath(device: Device) -> None:
+    """The machine slows down by half while the search goes on."""
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    slow = [1.0]
+
+    def milliseconds(flops: int) -> float:
+        slow[0] += 0.1
+        return 10 * round(slow[0]) * flops / dense
+
+    device(milliseconds)
+    result = search(model, EXAMPLE, "60% latency", trials=20)
+    assert 0.5 < measure(result.model, EXAMPLE).flops / dense <= 0.66
