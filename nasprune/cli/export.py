@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.cli.runs import dense_spec, plan_of, report_of
+from nasprune.cli.runs import dense_spec, plan_of, report_of, trimmed_network
 from nasprune.cli.screen import answer, printed, say, stdout
 from nasprune.common.words import python
 
@@ -65,7 +65,7 @@ def _loaded(options: ExportOptions) -> tuple[nn.Module, Inputs, str]:
         assert recorded is not None
         return tuple(recorded.tensors[0].shape[1:])
 
-    dense = load_model(
+    dense = trimmed_network(spec, None, options.input_size) or load_model(
         spec, input_size=options.input_size, shape_of_data=shape_of_plan if recorded is not None else None
     )
     small = load(options.run, dense.model, plugins=options.plugins or None)

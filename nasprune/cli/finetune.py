@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import writing
-from nasprune.cli.runs import dense_spec, plan_of, report_of
+from nasprune.cli.runs import dense_spec, plan_of, report_of, trimmed_network
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
@@ -119,8 +119,9 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
         data = load_data(str(options.data), seed=options.seed)
         return data.input_shape
 
-    dense = load_model(
-        dense_spec(options.run, report, options.model),
+    spec = dense_spec(options.run, report, options.model)
+    dense = trimmed_network(spec, options.weights, options.input_size) or load_model(
+        spec,
         weights=options.weights,
         input_size=options.input_size,
         seed=options.seed,

@@ -272,7 +272,7 @@ def _training_line(options: SearchOptions, budget: str) -> str:
     """The command that trains the network on the data of this run, as it is to be typed."""
     from nasprune.cli.runs import LIBRARIES
 
-    out = options.out or default_folder(options.model, budget)
+    out = options.out or channels_of(options.model) or default_folder(options.model, budget)
     given = {
         "--data": options.data,
         "--model": None if options.model.partition(":")[0] in LIBRARIES else options.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from nasprune.common.memory import written
 from nasprune.common.phases import PhaseCost
@@ -184,6 +185,12 @@ def _loading(report: SearchReport, folder: str, load: str) -> str:
 def loading_lines(spec: str, folder: str, function: str = "load") -> list[str]:
     """The Python lines that load the small network saved in `folder`, for the model named by `spec`."""
     source, _, name = spec.partition(":")
+    if Path(spec).is_dir():  # of a trim, which may hold the search of its channels
+        if Path(folder).parent == Path(spec):
+            return [f"small = nasprune.load({python(spec)})"]
+        discrete = (Path(spec) / "architecture.json").exists()
+        net = f"load_architecture({python(spec)})" if discrete else f"load_supernet({python(spec)}).net"
+        return [f"small = nasprune.{function}({python(folder)}, model=nasprune.{net})"]
     load = f"small = nasprune.{function}({python(folder)}, model="
     if source == "torchvision":
         options = ", weights_backbone=None" if _takes_backbone(name) else ""

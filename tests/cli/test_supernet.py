@@ -14,6 +14,7 @@ import nasprune
 from nasprune.cli import main
 from nasprune.cli.nets import LARGE, fitted
 from nasprune.data import load_data
+from nasprune.run.reporting import loading_lines
 from nasprune.supernet import checked
 from nasprune.supernet.genotype.naming import supernet_space
 from nasprune.supernet.price.counting import count_module
@@ -144,7 +145,11 @@ def test_a_trim_and_a_search_of_what_it_left_are_one_folder_that_one_call_loads(
     common = [*NB201, "--scorer", "flops_order", "--out", "run"]
     code, _, err = command("trim", *common, "--budget", "900KFLOPs", "--discretise")
     assert code == 0, err
-    code, _, err = command("search", "--model", "run", "--budget", "70%", "--controller", "uniform")
+    code, out, err = command("search", "--model", "run", "--budget", "70%", "--controller", "uniform")
+    assert code == 0, err
+    assert 'small = nasprune.load("run")' in out
+    assert loading_lines("run", "tuned")[-1].endswith('("tuned", model=nasprune.load_architecture("run"))')
+    code, out, err = command("export", "run/channels", "--model", "run", "--format", "pt2")
     assert code == 0, err
     assert (tmp_path / "run" / "channels" / "plan.json").is_file()
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
