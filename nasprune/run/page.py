@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasprune.common.html import bar, code, folded, in_notebook, items, page, table, text
+from nasprune.common.memory import written
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent, short
 from nasprune.run import charts
@@ -47,6 +48,7 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         *_frozen(report),
         "<h2>Proof</h2>",
         f"<p>{text(_proof(report))}</p>",
+        *_took(report),
         "<h2>Load it</h2>",
         f"<pre>{'<br>'.join(text(line) for line in _loading(report, folder))}</pre>",
         "<h2>Make it again</h2>",
@@ -193,6 +195,13 @@ def _proof(report: SearchReport) -> str:
         f"{'The cut is proved' if proof.ok else 'The cut is not proved'}: with what was removed masked, the dense "
         f"network and the cut one differ by {proof.max_error:.1e} of the largest output in {proof.dtype} (allowed "
         f"{proof.tolerance:.0e}). {proof.flops:,} FLOPs were counted on it, {proof.predicted_flops:,} predicted."
+    )
+
+
+def _took(report: SearchReport) -> list[str]:
+    rows = [(text(cost.phase), f"{cost.seconds:.1f} s", written(cost.memory)) for cost in report.phases]
+    return [folded("What each phase took", table(("phase", "time", "memory by then"), rows, numbers=(1, 2)))] * bool(
+        rows
     )
 
 

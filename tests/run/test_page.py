@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from nasprune.common.phases import PhaseCost
 from nasprune.cost.budget import Cost
 from nasprune.cut.proof import Proof
 from nasprune.run import charts
@@ -162,3 +163,9 @@ def test_a_browser_draws_the_charts(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count('<svg xmlns="http://www.w3.org/2000/svg"') == 3
     assert "CONSOLE" not in done.stderr
+
+
+def test_what_each_phase_took_is_there():
+    report = replace(REPORT, phases=(PhaseCost("refitting", 12.34, 3 * 2**29),))
+    assert "refitting 12.3 s 1.50 GiB" in Read(html(report, folder="runs/x")).text
+    assert "What each phase took" not in html(REPORT, folder="runs/x")
