@@ -182,7 +182,8 @@ def _segmentation(name: str):
     import torch
 
     kind, _, encoder = name.partition("-")
-    return lambda: getattr(smp, kind)(encoder, encoder_weights=None, classes=3), torch.randn(1, 3, 64, 64)
+    side = 256 if kind == "PAN" else 64
+    return lambda: getattr(smp, kind)(encoder, encoder_weights=None, classes=3), torch.randn(1, 3, side, side)
 
 
 def _monai(name: str):
