@@ -14,6 +14,7 @@ from nasprune.cut.proof import Proof
 from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
 
 _BAR = 20
+TRIMMED = ("supernet.json", "architecture.json")
 
 
 def markdown(report: SearchReport, *, folder: str = "FOLDER", load: str = "load") -> str:
@@ -185,7 +186,7 @@ def _loading(report: SearchReport, folder: str, load: str) -> str:
 def loading_lines(spec: str, folder: str, function: str = "load") -> list[str]:
     """The Python lines that load the small network saved in `folder`, for the model named by `spec`."""
     source, _, name = spec.partition(":")
-    if Path(spec).is_dir():  # of a trim, which may hold the search of its channels
+    if any((Path(spec) / file).is_file() for file in TRIMMED):  # a trim, which may hold the search of its channels
         if Path(folder).parent == Path(spec):
             return [f"small = nasprune.load({python(spec)})"]
         discrete = (Path(spec) / "architecture.json").exists()
