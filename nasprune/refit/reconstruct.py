@@ -70,8 +70,8 @@ def reconstruct(
         method: "lstsq", "obs" or "none".
         rows: how many output positions of a layer enter its fit at most.
         damp: pull towards the old weights, relative to the mean square of the features.
-        memory: bytes that the refit may take beside the networks: activations and targets for which there is no room
-            wait in temporary files. The result does not depend on it.
+        memory: bytes, of which a quarter is for targets and one for activations that wait for a layer; the others wait
+            in temporary files, and the result does not depend on it.
         on_step: told how many batches of the dense network and layers of the cut one are done.
 
     Returns:

@@ -109,8 +109,8 @@ def search(
         should_stop: asked before every trial but the first; where it says so, the best so far is the result.
         settings: further names and values that belong to this run, kept in the report and the record of trials.
         allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
-        memory: how much the work on images may take beside the networks, "2GiB" or bytes; what has no room waits in
-            temporary files, and the result is the same.
+        memory: "2GiB", or bytes, of which a half is for activations that wait while layers are refitted; the others
+            wait in temporary files, and the result is the same.
         batch, threads: items that run at once and threads of the CPU, for a budget of latency.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
         shared: what searches of the same model that differ in the budget alone hand on; `nasprune.sweep` gives it.
