@@ -67,7 +67,8 @@ def search(
         str, typer.Option("--device", help="Where networks run: cpu, cuda, or auto for a GPU if any.")
     ] = "cpu",
     memory: Annotated[
-        str, typer.Option("--memory", help="A half of it is for activations that wait; the others wait in temporary files.")
+        str,
+        typer.Option("--memory", help="A half of it is for activations that wait; the others wait in temporary files."),
     ] = "2GiB",
     batch: Annotated[int, typer.Option("--batch", help="Items that run at once, for a budget of latency.")] = 1,
     threads: Annotated[
