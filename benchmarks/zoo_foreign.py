@@ -1,12 +1,10 @@
 """Whole networks of other packages, as they come and never run before: search, proof, save, load, a training step.
 
-
     python -m benchmarks.zoo_foreign [--only GLOB ...] [--jsonl FILE] [--jobs N]
 
 Each network runs in a process of its own. A row passes when a data-free search to 55 % of its FLOPs is proved, its
-result
-loads onto a fresh instance with equal outputs, and takes a training step with gradients wherever the dense one does. A
-network is refused when one sentence says why; anything else is a failure. Needs the packages of requirements-zoo.lock.
+result loads onto a fresh instance with equal outputs, and takes a training step with gradients wherever the dense one
+does. A network is refused when one sentence says why; anything else is a failure. Needs the packages of requirements-zoo.lock.
 """
 
 from __future__ import annotations

@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import TracebackType
+from weakref import finalize
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from nasprune.errors import InputError
 
 MUCH = 2  # how many times larger than a view its memory may be, to be kept whole
 
@@ -40,11 +44,14 @@ class Shelf:
 
     Args:
         limit: bytes that are held in memory; what comes when these are taken goes to files.
+
+    Raises:
+        InputError: a file cannot be written.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit, self._held = limit, 0
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._kept: dict[Hashable, list[Tensor]] = {}
         self._written: dict[Hashable, _Written] = {}
         self._count = 0
@@ -63,7 +70,7 @@ class Shelf:
         self._written.clear()
         self._held = 0
         if self._folder is not None:
-            self._folder.cleanup()
+            rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
     def put(self, key: Hashable, tensors: Sequence[Tensor]) -> None:
@@ -93,14 +100,21 @@ class Shelf:
 
     def _write(self, tensors: Sequence[Tensor]) -> _Written:
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="nasprune-")
-        file = Path(self._folder.name) / str(self._count)
+            self._folder = Path(mkdtemp(prefix="nasprune-"))
+            finalize(self, rmtree, self._folder, ignore_errors=True)  # of a shelf that nobody closes
+        file = self._folder / str(self._count)
         self._count += 1
         memories = _memories(tensors)
         order = {address: number for number, address in enumerate(memories)}
-        with file.open("wb") as out:
-            for tensor in memories.values():
-                _whole(tensor).cpu().numpy().tofile(out)
+        try:
+            with file.open("wb") as out:
+                for tensor in memories.values():
+                    _whole(tensor).cpu().numpy().tofile(out)
+        except OSError as error:
+            raise InputError(
+                f"cannot put activations aside in {str(self._folder)!r}: {error.strerror or error}; name a folder with "
+                "more room by TMPDIR, or allow more memory with `memory=` (--memory)"
+            ) from error
         places = tuple(
             _Place(order[_address(t)], t.dtype, tuple(t.shape), t.stride(), int(t.storage_offset()), t.device)
             for t in tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasprune.common.shelf import Shelf
+from nasprune.errors import InputError
 
 LIMITS = pytest.mark.parametrize("limit", [0, 2**20])
 
@@ -84,3 +86,19 @@ def test_any_order_of_puts_and_takes(steps: list[tuple[bool, int, int]], limit: 
                 assert torch.equal(shelf.take(key)[0], known.pop(key))
         for key, value in known.items():
             assert torch.equal(shelf.read(key)[0], value)
+
+
+def test_a_full_disk_is_said_and_a_shelf_that_nobody_closes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shelf = Shelf(0)
+    shelf.put(0, [torch.randn(3)])
+    folder = next(tmp_path.iterdir())
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"cannot put activations aside.*TMPDIR"):
+        shelf.put(1, [torch.randn(3)])
+    (tmp_path / "elsewhere").rename(folder)
+    del shelf
+    gc.collect()
+    assert not list(tmp_path.iterdir())

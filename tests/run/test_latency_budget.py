@@ -60,7 +60,7 @@ def test_what_is_measured_keeps_the_promise(device: Device, budget: str, power: 
     result = search(model, EXAMPLE, budget, trials=20)
     measured = result.report.measured
     assert measured["latency_ms dense"] == pytest.approx(10)
-    assert 0.93 * 6 <= measured["latency_ms cut"] <= 6  # few widths are to be had
+    assert 0.95 * 6 <= measured["latency_ms cut"] <= 6
     assert measured["latency_ms cut"] == pytest.approx(10 * (measure(result.model, EXAMPLE).flops / dense) ** power)
     asked = "60%" if "%" in budget else "6 ms"
     assert any(note.startswith(f"Of the latency {asked} were asked for") for note in result.report.notes)
