@@ -4,7 +4,7 @@
 
 Each network runs in a process of its own. A row passes when a data-free search to 55 % of its FLOPs is proved, its
 result loads onto a fresh instance with equal outputs, and takes a training step with gradients wherever the dense one
-does. A network is refused when one sentence says why; anything else is a failure. Needs the packages of requirements-zoo.lock.
+does. A network is refused when one sentence says why; anything else is a failure. Needs what requirements-zoo.lock has.
 """
 
 from __future__ import annotations
