@@ -29,13 +29,9 @@ def report_of(folder: Path) -> SearchReport:
 
 def plan_of(folder: Path) -> PrunePlan:
     """The plan of a run. Raises InputError where there is none, or it is damaged."""
-    from nasprune.common.fields import LARGEST
-    from nasprune.common.files import content_of
-    from nasprune.cut.plan import PrunePlan, plan_fields
-    from nasprune.run.checkpoint import PLAN, THEN
+    from nasprune.run.checkpoint import read_plan
 
-    path = folder / PLAN
-    return PrunePlan.of(plan_fields(content_of(path, "the plan", THEN, most=LARGEST), repr(str(path))))
+    return read_plan(folder)
 
 
 def dense_spec(folder: Path, report: SearchReport, typed: str | None) -> str:

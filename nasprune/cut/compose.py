@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from nasprune.common.accepted import accepted
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import PlanError
 from nasprune.graph.model import ModelGraph
 
@@ -29,7 +31,7 @@ def compose(model: nn.Module, first: Cut, second: Cut) -> PrunePlan:
     """The plan that cuts `model` at once to what `second` made of what `first` made of it.
 
     Save it with the second result, `nasprune.save(dataclasses.replace(second, plan=composed), folder)`; it then loads
-    on the original network.
+    on the original network. Masks of weights are those of the second plan, which are of the final network.
 
     Args:
         model: the network that `first` cut.
@@ -48,9 +50,11 @@ def compose(model: nn.Module, first: Cut, second: Cut) -> PrunePlan:
         drop=drop,
         scope=first.plan.scope,
         inputs=first.plan.inputs,
+        masks=second.plan.masks,
     )
     once = build(model, first.graph, plan).state_dict()
-    twice = build(build(model, first.graph, first.plan), second.graph, second.plan).state_dict()
+    whole = replace(first.plan, masks=WeightMasks())  # what it had at zero, the second one decided anew
+    twice = build(build(model, first.graph, whole), second.graph, second.plan).state_dict()
     for name in dict.fromkeys((*twice, *once)):
         if name not in once or name not in twice or not torch.equal(once[name], twice[name]):
             raise PlanError(

@@ -1,4 +1,7 @@
-"""A plan: which units of which groups stay and which blocks go. JSON both ways; replays on the untouched model."""
+"""A plan: which units of which groups stay, which blocks go, which weights are zero; replays on the untouched model.
+
+JSON both ways, but for the masks of weights, which lie in a file of tensors that the JSON names by its digest.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from nasprune.common.fields import Field, Source, parse, shown
 from nasprune.common.html import code, in_notebook, table
 from nasprune.common.seals import sealed, unsealed
 from nasprune.cut.recorded import AXES, InputSpec
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import PlanError
 
 FORMAT = 2
@@ -26,7 +30,8 @@ class PrunePlan:
 
     signature: names and shapes of the dense model's parameters and buffers. keep: group -> sorted kept unit indices,
     only for groups that lose some. drop: names of dropped blocks, sorted. scope: the submodule that was cut, or `None`.
-    inputs: what that submodule was called with, so that a replay can trace it again.
+    inputs: what that submodule was called with, so that a replay can trace it again. masks: which weights of the cut
+    network stay, where some are zero.
     """
 
     signature: Mapping[str, tuple[int, ...]]
@@ -34,6 +39,7 @@ class PrunePlan:
     drop: tuple[str, ...] = ()
     scope: str | None = None
     inputs: InputSpec = field(default_factory=InputSpec)
+    masks: WeightMasks = field(default_factory=WeightMasks)
 
     def __post_init__(self) -> None:
         for name, kept in self.keep.items():
@@ -45,14 +51,16 @@ class PrunePlan:
     def __repr__(self) -> str:
         kept = ", ".join(f"{name}: {len(units)}" for name, units in list(self.keep.items())[:SHOWN])
         more = f", and {len(self.keep) - SHOWN} more" if len(self.keep) > SHOWN else ""
-        return f"PrunePlan(keeps {kept or 'all'}{more}; drops {', '.join(self.drop) or 'no block'})"
+        zeros = f"; {self.masks.zeros:,} weights zero" if self.masks else ""
+        return f"PrunePlan(keeps {kept or 'all'}{more}; drops {', '.join(self.drop) or 'no block'}{zeros})"
 
     def _repr_html_(self) -> str:
         """For notebooks: a line for each group that is cut, and the blocks that go."""
         rows = [(code(name), str(len(units))) for name, units in self.keep.items()]
         kept = table(("group", "units that stay"), rows, numbers=(1,)) if rows else "<p>Every group stays whole.</p>"
         gone = ", ".join(map(code, self.drop)) or "none"
-        return in_notebook([f"<p><b>PrunePlan</b>; blocks that go: {gone}</p>", kept])
+        zeros = f"; {self.masks.zeros:,} weights are zero" if self.masks else ""
+        return in_notebook([f"<p><b>PrunePlan</b>; blocks that go: {gone}{zeros}</p>", kept])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,9 +92,19 @@ class PrunePlan:
             "signature": {name: list(shape) for name, shape in self.signature.items()},
         }
 
-    def to_json(self, *, weights: str | None = None) -> str:
-        """weights: digest of the file of weights that is saved with it."""
-        return json.dumps(sealed({**self.record(), "weights": weights}), indent=1)
+    def to_json(self, *, weights: str | None = None, masks: str | None = None) -> str:
+        """weights, masks: digests of the files that are saved with it.
+
+        Raises:
+            PlanError: the plan has masks, and there is no file of them.
+        """
+        if self.masks and masks is None:
+            raise PlanError(
+                "a plan with zeros inside of weights needs a file for its masks beside the JSON; save the result with "
+                "nasprune.save(result, folder)"
+            )
+        more = {"masks": masks} if self.masks else {}
+        return json.dumps(sealed({**self.record(), "weights": weights, **more}), indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PrunePlan:
@@ -94,8 +112,14 @@ class PrunePlan:
         return cls.of(plan_fields(text, "the text"))
 
     @classmethod
-    def of(cls, record: Mapping[str, Field]) -> PrunePlan:
-        """The plan in a record that was read. Raises PlanError naming file and field where something is wrong."""
+    def of(cls, record: Mapping[str, Field], masks: WeightMasks | None = None) -> PrunePlan:
+        """The plan in a record that was read. masks: from the file that the record names, where it names one.
+
+        Raises:
+            PlanError: something is wrong; file and field are named.
+        """
+        if ("masks" in record) != (masks is not None):
+            raise record["format"].source.wrong("its masks of weights lie in a file beside it, read by nasprune.load")
         keep = {name: kept.wholes(0, UNITS, UNITS) for name, kept in record["keep"].members().items()}
         for name, kept in keep.items():
             if not kept or list(kept) != sorted(set(kept)):
@@ -109,6 +133,7 @@ class PrunePlan:
             drop=drop,
             scope=None if record["scope"].absent else record["scope"].text(),
             inputs=InputSpec.of_fields(record["inputs"], record.get("keywords")),
+            masks=masks or WeightMasks(),
         )
 
 
@@ -125,4 +150,4 @@ def plan_fields(text: str | bytes, name: str) -> dict[str, Field]:
             f"{name} is not a nasprune plan of format {FORMAT}: its format is {shown(found.value.get('format'))}; "
             "plans before format 2 lack the digest that tells whether they are whole: search again, with the same seed"
         )
-    return unsealed(found).parts(*MEMBERS, optional=("keywords",))
+    return unsealed(found).parts(*MEMBERS, optional=("keywords", "masks"))

@@ -15,7 +15,8 @@ class Proof:
 
     max_error: largest difference between the masked dense model and the cut one, relative to the largest output, in
     `dtype`. flops: counted on the cut model; predicted_flops: the formulas'. frozen: what had to be frozen on
-    the way, with reasons. compares: what was compared, in words. reason: why it is not `ok`, else "".
+    the way, with reasons. compares: what was compared, in words. reason: why it is not `ok`, else "". zeros: weights
+    that the plan masks, each of which is exactly zero in the cut model.
     """
 
     ok: bool
@@ -27,3 +28,4 @@ class Proof:
     frozen: Mapping[str, str] = field(default_factory=dict)
     compares: str = AS_CUT
     reason: str = ""
+    zeros: int = 0

@@ -23,7 +23,8 @@ from nasprune.graph.program import signature
 def build(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> nn.Module:
     """A new, smaller model of the same classes; `model` is left as it is.
 
-    Where a block was stands an `nn.Identity`, or an `nn.ReLU` where the block ended in one.
+    Where a block was stands an `nn.Identity`, or an `nn.ReLU` where the block ended in one. Weights that the plan
+    masks are zero.
 
     Raises:
         PlanError: the plan was made for another model, or names groups, units or blocks that `graph` does not have.
@@ -43,6 +44,7 @@ def _built(model: nn.Module, graph: ModelGraph, plan: PrunePlan, instead: Mappin
     keep = graph.unit_mask(plan.keep)
     small = twin(model, {**instead, **smaller(part, graph, keep, plan.drop, shortened(part, graph, keep))})
     _finish(submodule(small, graph.scope), graph, plan, keep)
+    plan.masks.apply(submodule(small, graph.scope))
     return small
 
 

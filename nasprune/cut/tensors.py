@@ -46,6 +46,12 @@ def _sliced(data: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
     return data
 
 
+def cut_positions(whole: Tensor, axes: Sequence[AxisUnits], keep: Bools) -> Tensor:
+    """For each element of what is left of `whole`, its place in the flattened `whole`."""
+    places = torch.arange(whole.numel(), device="cpu").reshape(whole.shape)
+    return _sliced(places, [axis for axis in axes if not keep[axis.units].all()], keep)
+
+
 def tensor_of(model: nn.Module, name: str) -> Tensor:
     """The parameter or buffer of that name."""
     path, _, leaf = name.rpartition(".")

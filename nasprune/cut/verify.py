@@ -23,6 +23,7 @@ from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
 from nasprune.cut.reference import MaskedProgram, Precision, default_dtype
 from nasprune.cut.surgery import build, draft
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import NaspruneError, PlanError, VerificationError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
@@ -68,6 +69,7 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
     Norms that mix channels are taken over the kept channels in the masked model. Where the code insists on float32, the
     comparison runs in float32 and says so. The FLOPs of `small` are counted on it and predicted by formula. Where
     `small` was refitted or trained after the cut, its structure is compared, with the dense model's weights in it.
+    Weights that the plan masks are zero in the dense model, too, and must be exactly zero in `small` as it is.
 
     Returns:
         The proof; `ok` means error within tolerance, and counted = predicted FLOPs.
@@ -82,7 +84,11 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
     structure = twin(small)
     structure.load_state_dict(as_cut)
     same = all(torch.equal(own[name], value) for name, value in as_cut.items())
-    return replace(_verified(model, structure, graph, plan), compares=AS_CUT if same else STRUCTURE)
+    proof = replace(_verified(model, structure, graph, plan), compares=AS_CUT if same else STRUCTURE)
+    filled = plan.masks.filled(submodule(small, graph.scope))
+    if proof.ok and filled is not None:
+        return replace(proof, ok=False, reason=f"{filled!r} is not zero where the plan masks it")
+    return proof
 
 
 def _verified(
@@ -103,6 +109,7 @@ def _verified(
         flops=counted.flops,
         predicted_flops=predicted.flops,
         reason=reason,
+        zeros=plan.masks.zeros,
     )
 
 
@@ -226,6 +233,8 @@ def _compare(
 ) -> Match:
     part, cut = submodule(model, graph.scope), submodule(small, graph.scope)
     state = {name: value.detach() for name, value in _tensors(part).items()}
+    for name, stays in plan.masks.on_dense(part, graph, plan.keep).items():
+        state[name] = state[name].masked_fill(~stays.to(state[name].device), 0)
     masked = MaskedProgram(graph, graph.unit_mask(plan.keep), plan.drop, dtype)
 
     def wanted(inputs: Inputs) -> list[Tensor]:
@@ -336,10 +345,11 @@ def distinct(model: nn.Module) -> nn.Module:
 
 
 def restricted(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:
-    """The part of `plan` that concerns the named groups and blocks."""
+    """The part of `plan` that concerns the named groups and blocks; its masks where that is all of it."""
     chosen = set(names)
     return replace(
         plan,
+        masks=plan.masks if chosen.issuperset((*plan.keep, *plan.drop)) else WeightMasks(),
         keep={name: kept for name, kept in plan.keep.items() if name in chosen},
         drop=tuple(name for name in plan.drop if name in chosen),
     )

@@ -27,6 +27,7 @@ from nasprune.graph.capture import submodule
 from nasprune.graph.program import signature
 from nasprune.models.weights import load_weights, to_bytes
 from nasprune.registry import Plugins
+from nasprune.run.masks import MASKS, check_zeros, plan_in
 from nasprune.run.names import op_rules
 from nasprune.run.page import html
 from nasprune.run.recorded import settings_in
@@ -35,10 +36,11 @@ from nasprune.run.reporting import markdown
 from nasprune.run.trace import trace
 
 PLAN, WEIGHTS, REPORT, PAGE, HTML = "plan.json", "model.safetensors", "report.json", "report.md", "report.html"
-FILES = (PLAN, WEIGHTS, REPORT, PAGE, HTML)
+FILES = (PLAN, WEIGHTS, REPORT, PAGE, HTML, MASKS)
 UNASKED = 2**24
 """Numbers in the inputs of a plan that `load` traces a model with by itself: an image of 2,300 x 2,300, in colour."""
 THEN = "give a folder that nasprune.save wrote"
+KEEPS_ZEROS = "fine-tune the result itself, nasprune.finetune(result, ...), which keeps them zero"
 
 
 class Saveable(Protocol):
@@ -57,6 +59,8 @@ class Saveable(Protocol):
 def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None) -> None:
     """Writes `plan.json`, `model.safetensors`, `report.json`, `report.md` and `report.html` into `folder`, or none.
 
+    A plan with zeros inside of weights has `masks.safetensors` beside it.
+
     Args:
         result: what `nasprune.search` returned.
         folder: made where it does not exist; may hold an earlier save of the same search.
@@ -74,7 +78,9 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
             "write nasprune.save(result, folder), with a fine-tuned network nasprune.save(result, folder, model=tuned)",
         )
     folder = path("folder", folder, "write nasprune.save(result, 'runs/mine')")
-    weights = to_bytes(_same_network(result.model, model).state_dict())
+    network, masks = _same_network(result.model, model), result.plan.masks
+    check_zeros(masks, submodule(network, result.plan.scope), KEEPS_ZEROS)
+    weights, zeros = to_bytes(network.state_dict()), to_bytes(masks) if masks else None
     with held(folder):
         check_folder(folder, result.report.settings)
         write_all(
@@ -84,9 +90,15 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
                 HTML: _html(result, folder).encode(errors="backslashreplace"),
                 PAGE: markdown(result.report, folder=str(folder)).encode(errors="backslashreplace"),
                 WEIGHTS: weights,
-                PLAN: result.plan.to_json(weights=digest_of_bytes(weights)).encode(),
+                **({MASKS: zeros} if zeros is not None else {}),
+                PLAN: result.plan.to_json(
+                    weights=digest_of_bytes(weights),
+                    masks=digest_of_bytes(zeros) if zeros is not None else None,
+                ).encode(),
             },
         )
+        if zeros is None:
+            (folder / MASKS).unlink(missing_ok=True)  # of an earlier save
 
 
 @torch.inference_mode(mode=False)
@@ -115,7 +127,7 @@ def load(
     folder = path("folder", folder, "write nasprune.load('runs/mine', model=the_dense_model)")
     model = accepted(model)
     record = plan_fields(content_of(folder / PLAN, "the plan", THEN, most=LARGEST), repr(str(folder / PLAN)))
-    plan = PrunePlan.of(record)
+    plan = plan_in(folder, record, THEN)
     plan.check_signature(signature(submodule(model, plan.scope)))
     check_bound(folder / WEIGHTS, record["weights"], "weights", THEN)
     if example_inputs is None and not plan.inputs:
@@ -128,7 +140,14 @@ def load(
         )
     small = replayed(plan, model, example_inputs, plugins=plugins)
     load_weights(small, folder / WEIGHTS)
+    check_zeros(plan.masks, submodule(small, plan.scope), "save the run again")
     return small
+
+
+def read_plan(folder: Path) -> PrunePlan:
+    """The plan of a run, with its masks. Raises InputError where there is none, or it is damaged."""
+    path = folder / PLAN
+    return plan_in(folder, plan_fields(content_of(path, "the plan", THEN, most=LARGEST), repr(str(path))), THEN)
 
 
 def replayed(
