@@ -103,12 +103,12 @@ bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of eac
 bench-trials: $(STAMP) ## whether more trials ever hurt: the default search with 1, 8, 24 and 64 (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cifar --trials --seeds $(SEEDS) --jobs 2 --threads 1
 
-bench-recover: $(STAMP) ## accuracy back without labels: refit and polish, with their seconds (SEEDS=3)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --jobs 2 --threads 1
+bench-recover: $(BENCH_STAMP) ## accuracy back: refit, polish, fine-tuning beside Torch-Pruning, with their seconds (SEEDS=3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --tune 8 --jobs 2 --threads 1
 
 bench-train: $(STAMP) ## whether fine-tuning hurts, strategies at equal cost, trainings killed at random moments (SEEDS=3)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finetune --threads 1
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.strategies --seeds $(SEEDS) --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finetune --jobs 2 --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.strategies --seeds $(SEEDS) --jobs 2 --threads 1
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills_training
 
 bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does

@@ -1,6 +1,6 @@
 """Whether fine-tuning with its defaults ever hurts a refitted network, and what a teacher adds.
 
-    python -m benchmarks.finetune [--cases GLOB] [--seeds N] [--threads N]
+    python -m benchmarks.finetune [--cases GLOB] [--seeds N] [--jobs N] [--threads N] [--out DIR]
 
 Every seed trains a dense network anew, searches it to 40 % of its FLOPs with the refit, and fine-tunes the result with
 no option but the seed, and once more with the dense network as the teacher. Test images are looked at before and after;
@@ -26,6 +26,7 @@ from torch import nn
 
 import nasprune
 from benchmarks.cifar import ASSETS, Images
+from benchmarks.rows import WIDTH, Failed, Record, add_options, worked
 from nasprune.data import DataSplits, load_data
 from nasprune.models.nets import ResidualNet, digits_net
 from nasprune.train.measures import accuracy
@@ -98,36 +99,61 @@ def run(case: Case, seed: int) -> Run:
     return Run(*reached, math.sqrt(share * (1 - share) / len(data.test)))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Row:
+    """A run of a case with a seed."""
+
+    case: str
+    seed: int
+    run: Run
+
+
+def _worked(job: tuple[str, int]) -> Row:
+    logging.disable(logging.WARNING)
+    return Row(*job, run(CASES[job[0]], job[1]))
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line a case: means over seeds, the worst change by fine-tuning, and how many runs hurt."""
+    shown = Table(
+        "data", "dense %", "refitted %", "fine-tuned %", "worst change", "with the teacher %", "runs that hurt"
+    )
+    for name in CASES:
+        runs = [row.run for row in rows if row.case == name]
+        if not runs:
+            continue
+        columns = [100 * mean(getattr(one, what) for one in runs) for what in ("dense", "before", "after", "taught")]
+        worst = 100 * min(one.after - one.before for one in runs)
+        hurt = f"{sum(one.hurts for one in runs)} of {len(runs)}"
+        shown.add_row(name, *(f"{value:.1f}" for value in columns[:3]), f"{worst:+.1f}", f"{columns[3]:.1f}", hurt)
+    return shown
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, "finetune", seeds=None)
     parser.add_argument("--cases", default="*", help="glob, such as 'digits*'")
-    parser.add_argument("--seeds", type=int, help="how many a case, from 0 on; 8, 8 and 4")
-    parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
     options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    logging.disable(logging.WARNING)
-    console = Console(width=150, highlight=False)
-    found: dict[str, list[Run]] = {}
+    console = Console(width=WIDTH, highlight=False)
+    jobs: list[tuple[str, int]] = []
     for name, case in CASES.items():
         if not fnmatchcase(name, options.cases):
             continue
         if name.startswith("CIFAR") and not (ASSETS / "cifar10_train5085.npz").is_file():
             console.print(f"{name} is left out: no images in {ASSETS}; set NASPRUNE_ASSETS to the folder with them")
             continue
-        for seed in range(options.seeds or case.seeds):
-            found.setdefault(name, []).append(run(case, seed))
-            console.print(f"{name}, seed {seed}: {found[name][-1]}")
-    shown = Table(
-        "data", "dense %", "refitted %", "fine-tuned %", "worst change", "with the teacher %", "runs that hurt"
-    )
-    for name, runs in found.items():
-        columns = [100 * mean(getattr(one, what) for one in runs) for what in ("dense", "before", "after", "taught")]
-        worst = 100 * min(one.after - one.before for one in runs)
-        hurt = f"{sum(one.hurts for one in runs)} of {len(runs)}"
-        shown.add_row(name, *(f"{value:.1f}" for value in columns[:3]), f"{worst:+.1f}", f"{columns[3]:.1f}", hurt)
-    console.print(shown)
-    sys.exit(any(one.hurts for runs in found.values() for one in runs))
+        jobs += [(name, seed) for seed in range(options.seeds or case.seeds)]
+    rows: list[Row] = []
+    record, failed = Record(options.out, "fine-tuning with its defaults", lambda: table(rows)), False
+    for (name, seed), row in worked(_worked, jobs, at_once=options.jobs, threads=options.threads):
+        console.print(f"{name}, seed {seed}: {row if isinstance(row, Failed) else row.run}")
+        if isinstance(row, Failed):
+            failed = True
+        else:
+            rows.append(row)
+            record.add(row)
+    console.print(table(rows))
+    sys.exit(failed or any(row.run.hurts for row in rows))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from benchmarks import strategies
@@ -12,14 +11,13 @@ from nasprune.data import DataSplits, load_data
 from nasprune.models.nets import digits_net
 
 
-def test_a_strategy_takes_part_in_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategies, "EPOCHS", 1)
+def test_a_strategy_takes_part_in_the_training() -> None:
     digits = load_data("digits")
     few = digits.train.subset(range(128))  # type: ignore[attr-defined]
     data = DataSplits("digits", few, digits.calibration, digits.validation, digits.test, 10, (1, 8, 8))
     dense = digits_net()
     before = dense.state_dict()["conv1.weight"].clone()
-    small, change = strategies.pruned(dense, data, "50%", "hard", 0)
+    small, change = strategies.pruned(dense, data, "50%", "hard", 0, epochs=1)
     example = torch.zeros(1, 1, 8, 8)
     assert measure(small, example).flops <= measure(dense, example).flops / 2
     assert change < 1e-4
