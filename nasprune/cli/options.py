@@ -40,7 +40,8 @@ InputSize = Annotated[str | None, INPUT_SIZE]
 Scope = Annotated[str | None, SCOPE]
 Plugins = Annotated[list[Path] | None, PLUGINS]
 SupernetData = Annotated[
-    str | None, typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory.")
+    str | None,
+    typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
 ]
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
 Config = Annotated[

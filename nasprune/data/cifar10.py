@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from nasprune.data.arrays import Bytes, Labels, check_classes, images_in
 from nasprune.data.splits import ArrayDataset, DataSplits, split
 from nasprune.errors import InputError
 
@@ -19,8 +19,6 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 NORMALISATION = "scaled to [0, 1], then ImageNet's mean and standard deviation"
 _RECORD = 1 + 3 * 32 * 32
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def cifar10(folder: Path, seed: int) -> DataSplits:
@@ -50,7 +48,7 @@ def cifar10(folder: Path, seed: int) -> DataSplits:
 def _read(folder: Path, part: str) -> ArrayDataset:
     pattern = "data_batch_*.bin" if part == "train" else "test_batch.bin"
     if arrays := sorted(folder.glob(f"cifar10_{part}*.npz")):
-        pairs = [_npz(path) for path in arrays]
+        pairs = [images_in(path, (32, 32, 3)) for path in arrays]
     elif binaries := sorted(folder.glob(pattern)) or sorted((folder / "cifar-10-batches-bin").glob(pattern)):
         pairs = [_binary(path) for path in binaries]
     else:
@@ -71,21 +69,7 @@ def _missing(folder: Path, part: str) -> str:
     )
 
 
-def _npz(path: Path) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot read {str(path)!r}: expected arrays `images` and `labels`: {error}") from error
-    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"{str(path)!r}: expected `images` uint8 N×32×32×3 and `labels` N, "
-            f"got {images.dtype} {images.shape} and {labels.shape}"
-        )
-    return images, labels
-
-
-def _binary(path: Path) -> tuple[Bytes, npt.NDArray[np.int64]]:
+def _binary(path: Path) -> tuple[Bytes, Labels]:
     try:
         raw = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except OSError as error:
@@ -96,9 +80,8 @@ def _binary(path: Path) -> tuple[Bytes, npt.NDArray[np.int64]]:
     return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0].astype(np.int64)
 
 
-def _normalised(images: Bytes, labels: npt.NDArray[np.int64]) -> ArrayDataset:
-    if labels.min() < 0 or labels.max() > 9:
-        raise InputError(f"CIFAR-10 labels must lie in 0..9, got {labels.min()}..{labels.max()}")
+def _normalised(images: Bytes, labels: Labels) -> ArrayDataset:
+    check_classes(labels, 10, "CIFAR-10")
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
     mean, std = torch.tensor(MEAN, device="cpu").view(3, 1, 1), torch.tensor(STD, device="cpu").view(3, 1, 1)
     return ArrayDataset((pixels - mean) / std, torch.from_numpy(labels))

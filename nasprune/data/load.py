@@ -1,4 +1,4 @@
-"""Data sets by name: `digits`, `cifar10:DIR`, `imagefolder:DIR`, `module:factory`; and the user's own objects."""
+"""Data sets by name, such as `digits`, `cifar10:DIR` or `module:factory`; and the user's own objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
 from nasprune.data.folder import imagefolder
 from nasprune.data.items import checked
+from nasprune.data.mnist import mnist
 from nasprune.data.objects import wrapped
+from nasprune.data.pointclouds import pointclouds
 from nasprune.data.splits import DataSplits
 from nasprune.errors import InputError, UnknownNameError
 
@@ -30,13 +32,23 @@ DataSource = (
     | Sequence[Any]
     | Mapping[str, Any]
 )
-EXAMPLES = "digits, cifar10:DIR, imagefolder:DIR, file.py:factory, package.module:factory"
+EXAMPLES = "digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, file.py:factory, package.module:factory"
 
 
 def _digits(place: str, seed: int, size: int) -> DataSplits:
     if place:
         raise InputError(f"`digits` takes no folder, got digits:{place}")
     return digits(seed)
+
+
+def _pointclouds(place: str, seed: int, size: int) -> DataSplits:
+    if place:
+        raise InputError(f"`pointclouds` takes no folder, got pointclouds:{place}")
+    return pointclouds(seed)
+
+
+def _mnist(place: str, seed: int, size: int) -> DataSplits:
+    return mnist(_folder("mnist", place), seed)
 
 
 def _cifar10(place: str, seed: int, size: int) -> DataSplits:
@@ -49,7 +61,9 @@ def _imagefolder(place: str, seed: int, size: int) -> DataSplits:
 
 _SOURCES: dict[str, Callable[[str, int, int], DataSplits]] = {
     "digits": _digits,
+    "pointclouds": _pointclouds,
     "cifar10": _cifar10,
+    "mnist": _mnist,
     "imagefolder": _imagefolder,
 }
 

@@ -24,7 +24,10 @@ def search(
     weights: Weights = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory; none is data-free."),
+        typer.Option(
+            "--data",
+            help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory; none is data-free.",
+        ),
     ] = None,
     input_size: InputSize = None,
     criterion: Annotated[str, typer.Option("--criterion", help="How channels are ranked within a group.")] = "auto",
@@ -130,7 +133,10 @@ def search(
 def finetune(
     run: Annotated[Path, typer.Argument(help="A folder that `nasprune search` wrote.")],
     data: Annotated[
-        str | None, typer.Option("--data", help="Labelled: digits, cifar10:DIR, imagefolder:DIR, module:factory.")
+        str | None,
+        typer.Option(
+            "--data", help="Labelled: digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 10,
     lr: Annotated[

@@ -111,7 +111,10 @@ def supernet_group() -> None:
 @supernets.command()
 def train(
     space: Annotated[str, typer.Option("--space", help=f"{SUPERNETS}.")],
-    data: Annotated[str, typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, module:factory.")],
+    data: Annotated[
+        str,
+        typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
+    ],
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 50,
     warmup_epochs: Annotated[
         int, typer.Option("--warmup-epochs", help="The first ones, in which the architecture weights rest.")
