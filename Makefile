@@ -9,6 +9,7 @@ VENV := .venv
 STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
 ZOO_STAMP := $(VENV)/.set-up-zoo
+DOCS_STAMP := $(VENV)/.set-up-docs
 BIN := $(VENV)/bin
 SEEDS ?= 3
 TIMES ?= 2000
@@ -20,7 +21,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-supernet bench-export bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-supernet bench-export bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +66,15 @@ check: $(STAMP) ## ruff, formatting, types
 format: $(STAMP) ## sort imports and format
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
+
+$(DOCS_STAMP): requirements-docs.lock $(STAMP)
+	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
+	"$$uv" pip install --quiet --python $(BIN)/python --requirement requirements-docs.lock
+	@touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP) ## the docs site, in build/site; a dead link ends it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server --directory build/site"
 
 zoo: $(STAMP) ## trace, cut and prove every torchvision model
 	$(BIN)/python benchmarks/zoo.py
@@ -138,6 +148,7 @@ lock: ## compile the locks: of pyproject.toml, of what benchmarks add, of uv its
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
 	"$$uv" pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements.lock; \
 	"$$uv" pip compile --quiet --group bench -c requirements.lock $(LOCK_OPTIONS) -o requirements-bench.lock; \
+	"$$uv" pip compile --quiet --group docs -c requirements.lock $(LOCK_OPTIONS) -o requirements-docs.lock; \
 	"$$uv" pip compile --quiet --group zoo -c requirements.lock $(LOCK_OPTIONS) -o requirements-zoo.lock; \
 	echo uv | "$$uv" pip compile --quiet $(LOCK_OPTIONS) -o requirements-uv.lock -
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,13 @@ def blocks(path: str, language: str) -> list[str]:
 
 def commands(path: str, language: str = "sh") -> list[list[str]]:
     """The `nasprune` lines of the code blocks, without comments, as lists of arguments."""
-    lines = [line.partition("#")[0] for block in blocks(path, language) for line in block.splitlines()]
-    return [line.split()[1:] for line in lines if line.startswith(("nasprune ", ".venv/bin/nasprune "))]
+    return [line for block in blocks(path, language) for line in lines_of(block)]
+
+
+def lines_of(block: str) -> list[list[str]]:
+    """Its `nasprune` lines; a backslash at the end goes on in the next."""
+    lines = [line.partition("#")[0] for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith(("nasprune ", ".venv/bin/nasprune "))]
 
 
 def test_criterion_guide(tmp_path, monkeypatch, capsys):
@@ -124,7 +130,7 @@ def test_readme_commands_parse():
     known = get_command(app).commands
     pages = ("README.md", "docs/criteria.md", "docs/deploying.md", "docs/cli.md")
     for name, *arguments in [line for page in pages for line in commands(page)]:
-        known[name].make_context(name, [argument.strip('"') for argument in arguments])
+        known[name].make_context(name, arguments)
 
 
 def test_the_configuration_in_the_docs_is_one(tmp_path):
