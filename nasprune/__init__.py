@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from nasprune.base import Strategy as Strategy
     from nasprune.base import StrategyTask as StrategyTask
     from nasprune.calibration.removal import removal_scores as removal_scores
+    from nasprune.codec.compressed import Compressed as Compressed
+    from nasprune.codec.compressed import compress as compress
+    from nasprune.codec.compressed import decompress as decompress
     from nasprune.common.inputs import Inputs as Inputs
     from nasprune.cost.budget import Budget as Budget
     from nasprune.cost.budget import Cost as Cost
@@ -116,6 +119,7 @@ _HOMES = {
     "base": "Batch Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
     "LiveSlots OpScorer OpTask ScoreContext SpaceBuilder Strategy StrategyTask",
     "calibration.removal": "removal_scores",
+    "codec.compressed": "Compressed compress decompress",
     "common.inputs": "Inputs",
     "cost.budget": "Budget Cost",
     "cost.flops": "predict",

@@ -6,14 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.cli.runs import dense_spec, plan_of, report_of, trimmed_network
+from nasprune.cli.runs import small_network
 from nasprune.cli.screen import answer, printed, say, stdout
 from nasprune.common.words import python
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from nasprune.common.inputs import Inputs
     from nasprune.deploy.export import Exported
 
 FOLDER = "export"
@@ -43,35 +40,11 @@ def run(options: ExportOptions) -> None:
         out = options.run / FOLDER / f"model{FORMATS[kind].suffix}"
     else:
         out, kind = options.out, format_of(options.format, options.out)
-    small, inputs, name = _loaded(options)
+    small, inputs, name = small_network(options.run, options.model, options.input_size, options.plugins)
     say(f"writing the network in {options.run} as {kind}, then running what was written")
     done = export(small, inputs, out, format=kind, title=f"{name}, as cut by nasprune")
     answer({**asdict(done), "files": [str(file) for file in done.files]})
     _show(done)
-
-
-def _loaded(options: ExportOptions) -> tuple[nn.Module, Inputs, str]:
-    """The small network, what it is called with, and the name of the dense one."""
-    from nasprune.common.inputs import Inputs
-    from nasprune.models.loading import load_model
-    from nasprune.run.checkpoint import load
-
-    plan = plan_of(options.run)
-    report = report_of(options.run)
-    spec = dense_spec(options.run, report, options.model)
-    recorded = plan.inputs.noise() if plan.inputs and plan.scope is None else None
-
-    def shape_of_plan() -> tuple[int, ...]:
-        assert recorded is not None
-        return tuple(recorded.tensors[0].shape[1:])
-
-    dense = trimmed_network(spec, None, options.input_size) or load_model(
-        spec, input_size=options.input_size, shape_of_data=shape_of_plan if recorded is not None else None
-    )
-    small = load(options.run, dense.model, plugins=options.plugins or None)
-    if recorded is None or options.input_size is not None:
-        return small, Inputs(dense.example_inputs()), report.settings.get("model", spec)
-    return small, recorded, report.settings.get("model", spec)
 
 
 def _show(done: Exported) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from nasprune.common.inputs import Inputs
     from nasprune.cut.plan import PrunePlan
     from nasprune.models.loading import LoadedModel
     from nasprune.run.report import SearchReport
@@ -45,6 +48,32 @@ def dense_spec(folder: Path, report: SearchReport, typed: str | None) -> str:
         f"the search in {str(folder)!r} was made from {spec or 'a model without a name'!r}, which a file must not "
         "choose to run; say which model it was with --model"
     )
+
+
+def small_network(
+    run: Path, model: str | None, input_size: str | None, plugins: tuple[Path, ...]
+) -> tuple[nn.Module, Inputs, str]:
+    """The small network of a run, what it is called with, and the name of the dense one; options as typed."""
+    from nasprune.common.inputs import Inputs
+    from nasprune.models.loading import load_model
+    from nasprune.run.checkpoint import load
+
+    plan = plan_of(run)
+    report = report_of(run)
+    spec = dense_spec(run, report, model)
+    recorded = plan.inputs.noise() if plan.inputs and plan.scope is None else None
+
+    def shape_of_plan() -> tuple[int, ...]:
+        assert recorded is not None
+        return tuple(recorded.tensors[0].shape[1:])
+
+    dense = trimmed_network(spec, None, input_size) or load_model(
+        spec, input_size=input_size, shape_of_data=shape_of_plan if recorded is not None else None
+    )
+    small = load(run, dense.model, plugins=plugins or None)
+    if recorded is None or input_size is not None:
+        return small, Inputs(dense.example_inputs()), report.settings.get("model", spec)
+    return small, recorded, report.settings.get("model", spec)
 
 
 def channels_of(spec: str) -> Path | None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from nasprune.cli.compress import FILE, show_sizes, size_record
 from nasprune.cli.runs import report_of
 from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.search import show
@@ -15,6 +16,7 @@ from nasprune.run.report import SearchReport
 
 def run(folder: Path) -> None:
     """Prints the result in the folder, of a search, a fine-tuning or a trim."""
+    from nasprune.codec.compressed import sizes_in
     from nasprune.run.checkpoint import PAGE, REPORT
     from nasprune.supernet.saved import ARCHITECTURE, SUPERNET
 
@@ -22,9 +24,19 @@ def run(folder: Path) -> None:
         _show_page(folder, PAGE, REPORT)
         return
     report = report_of(folder)
-    answer({"folder": str(folder), "report": asdict(report)})
+    small = folder / FILE
+    sizes = sizes_in(small) if small.is_file() else None
+    answer(
+        {
+            "folder": str(folder),
+            "report": asdict(report),
+            **({"compressed": size_record(sizes)} if sizes is not None else {}),
+        }
+    )
     show(report, folder)
     show_accuracies(report)
+    if sizes is not None:
+        show_sizes(sizes)
 
 
 def show_accuracies(report: SearchReport) -> None:

@@ -54,6 +54,19 @@ def test_the_result_again(command):
     assert "fine-tuned      85.0%" in command("show", "half/finetuned")[1]
 
 
+def test_as_few_bytes_as_can_be(command, folder):
+    code, out, err = command("compress", "quarter", "--bits", "3", *MODEL, "--quiet")
+    assert (code, err) == (0, "")
+    for text in ("bits a weight", "times smaller", "nasprune.decompress("):
+        assert text in out
+    back = nasprune.decompress(folder / "quarter" / "compressed.safetensors", nasprune.load("quarter", tiny_net()))
+    assert max(len(value.unique()) for value in back.state_dict().values() if value.ndim > 1) <= 8
+    found = json.loads(command("show", "quarter", "--json")[1])
+    assert found["compressed"]["file"] == (folder / "quarter" / "compressed.safetensors").stat().st_size
+    assert "bits a weight" in command("show", "quarter")[1]
+    assert "`bits` must lie in" in command("compress", "quarter", "--bits", "0", *MODEL)[2]
+
+
 def test_the_result_as_json(command):
     code, out, err = command("show", "half", "--json")
     assert (code, err) == (0, "")

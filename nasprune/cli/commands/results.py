@@ -59,6 +59,33 @@ def export(
     start(ExportOptions(run, format, model, input_size, tuple(plugins or ()), out))
 
 
+@app.command()
+def compress(
+    run: Run,
+    bits: Annotated[
+        int | None,
+        typer.Option("--bits", help="Of a weight's number among shared values.  [default: 8, of matrices 5]"),
+    ] = None,
+    gap_bits: Annotated[
+        int | None, typer.Option("--gap-bits", help="Of the zeros between two values.  [default: 8, of matrices 5]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
+    ] = None,
+    input_size: InputSize = None,
+    plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/compressed.safetensors]")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a found network in as few bytes as its zeros allow, and say how many each weight takes."""
+    from nasprune.cli.compress import CompressOptions
+    from nasprune.cli.compress import run as start
+
+    speak(as_json=as_json, quiet=quiet)
+    start(CompressOptions(run, bits, gap_bits, model, input_size, tuple(plugins or ()), out))
+
+
 @app.command("list")
 def list_plugins(
     plugins: Plugins = None,
