@@ -1,13 +1,13 @@
 """The main job with data at the size that users have: seconds, memory, and what the refit gains.
 
-    python -m benchmarks.size [--images 1024] [--only NAME ...] [--threads N]
+    python -m benchmarks.size [--images 1024] [--only NAME ...] [--threads N] [--device cuda]
 
 Nets of torchvision as they are initialised, with batch norms estimated on smooth random images, are searched to half
 of their FLOPs with `kl`, each in a process of its own. Printed for each: CPU seconds of the search, of one pass of the
 dense and one of the cut net over the same images, seconds of the slowest phases, and the process's highest memory.
 ResNet-50 is also run with less memory, which must give the same plan and weights. For the error of its outputs on 256
 unseen images it is beside that compared with the same plan refitted on few images, and with equal shares of all widths
-and the same refit.
+and the same refit. On a GPU seconds are those of the clock, and its own highest memory stands in brackets.
 """
 
 from __future__ import annotations
@@ -62,12 +62,20 @@ def net_of(name: str, images: Tensor) -> nn.Module:
     return net
 
 
-def passed(net: nn.Module, images: Tensor) -> tuple[float, Tensor]:
-    """CPU seconds of one pass, and the outputs."""
-    start = time.process_time()
+def clock(device: str) -> float:
+    """CPU seconds of this process; of a GPU's, those that passed."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def passed(net: nn.Module, images: Tensor, device: str) -> tuple[float, Tensor]:
+    """Seconds of one pass, and the outputs."""
+    start = clock(device)
     with torch.no_grad():
-        outputs = torch.cat([net(batch) for batch in images.split(32)])
-    return time.process_time() - start, outputs
+        outputs = torch.cat([net(batch.to(device)).cpu() for batch in images.split(32)])
+    return clock(device) - start, outputs
 
 
 def error(wanted: Tensor, given: Tensor) -> float:
@@ -75,37 +83,39 @@ def error(wanted: Tensor, given: Tensor) -> float:
     return float((wanted - given).norm() / (wanted - wanted.mean(0)).norm())
 
 
-def measured(name: str, count: int, memory: str, folder: Path, compare: bool) -> dict[str, Any]:
+def measured(name: str, count: int, memory: str, folder: Path, compare: bool, device: str) -> dict[str, Any]:
     size = NETS[name]
     images, unseen = images_of(count, size, 0), images_of(UNSEEN, size, 1)
-    net = net_of(name, images)
+    net, example = net_of(name, images).to(device), images[:1].to(device)
     labels = torch.arange(count) % CLASSES
     whole, held = (TensorDataset(*pair) for pair in ((images, labels), (images[:128], labels[:128])))
     data = DataSplits("smooth noise", whole, whole, held, held, CLASSES, tuple(images.shape[1:]))
-    start = time.process_time()
-    result = nasprune.search(net, images[:1], "50%", data=data, evaluator="kl", allow_chance=True, memory=memory)
-    spent = time.process_time() - start
+    start = clock(device)
+    result = nasprune.search(net, example, "50%", data=data, evaluator="kl", allow_chance=True, memory=memory)
+    spent = clock(device) - start
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    wanted = passed(net, unseen)[1]
+    on_gpu = torch.cuda.max_memory_allocated() / 2**30 if device != "cpu" else 0.0
+    wanted = passed(net, unseen, device)[1]
     found: dict[str, Any] = {
         "search": spent,
         "GiB": highest,
-        "dense pass": passed(net, images)[0],
-        "cut pass": passed(result.model, images)[0],
+        "GPU GiB": on_gpu,
+        "dense pass": passed(net, images, device)[0],
+        "cut pass": passed(result.model, images, device)[0],
         "phases": {cost.phase: cost.seconds for cost in result.report.phases},
         "notes": list(result.report.notes),
-        "error": error(wanted, passed(result.model, unseen)[1]),
+        "error": error(wanted, passed(result.model, unseen, device)[1]),
         "plan": str(result.plan.to_json()),
     }
     save_file(dict(result.model.state_dict()), folder / f"{memory}.safetensors")
     if compare:
         few = build(net, result.graph, result.plan).eval()
-        reconstruct(net, few, result.graph, result.plan, images[:FEW])
-        found[f"error, {FEW} images"] = error(wanted, passed(few, unseen)[1])
+        reconstruct(net, few, result.graph, result.plan, images[:FEW].to(device))
+        found[f"error, {FEW} images"] = error(wanted, passed(few, unseen, device)[1])
         equal = nasprune.search(
-            net, images[:1], "50%", data=data, controller="uniform", evaluator="kl", trials=1, allow_chance=True
+            net, example, "50%", data=data, controller="uniform", evaluator="kl", trials=1, allow_chance=True
         )
-        found["error, equal shares"] = error(wanted, passed(equal.model, unseen)[1])
+        found["error, equal shares"] = error(wanted, passed(equal.model, unseen, device)[1])
     return found
 
 
@@ -124,23 +134,23 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--only", nargs="*", default=list(NETS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where networks run: cpu or cuda")
     parser.add_argument("--run", nargs=3, metavar=("NAME", "MEMORY", "FOLDER"), help="one run, for the parent process")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.run:
         name, memory, folder = options.run
         compare = name == "resnet50" and memory != LESS
-        print(json.dumps(measured(name, options.images, memory, Path(folder), compare)))
+        print(json.dumps(measured(name, options.images, memory, Path(folder), compare, options.device)))
         return
-    table = Table(
-        "net", "memory", "search CPU s", "dense + cut pass", "ratio", "GiB", "error on unseen", "slowest phases"
-    )
+    table = Table("net", "memory", "search s", "dense + cut pass", "ratio", "GiB", "error on unseen", "slowest phases")
     plans: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only:
             for memory in ("2GiB", LESS) if name == "resnet50" else ("2GiB",):
                 command = [sys.executable, "-m", "benchmarks.size", "--images", str(options.images)]
-                command += ["--threads", str(options.threads), "--run", name, memory, folder]
+                command += ["--threads", str(options.threads), "--device", options.device]
+                command += ["--run", name, memory, folder]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
                     Console().print(f"{name} {memory}: failed\n{done.stderr[-2000:]}", highlight=False)
@@ -157,7 +167,7 @@ def main() -> None:
                     f"{found['search']:.0f}",
                     f"{once:.0f}",
                     f"{found['search'] / once:.2f}",
-                    f"{found['GiB']:.2f}",
+                    f"{found['GiB']:.2f}" + (f" ({found['GPU GiB']:.2f})" if found["GPU GiB"] else ""),
                     f"{found['error']:.3f}{others}",
                     ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in slow),
                 )

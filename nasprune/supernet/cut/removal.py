@@ -190,11 +190,12 @@ def _replace_owner(net: nn.Module, place: MixedOp, stay: Sequence[int]) -> None:
 
 
 def replace(net: nn.Module, path: str, module: nn.Module) -> None:
-    """Sets the submodule at `path`, in place; it takes over the mode of the one that was there."""
+    """Sets the submodule at `path`, in place; it takes over the mode and the device of the one that was there."""
     parent, _, name = path.rpartition(".")
-    owner = net.get_submodule(parent)
-    module.training = net.get_submodule(path).training
-    owner._modules[name] = module
+    owner, before = net.get_submodule(parent), net.get_submodule(path)
+    module.training = before.training
+    home = next((value.device for one in (before, net) for value in (*one.parameters(), *one.buffers())), None)
+    owner._modules[name] = module if home is None else module.to(home)
 
 
 def sever(net: nn.Module, place: MixedOp) -> None:

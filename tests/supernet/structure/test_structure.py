@@ -10,7 +10,7 @@ from torch import nn
 
 import nasprune
 from nasprune.errors import InputError
-from nasprune.supernet.cut.removal import OFF, Removed
+from nasprune.supernet.cut.removal import OFF, Removed, cut
 from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.structure.recognise import recognise
 from nasprune.supernet.structure.structure import Structure
@@ -107,6 +107,15 @@ def test_the_original_is_untouched():
     before = copy.deepcopy(net.state_dict())
     structure(net).keep({"edge/0": ["conv3"]})
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_what_stands_in_for_candidates_lies_where_the_net_does(single):
+    net = nn.Sequential(OnePath(1, "one"), nn.Flatten(), nn.Linear(64, 10)).eval() if single else Toy()
+    found = recognise(net, images(), None, None, None, None, None) if single else structure(net)
+    kept = {choice.name: (0, 1) for choice in found.choices}
+    small = cut(net.to("meta"), found.mixed, found.choices, kept)
+    assert {value.device.type for value in (*small.parameters(), *small.buffers())} == {"meta"}
 
 
 @pytest.mark.parametrize("kept", [{}, {"edge/0": ["skip"]}, {"edge/0": [3], "edge/1": ["none", "conv1"]}])
