@@ -123,23 +123,19 @@ def test_own_evaluator(tmp_path, capsys):
 
 
 def test_readme_commands_parse():
-    from typer.main import get_command
+    from nasprune.cli.app import program
 
-    from nasprune.cli.app import app
-
-    known = get_command(app).commands
+    known = program().commands
     pages = ("README.md", "docs/criteria.md", "docs/deploying.md", "docs/cli.md")
     for name, *arguments in [line for page in pages for line in commands(page)]:
         known[name].make_context(name, arguments)
 
 
 def test_the_configuration_in_the_docs_is_one(tmp_path):
-    from typer.main import get_command
-
-    from nasprune.cli.app import app
+    from nasprune.cli.app import program
 
     (tmp_path / "a.toml").write_text(blocks("docs/cli.md", "toml")[0])
-    found = get_command(app).commands["search"].make_context("search", ["--config", str(tmp_path / "a.toml")]).params
+    found = program().commands["search"].make_context("search", ["--config", str(tmp_path / "a.toml")]).params
     assert (found["time_limit"], found["controller"]) == (600, "evolution(population=16)")
 
 

@@ -37,7 +37,7 @@ def _run(arguments: list[str] | None) -> int:
 
     from typer.exceptions import TyperException
 
-    from nasprune.cli.app import app
+    from nasprune.cli.app import program
     from nasprune.cli.screen import speak
     from nasprune.errors import NaspruneError
 
@@ -46,7 +46,7 @@ def _run(arguments: list[str] | None) -> int:
     speak()
     try:
         with _logged():
-            code = app(args=arguments, prog_name="nasprune", standalone_mode=False)
+            code = program()(args=arguments, prog_name="nasprune", standalone_mode=False)
         sys.stdout.flush()
         interrupted = code == INTERRUPTED or INTERRUPTS.signal is not None
     except KeyboardInterrupt:

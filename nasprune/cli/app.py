@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from nasprune.cli.commands import channels as channels
 from nasprune.cli.commands import results as results
@@ -18,3 +21,11 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         from nasprune import __version__
 
         typer.echo(__version__)
+
+
+@cache
+def program() -> TyperGroup:
+    """The commands and their options, made once in a process: that takes longer than many an answer."""
+    made = get_command(app)
+    assert isinstance(made, TyperGroup)
+    return made

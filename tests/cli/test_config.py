@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from nasprune.cli import main
-from nasprune.cli.app import app
+from nasprune.cli.app import program
 from nasprune.cli.config import written
 
 MODEL = 'model = "tests.toys:tiny_net"\nbudget = "60%"\ntrials = 3\n'
@@ -32,7 +31,7 @@ def command(capsys, tmp_path, monkeypatch):
 
 def parsed(*words):
     """The parameters of the command as it would get them."""
-    group, words = get_command(app), list(words)
+    group, words = program(), list(words)
     while hasattr(group, "commands"):
         group = group.commands[words.pop(0)]
     return group.make_context(group.name, words).params
@@ -60,7 +59,7 @@ def test_what_is_typed_goes_before_the_file(tmp_path):
 
 @pytest.mark.parametrize("words", [("search",), ("finetune",), ("trim",), ("supernet", "train")])
 def test_every_option_of_the_long_commands_may_stand_in_a_file(words, tmp_path):
-    group = get_command(app)
+    group = program()
     for word in words:
         group = group.commands[word]
     flags = dict.fromkeys(("augment", "polish", "discretise", "allow_chance", "allow_uncounted"), True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.main import get_command
 
 from nasprune.cli import main
-from nasprune.cli.app import app
+from nasprune.cli.app import program
 from nasprune.cli.screen import MODE, Notes, SearchScreen, answer, say, speak
 
 
@@ -34,9 +33,7 @@ def command(capsys, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    ("path", "found"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands(get_command(app))]
-)
+@pytest.mark.parametrize(("path", "found"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands(program())])
 def test_every_command_takes_both(path, found):
     options = {option for parameter in found.params for option in parameter.opts}
     assert {"--json", "--quiet"} <= options
