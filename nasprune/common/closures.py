@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from nasprune.common.copies import is_empty, is_plain
+
 CONTAINERS = (dict, list, set)
 HELD = (FunctionType, partial, weakref.ref)
 """What may hold on to the original."""
@@ -28,7 +30,9 @@ def rebind(copied: nn.Module, memo: dict[int, Any]) -> None:
     for module in copied.modules():
         held = vars(module)
         for name, value in list(held.items()):
-            if name not in REGISTRIES and (callable(value) or isinstance(value, dict | list | tuple)):
+            if name in REGISTRIES or is_plain(value) or is_empty(value):
+                continue
+            if callable(value) or isinstance(value, dict | list | tuple):
                 held[name] = rebound.of(value)
 
 

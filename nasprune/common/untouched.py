@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.closures import REGISTRIES, rebind
+from nasprune.common.copies import PLAIN, deep_copy, is_empty, is_plain
 from nasprune.common.randomness import own_randomness
 from nasprune.errors import InputError
-
-PLAIN = (type(None), bool, int, float, str)
 
 
 @contextmanager
@@ -82,13 +80,13 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
         id(value): value.detach().clone()
         for module in model.modules()
         for name, held in vars(module).items()
-        if name not in REGISTRIES and type(held) not in PLAIN and not _is_empty(held)
+        if name not in REGISTRIES and not is_plain(held) and not is_empty(held)
         for value in tree_leaves(held)
         if isinstance(value, Tensor) and value.grad_fn is not None
     }
     try:
-        memo: dict[int, Any] = {**empty_ones(model), **history, **(instead or {})}
-        copied = copy.deepcopy(model, memo)
+        memo: dict[int, Any] = {**history, **(instead or {})}
+        copied = deep_copy(model, memo)
         rebind(copied, memo)
         _mark(model, memo)
         return copied
@@ -114,15 +112,6 @@ def _mark(model: nn.Module, memo: dict[int, Any]) -> None:
         for name, noted in vars(value).items():
             if not isinstance(noted, Tensor) or id(noted) in memo or copied.shape == value.shape:
                 vars(copied)[name] = copy.deepcopy(noted, memo)
-
-
-def empty_ones(model: nn.Module) -> dict[int, OrderedDict[Any, Any]]:
-    """For `copy.deepcopy`, which is slow on these: copies of the empty registries of hooks that every module has."""
-    return {id(held): OrderedDict() for module in model.modules() for held in vars(module).values() if _is_empty(held)}
-
-
-def _is_empty(value: object) -> bool:
-    return type(value) is OrderedDict and not value and not vars(value)
 
 
 def in_same_memory(model: nn.Module) -> dict[int, Tensor]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
-from nasprune.common.untouched import empty_ones
+from nasprune.common.copies import deep_copy
 from nasprune.supernet.find.mixed import MixedOp
 
 MOST_NAMED = 20
@@ -50,8 +50,8 @@ def _unshare(owner: nn.Module, seen: set[int], replaced: list[tuple[nn.Module, s
 def _twin(module: nn.Module) -> nn.Module | None:
     """A copy with the same parameters and buffers; `None` where there can be none."""
     try:
-        shared = {id(value): value for value in (*module.parameters(), *module.buffers())}
-        return copy.deepcopy(module, {**empty_ones(module), **shared})
+        shared: dict[int, Any] = {id(value): value for value in (*module.parameters(), *module.buffers())}
+        return deep_copy(module, shared)
     except Exception:  # a module's own code may raise anything
         return None
 
