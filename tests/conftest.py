@@ -29,6 +29,8 @@ from tests.kept import Kept
 torch.set_num_threads(1)
 gc.set_threshold(20_000, 10, 20)  # nets are many objects: by default a tenth of the time goes into looking for circles
 
+READERS = ("nasprune.graph.analysis", "nasprune.refit.layer_by_layer")
+"""Files that capture nets."""
 LOAD_DIGITS = sklearn.datasets.load_digits
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,7 +48,9 @@ def _counted_apart(model, inputs):
 def _equal_nets_are_looked_at_once():
     """See `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nasprune.graph.analysis.capture", Kept(capture))
+        captured = Kept(capture)
+        for reader in READERS:
+            patch.setattr(f"{reader}.capture", captured)
         patch.setattr("nasprune.cost.flops.traced_counts", Kept(_counted_apart, copy))
         yield
 
@@ -54,7 +58,8 @@ def _equal_nets_are_looked_at_once():
 @pytest.fixture
 def looked_at_anew(monkeypatch):
     """Every net is looked at, whether or not an equal one was, for tests of what that does to the net."""
-    monkeypatch.setattr("nasprune.graph.analysis.capture", capture)
+    for reader in READERS:
+        monkeypatch.setattr(f"{reader}.capture", capture)
     monkeypatch.setattr("nasprune.cost.flops.traced_counts", traced_counts)
 
 

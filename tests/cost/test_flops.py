@@ -13,13 +13,12 @@ import nasprune
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
-from nasprune.cut.verify import distinct
 from nasprune.errors import PlanError
 from nasprune.graph.model import CoupledGroup
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from tests.graph.structure import Structure
-from tests.graph.structures import STRUCTURES
+from tests.graph.structures import STRUCTURES, traced
 
 
 def random_keep(group: CoupledGroup, rng: random.Random) -> tuple[int, ...]:
@@ -30,10 +29,8 @@ def random_keep(group: CoupledGroup, rng: random.Random) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
 def test_prediction_equals_fvcore_on_the_built_model(case: Structure) -> None:
-    torch.manual_seed(0)
     rng = random.Random(case.name)
-    model = distinct(case.make().eval())
-    graph = trace(model, torch.randn(case.shape))
+    model, graph = traced(case).model, traced(case).graph
     prices = CostModel(graph)
     for _ in range(3):
         chosen = [group for group in graph.free_groups if rng.random() < 0.7]

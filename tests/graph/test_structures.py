@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct, trial, verify
-from nasprune.run.trace import trace
+from nasprune.cut.verify import trial, verify
 from tests.graph.structure import Structure
-from tests.graph.structures import STRUCTURES
+from tests.graph.structures import STRUCTURES, traced
 
 
 @pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
 def test_half_of_every_free_group_goes_and_the_outputs_stay(case: Structure) -> None:
-    torch.manual_seed(0)
-    model = distinct(case.make().eval())
-    graph = trace(model, torch.randn(case.shape))
+    model, graph = traced(case).model, traced(case).graph
     assert len(graph.free_groups) == case.free, [(g.name, g.frozen_because) for g in graph.groups]
     if case.reason is not None:
         assert any(case.reason in (group.frozen_because or "") for group in graph.groups)

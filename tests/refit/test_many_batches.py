@@ -16,17 +16,16 @@ from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from tests.graph.structure import Structure
-from tests.graph.structures import STRUCTURES
+from tests.graph.structures import STRUCTURES, traced
 from tests.refit.nets import INPUT
 from tests.refit.test_not_refitted import LeftOut
 
 
-def halved(model: nn.Module, x: Tensor) -> tuple[ModelGraph, PrunePlan]:
-    graph = trace(model, x[:1])
+def halved(graph: ModelGraph) -> PrunePlan:
     blocks = tuple(block.name for block in graph.free_blocks[:1])
     inside = {name for block in graph.blocks if block.name in blocks for name in block.groups}
     kept = half_plan(graph, [group.name for group in graph.free_groups if group.name not in inside]).keep
-    return graph, PrunePlan(graph.signature, kept, blocks)
+    return PrunePlan(graph.signature, kept, blocks)
 
 
 def numbers(model: nn.Module) -> Tensor:
@@ -41,10 +40,9 @@ def assert_alike(a: nn.Module, b: nn.Module, x: Tensor) -> None:
 
 @pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
 def test_every_structure_as_one_batch_and_as_many(case: Structure) -> None:
+    model, graph = traced(case).model, traced(case).graph
     torch.manual_seed(0)
-    model = distinct(case.make().eval())
-    x = torch.randn(48, *case.shape[1:])
-    graph, plan = halved(model, x)
+    x, plan = torch.randn(48, *case.shape[1:]), halved(graph)
     nets = [build(model, graph, plan).eval() for _ in range(3)]
     for net, batches, memory in zip(nets, (x, x.split(16), x.split(16)), (2**30, 2**30, 0), strict=True):
         notes = reconstruct(model, net, graph, plan, batches, memory=memory)
@@ -57,7 +55,8 @@ def test_every_structure_as_one_batch_and_as_many(case: Structure) -> None:
 def test_samples_are_drawn_alike_and_nothing_else_changes(method: str) -> None:
     torch.manual_seed(0)
     model, x = distinct(SampleNet()).train(), torch.randn(64, *INPUT[1:])
-    graph, plan = halved(model, x)
+    graph = trace(model, x[:1])
+    plan = halved(graph)
     before = numbers(model)
     nets = [build(model, graph, plan) for _ in range(2)]
     for net, batches in zip(nets, (x, x.split(8)), strict=True):

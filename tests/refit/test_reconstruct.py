@@ -18,7 +18,7 @@ from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from tests.graph.structure import Structure
-from tests.graph.structures import STRUCTURES
+from tests.graph.structures import STRUCTURES, traced
 from tests.refit.nets import INPUT, error
 
 
@@ -69,9 +69,8 @@ def test_what_is_redundant_is_recovered_exactly(method: str) -> None:
 
 @pytest.mark.parametrize("case", STRUCTURES, ids=lambda case: case.name)
 def test_every_structure_refits_and_none_gets_worse(case: Structure) -> None:
+    model, graph = traced(case).model, traced(case).graph
     torch.manual_seed(0)
-    model = distinct(case.make().eval())
-    graph = trace(model, torch.randn(case.shape))
     plan = half_plan(graph, [group.name for group in graph.free_groups])
     small, x = build(model, graph, plan).eval(), torch.randn(64, *case.shape[1:])
     refitted = copy.deepcopy(small)

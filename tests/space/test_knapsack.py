@@ -23,7 +23,7 @@ from nasprune.space.interplay import Interplay
 from nasprune.space.knapsack import solve
 from nasprune.space.priced import PricedSpace
 from nasprune.testing import SampleNet
-from tests.graph.structures import STRUCTURES
+from tests.graph.structures import STRUCTURES, traced
 
 
 def problem_of(graph, budget, *, options=3, most=7):
@@ -84,8 +84,9 @@ NETS: dict[str, tuple] = {
     "sample": (SampleNet, (1, 3, 8, 8)),
     "digits": (digits_net, (1, 1, 8, 8)),
     "resnet20": (resnet20, (1, 3, 32, 32)),
-    **{item.name: (item.make, item.shape) for item in STRUCTURES if item.free},
 }
+SHARED = {case.name: case for case in STRUCTURES if case.free}
+NAMES = (*NETS, *SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,8 @@ def graphs():
     known = {}
 
     def of(name):
+        if name in SHARED:
+            return traced(SHARED[name]).graph
         if name not in known:
             make, shape = NETS[name]
             torch.manual_seed(0)
@@ -103,7 +106,7 @@ def graphs():
 
 
 @pytest.mark.parametrize("budget", ["{f:.2f}%", "{p:.2f}%Params", "{f:.2f}%,{p:.2f}%Params", "8ms"])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_solve_is_optimal_on_real_graphs(name, budget, graphs):
     graph = graphs(name)
     open_ = problem_of(graph, "100%")
@@ -136,7 +139,7 @@ def test_solve_is_optimal_for_any_damages(seed, flops, params, graphs):
     assert harm_of(problem, damages, decision) == pytest.approx(least_harm(problem, damages), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_tables_add_up_to_the_predicted_cost(name, graphs):
     problem = problem_of(graphs(name), "99%,99%Params", most=100)
     tables = Interplay(problem, random_damages(problem.space, 0))
