@@ -8,7 +8,7 @@ where it fails while the dense model does not, the cut is wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +19,28 @@ from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import in_same_memory, twin
 
 TOGETHER = "on two items at once"
+OTHER_SIZE = "on images of another size"
 CLOSE = 1e-2
 """Of the largest output: how far an item may be in a batch from what it is alone, in the model's own precision."""
-WIDER = 32
-"""Pixels by which other images are larger."""
+LARGE = 128
+"""Pixels a side from which on images are also tried smaller: most of a proof's time goes into pixels."""
+STEP = 32
+"""Of the sides of other images, in pixels."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """A way to call a model. name: in words, to stand behind "fails". backward: gradients are asked for, too."""
+    """A way to call a model.
+
+    name: in words, to stand behind "fails". backward: gradients are asked for, too. smaller: inputs to try first; a
+    model that stands these is not tried on the others.
+    """
 
     name: str
     inputs: Inputs
     training: bool = False
     backward: bool = False
+    smaller: Inputs | None = None
 
 
 def as_given(inputs: Inputs) -> Situation:
@@ -42,7 +50,7 @@ def as_given(inputs: Inputs) -> Situation:
 
 def in_training(inputs: Inputs, *, backward: bool) -> Situation:
     """A step of training on two items."""
-    return Situation("in training mode", doubled(inputs), training=True, backward=backward)
+    return _of_two("in training mode", inputs, training=True, backward=backward)
 
 
 def everywhere(inputs: Inputs, *, whole: bool) -> tuple[Situation, ...]:
@@ -50,9 +58,15 @@ def everywhere(inputs: Inputs, *, whole: bool) -> tuple[Situation, ...]:
     return (
         *(() if whole else (as_given(inputs),)),
         in_training(inputs, backward=True),
-        Situation(TOGETHER, doubled(inputs)),
-        Situation("on larger images", enlarged(inputs)),
+        _of_two(TOGETHER, inputs),
+        Situation(OTHER_SIZE, resized(inputs)),
     )
+
+
+def _of_two(name: str, inputs: Inputs, *, training: bool = False, backward: bool = False) -> Situation:
+    """Called with two items; of large images with their upper left parts, where the model takes them."""
+    smaller = doubled(resized(inputs)) if is_large(inputs) else None
+    return Situation(name, doubled(inputs), training, backward, smaller)
 
 
 def why_not(dense: nn.Module, small: nn.Module, situations: Sequence[Situation]) -> str:
@@ -73,19 +87,43 @@ def doubled(inputs: Inputs) -> Inputs:
     return inputs.map(two)
 
 
-def enlarged(inputs: Inputs) -> Inputs:
-    """Images (n, c, h, w) with more pixels at the lower and right border; other inputs as they are."""
+def resized(inputs: Inputs) -> Inputs:
+    """Images (n, c, h, w) of another size, other inputs as they are: large ones cut to about half, small ones repeated.
 
-    def wider(value: Tensor) -> Tensor:
-        if value.ndim != 4 or not value.is_floating_point():
+    What is left of a large image is its upper left part, with sides that are whole numbers of `STEP`.
+    """
+    large = is_large(inputs)
+
+    def other(value: Tensor) -> Tensor:
+        if not _is_image(value):
             return value
-        return torch.cat([value, value], 2).repeat(1, 1, 1, 2)[..., : value.shape[2] + WIDER, : value.shape[3] + WIDER]
+        if large:
+            return value[..., : _half(value.shape[2]), : _half(value.shape[3])]
+        return torch.cat([value, value], 2).repeat(1, 1, 1, 2)[..., : value.shape[2] + STEP, : value.shape[3] + STEP]
 
-    return inputs.map(wider)
+    return inputs.map(other)
+
+
+def _is_image(value: Tensor) -> bool:
+    return value.ndim == 4 and value.is_floating_point()
+
+
+def is_large(inputs: Inputs) -> bool:
+    """Whether there are images, and all are large."""
+    images = [value for value in inputs.leaves if isinstance(value, Tensor) and _is_image(value)]
+    return bool(images) and all(min(value.shape[2:]) >= LARGE for value in images)
+
+
+def _half(side: int) -> int:
+    return -(-side // (2 * STEP)) * STEP
 
 
 def _failure(model: nn.Module, situation: Situation) -> str:
     """What goes wrong when a copy of the model is called so, "" where nothing does."""
+    if situation.smaller is not None and not _failure(
+        model, replace(situation, inputs=situation.smaller, smaller=None)
+    ):
+        return ""
     try:
         outputs = _called(model, situation)
         if situation.name == TOGETHER and not _as_alone(model, situation, outputs):

@@ -18,7 +18,7 @@ from nasprune.common.randomness import own_randomness
 from nasprune.common.untouched import held_tensors, in_eval, twin, undisturbed
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.blame import innermost
-from nasprune.cut.life import everywhere, first_line, why_not
+from nasprune.cut.life import everywhere, first_line, is_large, resized, why_not
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
 from nasprune.cut.reference import MaskedProgram, Precision, default_dtype
@@ -148,12 +148,18 @@ def trial(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Match:
 
 
 def tried(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> tuple[nn.Module, Match]:
-    """The draft of a cut model and how it does: run as it is before it is compared in float64, which may be slow."""
+    """The draft of a cut model and how it does: run as it is before it is compared in float64, which may be slow.
+
+    Of large images a part is compared; where outputs differ there, the program may hold a size, and whole ones tell.
+    """
     small, match = runs(model, graph, plan)
     if not match.ok:
         return small, match
+    noise = noise_like(graph.example_inputs)
     try:
-        on_noise = compare(model, small, graph, plan, [noise_like(graph.example_inputs)])
+        if is_large(noise) and (on_a_part := compare(model, small, graph, plan, [resized(noise)])).ok:
+            return small, on_a_part
+        on_noise = compare(model, small, graph, plan, [noise])
         return small, on_noise if on_noise.tried else compare(model, small, graph, plan, [graph.example_inputs])
     except NaspruneError:
         raise
@@ -339,9 +345,15 @@ def distinct(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     copied = twin(model)
     for value in _tensors(copied).values():
-        if value.is_floating_point() and value.numel() > 1 and bool((value == value.reshape(-1)[0]).all()):
+        if value.is_floating_point() and _is_constant(value):
             value.data.copy_(torch.rand(value.shape, generator=generator, device="cpu") + 0.5)
     return copied
+
+
+def _is_constant(value: Tensor) -> bool:
+    """Whether the tensor repeats one number; most that do not differ in the first two."""
+    flat = value.reshape(-1)
+    return len(flat) > 1 and bool(flat[0] == flat[1]) and bool((flat == flat[0]).all())
 
 
 def restricted(plan: PrunePlan, names: Sequence[str]) -> PrunePlan:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import nasprune
 from nasprune.common.inputs import Inputs
-from nasprune.cut.life import doubled, enlarged, everywhere, why_not
+from nasprune.cut.life import doubled, everywhere, resized, why_not
 from nasprune.cut.trial_plans import half_plan
+from nasprune.cut.verify import compare, noise_like, prove
 
 X = torch.rand(1, 3, 16, 16)
 
@@ -124,7 +125,9 @@ class BakedSize(Trunk):
         return super().forward(x)
 
 
-@pytest.mark.parametrize(("kind", "where"), [(BakedSize, "on larger images"), (HeadInTraining, "in training mode")])
+@pytest.mark.parametrize(
+    ("kind", "where"), [(BakedSize, "on images of another size"), (HeadInTraining, "in training mode")]
+)
 def test_a_cut_that_does_not_live_is_told_where(kind, where):
     dense, small = kind(), kind()
     small.a, small.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 20, 3)
@@ -143,10 +146,52 @@ def test_an_item_must_give_what_it_gives_alone():
 
 def test_two_items_and_larger_images():
     inputs = Inputs((X, 3), {"mask": torch.ones(1, 5)})
-    two, larger = doubled(inputs), enlarged(inputs)
+    two, larger = doubled(inputs), resized(inputs)
     assert [tuple(value.shape) for value in two.tensors] == [(2, 3, 16, 16), (2, 5)]
     assert torch.equal(two.args[0][:1], X)
     assert [tuple(value.shape) for value in larger.tensors] == [(1, 3, 32, 32), (1, 5)]
+
+
+def test_large_images_are_tried_on_a_part():
+    whole = torch.rand(1, 3, 224, 130)
+    assert torch.equal(resized(Inputs((whole,))).args[0], whole[..., :128, :96])
+    sizes = []
+
+    class Watched(Trunk):
+        def forward(self, x):
+            sizes.append((tuple(x.shape[2:]), self.training))
+            return super().forward(x)
+
+    class Fixed(Watched):
+        def forward(self, x):
+            assert x.shape[2:] == whole.shape[2:]
+            return super().forward(x)
+
+    for kind, in_training in ((Watched, (128, 96)), (Fixed, (224, 130))):
+        sizes.clear()
+        assert why_not(kind(), kind(), everywhere(Inputs((whole,)), whole=True)) == ""
+        assert [size for size, training in sizes if training] == [in_training]
+
+
+class HeldSize(nn.Module):
+    """Its program holds the number of pixels; the code does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.conv(x).relu().flatten(2)
+        return self.head(x.sum(2) / x.shape[2])
+
+
+def test_a_program_that_holds_a_size_is_compared_on_the_whole_image():
+    model = HeldSize()
+    graph = nasprune.trace(model, torch.rand(1, 3, 128, 128))
+    plan = half_plan(graph, ["conv"], [])
+    part = resized(noise_like(graph.example_inputs))
+    assert "outputs differ" in compare(model, nasprune.build(model, graph, plan), graph, plan, [part]).reason
+    assert prove(model, graph, plan).plan == plan
 
 
 class Positive(Trunk):
