@@ -2,7 +2,8 @@
 
 By default counts are multiples of 8, and a narrow group gets a finer grid so that it has about eight options (the
 rounding of Howard et al. 2017, arXiv:1704.04861, keeps 8 everywhere). A `divisor` that is given is kept everywhere: a
-group that has no smaller multiple of it stays whole. The full width is always an option.
+group that has no smaller multiple of it stays whole. The full width is always an option. What `multiple_of` asks for is
+kept by every width that the result has, the whole ones too, or refused.
 """
 
 import math
@@ -22,6 +23,7 @@ def build(
     divisor: int | None = None,
     min_share: float = 0.1,
     blocks: bool = True,
+    multiple_of: int | str | Iterable[int | str] = (),
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
 ) -> SearchSpace:
@@ -32,21 +34,25 @@ def build(
         divisor: kept counts are multiples of it, at least 1; `None` for 8, and finer in narrow groups.
         min_share: least share of a group that may stay, in [0, 1].
         blocks: whether blocks may be dropped.
+        multiple_of: a number that all widths are to be multiples of, or "GLOB=NUMBER" for the groups that a module
+            at or below such a path is cut with; of several that name a group the last counts.
         include: one or several paths of groups, blocks and modules, or globs on them; when given, only what one of them
             matches may change: blocks so called or below, and groups that a module so called or below is cut with.
         exclude: such globs of what must not change; the blocks around an excluded group stay, too.
 
     Raises:
-        InputError: an option is out of range, or a glob matches no group, no block and no module that belongs to one.
+        InputError: an option is out of range, a group's width is no multiple of what it is asked for, or a glob
+            matches no group, no block and no module that belongs to one.
     """
     include, exclude = _globs(include), _globs(exclude)
     if (divisor is not None and divisor < 1) or not 0 <= min_share <= 1:
         raise InputError(f"`divisor` must be at least 1 and `min_share` in [0, 1], got {divisor} and {min_share}")
     touched = {group.name: _modules(group) for group in graph.groups}
     touched |= {block.name: {block.name} for block in graph.blocks}
+    asked = _multiples(multiple_of)
     known = {above for paths in touched.values() for path in paths for above in _above(path)}
     include, exclude = _meant(include, known), _meant(exclude, known)
-    for glob in (*include, *exclude):
+    for glob in (*include, *exclude, *(glob for glob, _ in asked if glob != "*")):
         if not any(_matches(path, (glob,)) for paths in touched.values() for path in paths):
             shown = ", ".join(list(touched)[:8])
             raise InputError(
@@ -60,10 +66,20 @@ def build(
         return asked and name not in spared
 
     choices: list[WidthChoice | BlockChoice] = []
+    refused: list[str] = []
     for group in graph.free_groups:
-        options = kept_counts(group, divisor, min_share)
+        number = _asked_of(touched[group.name], asked)
+        if number is not None and wanted(group.name) and group.width % number:
+            refused.append(f"{group.name} has {group.width} channels, which is no multiple of {number}")
+        options = kept_counts(group, number or divisor, min_share)
         if wanted(group.name) and len(options) > 1:
             choices.append(WidthChoice(group.name, options))
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise InputError(
+            f"`multiple_of` cannot be kept: {refused[0]}{more}; ask for less there, such as "
+            f"{refused[0].partition(' ')[0]}=1, or exclude it"
+        )
     if blocks:
         for block in graph.free_blocks:
             if wanted(block.name) and not any(inner in spared for inner in block.groups):
@@ -81,6 +97,23 @@ def kept_counts(group: CoupledGroup, divisor: int | None, min_share: float) -> t
         step = group.multiple_of
     least = max(step, math.ceil(min_share * group.width / step) * step)
     return (*range(least, group.width, step), group.width)
+
+
+def _multiples(given: int | str | Iterable[int | str]) -> list[tuple[str, int]]:
+    """Globs, each with its number; a number alone is for everything."""
+    found = []
+    for each in (given,) if isinstance(given, int | str) else given:
+        glob, _, number = str(each).rpartition("=")
+        if not number.strip().isdecimal() or int(number) < 1:
+            raise InputError(f"`multiple_of` takes numbers from 1, or GLOB=NUMBER such as 'layer4.*=16', got {each!r}")
+        found.append((glob.strip() or "*", int(number)))
+    return found
+
+
+def _asked_of(paths: set[str], asked: list[tuple[str, int]]) -> int | None:
+    """The number that the last of the globs asks for."""
+    fitting = [number for glob, number in asked if any(_matches(path, (glob,)) for path in paths)]
+    return fitting[-1] if fitting else None
 
 
 def _globs(given: str | Iterable[str]) -> tuple[str, ...]:

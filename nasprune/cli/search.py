@@ -60,6 +60,7 @@ class SearchOptions:
     plugins: tuple[Path, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    multiple_of: tuple[str, ...]
     scope: str | None
     trials: int | None
     time_limit: float | None
@@ -71,6 +72,7 @@ class SearchOptions:
     memory: str = "2GiB"
     batch: int = 1
     threads: int | None = None
+    runtime: str = "eager"
     sweep: str | None = None
     strategy: str | None = None
     finetune: int | None = None
@@ -135,7 +137,7 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
 
     check_limits(options.trials, options.time_limit)
     bytes_of(options.memory)
-    check_latency(options.batch, options.threads)
+    check_latency(options.batch, options.threads, options.runtime)
     check_polish(options.polish, has_data=options.data is not None)
     if options.reconstruct != "auto":
         check_method(options.reconstruct)
@@ -178,6 +180,7 @@ def _searched(
             out=out,
             include=options.include,
             exclude=options.exclude,
+            multiple_of=options.multiple_of,
             plugins=options.plugins or None,
             scope=options.scope,
             on_progress=screen,
@@ -190,6 +193,7 @@ def _searched(
             memory=options.memory,
             batch=options.batch,
             threads=options.threads,
+            runtime=options.runtime,
             shared=shared,
         )
 

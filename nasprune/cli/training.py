@@ -134,6 +134,7 @@ def _trained(options: SearchOptions, loaded: LoadedModel, data: DataSplits) -> T
             exclude=options.exclude,
             scope=options.scope,
             space=options.space,
+            space_options={"multiple_of": options.multiple_of} if options.multiple_of else None,
             seed=options.seed,
             device=options.device,
             plugins=options.plugins or None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from statistics import median
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import untouched
+from nasprune.cost.runtimes import EAGER, Runtime
 from nasprune.errors import InputError
 
 
@@ -29,6 +31,7 @@ def compare_latency(
     repeats: int | None = None,
     threads: int | None = None,
     seconds: float = 1.0,
+    runtime: Runtime = EAGER,
 ) -> list[float]:
     """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
 
@@ -38,30 +41,43 @@ def compare_latency(
         repeats: measured passes of each model, after a tenth as many unmeasured ones, at least 1; by default as many
             as take about `seconds`, from 5 to 50 for each of them.
         threads: of the CPU, or `None` for what torch uses now.
+        runtime: what runs them.
+
+    Raises:
+        InputError: the runtime cannot run one of them.
     """
-    if repeats is None:
-        once = sum(compare_latency(models, example_inputs, repeats=1, threads=threads))
-        repeats = max(5, min(int(50 * max(seconds, 1.0)), int(1e3 * seconds / max(once, 1e-3))))
-    if repeats < 1:
+    if repeats is not None and repeats < 1:
         raise InputError(f"repeats must be at least 1, got {repeats}")
-    times: list[list[float]] = [[] for _ in models]
     with threads_set(threads), _all_untouched(models), torch.inference_mode():
-        ready = [Inputs.of(example_inputs, model).to(_device(model)) for model in models]
-        for repeat in range(-max(2, repeats // 10), repeats):
-            for number, (model, inputs) in enumerate(zip(models, ready, strict=True)):
-                elapsed = _pass(model, inputs)
-                if repeat >= 0:
-                    times[number].append(elapsed)
-    return [1e3 * median(measured) for measured in times]
+        runtime.begin()
+        given = [Inputs.of(example_inputs, model).to(_device(model)) for model in models]
+        calls = [
+            partial(_pass, runtime.ready(model, inputs), inputs) for model, inputs in zip(models, given, strict=True)
+        ]
+        if repeats is None:
+            once = sum(_medians(calls, 1))
+            repeats = max(5, min(int(50 * max(seconds, 1.0)), int(seconds / max(once, 1e-6))))
+        return [1e3 * found for found in _medians(calls, repeats)]
 
 
-def _pass(model: nn.Module, inputs: Inputs) -> float:
+def _medians(calls: Sequence[Callable[[], float]], repeats: int) -> list[float]:
+    """Median seconds of each call, all in turn, after some runs that warm up."""
+    times: list[list[float]] = [[] for _ in calls]
+    for repeat in range(-max(2, repeats // 10), repeats):
+        for number, call in enumerate(calls):
+            elapsed = call()
+            if repeat >= 0:
+                times[number].append(elapsed)
+    return [median(measured) for measured in times]
+
+
+def _pass(call: Callable[[Inputs], object], inputs: Inputs) -> float:
     on_gpu = inputs.device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize()
     own = inputs.clone()
     start = time.perf_counter()
-    own.call(model)
+    call(own)
     if on_gpu:
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -24,11 +24,11 @@ from nasprune.errors import InputError
 FILE = "times.json"
 
 
-def device_key(device: torch.device, threads: int) -> str:
-    """What measured times belong to: the device, its threads, and torch's version."""
+def device_key(device: torch.device, threads: int, layers_by: str) -> str:
+    """What measured times belong to: the device, its threads, and what runs layers, with its version."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{_processor()}, {threads} threads, torch {torch.__version__}"
+        return f"{torch.cuda.get_device_name(device)}, {layers_by}"
+    return f"{_processor()}, {threads} threads, {layers_by}"
 
 
 def known_times(key: str) -> dict[str, Fit]:

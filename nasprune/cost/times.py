@@ -19,17 +19,20 @@ from typing import cast
 import numpy as np
 import torch
 from scipy.optimize import nnls
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Node
 
 from nasprune.cost.clock import call_seconds
+from nasprune.cost.runtimes import EAGER, Runtime
 from nasprune.cost.sizes import Product, Sizes
+from nasprune.cost.timed_layers import Layer, layer_of
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.program import arguments, operator, shape_of
+from nasprune.graph.program import arguments
 
 GRID = (1.0, 0.75, 0.5, 0.25)
 REPEATS = 5
-LAYERS = ("conv1d", "conv2d", "conv3d", "linear")
+OTHERS = 0.02
+"""The least share of the time of a network that is not that of its layers."""
 
 
 @dataclass(frozen=True)
@@ -50,43 +53,6 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What decides the time of a layer alone: its operator, shapes at batch `batch`, and settings."""
-
-    operator: str
-    shape: tuple[int, ...]
-    weight: tuple[int, ...]
-    bias: bool
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] | str = ()
-    dilation: tuple[int, ...] = ()
-    groups: int = 1
-    dtype: str = "float32"
-
-    @property
-    def key(self) -> str:
-        return repr(self)
-
-    def run_at(self, read: float, made: float, device: torch.device) -> Callable[[], Tensor]:
-        """The layer at shares of its widths, ready to run. A depthwise convolution reads as much as it makes."""
-        kind = getattr(torch, self.dtype)
-        axis = len(self.shape) - 1 if self.operator == "linear" else 1
-        depthwise = 1 < self.groups == self.shape[axis]
-        groups = _share(self.groups, made) if depthwise else self.groups
-        reads = groups if depthwise else groups * _share(self.shape[axis] // groups, read)
-        makes = groups * _share(self.weight[0] // self.groups, 1.0 if depthwise else made)
-        shape = [*self.shape]
-        shape[axis] = reads
-        x = torch.randn(shape, device=device).to(kind)
-        weight = torch.randn(makes, reads // groups, *self.weight[2:], device=device).to(kind)
-        bias = torch.randn(makes, device=device).to(kind) if self.bias else None
-        if self.operator == "linear":
-            return lambda: nn.functional.linear(x, weight, bias)
-        call = getattr(nn.functional, self.operator)
-        return lambda: call(x, weight, bias, self.stride, self.padding, self.dilation, groups)
-
-
-@dataclass(frozen=True)
 class Times:
     """Nanoseconds of every call of a program. layers: fitted ones; others: in proportion to what the call makes."""
 
@@ -96,6 +62,20 @@ class Times:
     @property
     def dense(self) -> float:
         return sum(fit.dense for fit in self.layers.values()) + sum(self.others.values())
+
+    def filling(self, nanoseconds: float, *, fused: bool) -> Times:
+        """Times that add up to what the whole network takes.
+
+        fused: a runtime joins other calls to the layers that they follow, so that layers keep their times and the
+        others share the rest, at least `OTHERS` of the whole; else every time is scaled alike.
+        """
+        layers = sum(fit.dense for fit in self.layers.values())
+        others = self.dense - layers
+        if not fused or not layers or not others:
+            return self.scaled(nanoseconds / max(self.dense, 1.0))
+        left = max(nanoseconds - layers, OTHERS * nanoseconds)
+        kept = self.scaled((nanoseconds - left) / layers)
+        return Times(kept.layers, self.scaled(left / others).others)
 
     def scaled(self, factor: float) -> Times:
         """Every time times the factor."""
@@ -109,12 +89,14 @@ def times_of(
     *,
     batch: int = 1,
     known: Mapping[str, Fit] | None = None,
+    runtime: Runtime = EAGER,
     on_step: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[Times, Mapping[str, Fit]]:
     """Measures the calls of a traced model, and gives what was measured of single layers, for `known` next time.
 
     Args:
         model: the traced part, left as it was. batch: items that run at once; the example inputs have one.
+        runtime: what runs the layers; other calls are timed as PyTorch runs them.
         on_step: told how many layers are measured.
     """
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
@@ -123,7 +105,7 @@ def times_of(
     new = {layer.key: layer for layer in asked.values() if layer.key not in fits}
     with torch.inference_mode():
         for number, (key, layer) in enumerate(new.items(), 1):
-            fits[key] = measured(layer, device)
+            fits[key] = measured(layer, device, runtime)
             on_step(number, len(new))
     clock = call_seconds(model, graph, REPEATS)
     others = {node.name: 1e9 * batch * seconds for node, seconds in clock.items() if node.name not in asked}
@@ -152,38 +134,10 @@ def _each_of(product: Product, nanoseconds: float) -> tuple[Product, float]:
     return product, nanoseconds / max(product.coefficient * prod(extent.dense for extent in product.extents), 1)
 
 
-def layer_of(node: Node, batch: int) -> Layer | None:
-    """The layer that a call of a program is, or `None`: tensors must be whole, weights parameters of fixed size."""
-    name = operator(node)
-    if node.op != "call_function" or name not in LAYERS:
-        return None
-    given = arguments(node)
-    source, weight = (given[key] if isinstance(given[key], Node) else None for key in ("input", "weight"))
-    shape, size = (shape_of(one) if one is not None else None for one in (source, weight))
-    if source is None or not shape or not size or len(shape) < 2:
-        return None
-    settings: dict[str, object] = {}
-    if name != "linear":
-        spatial = len(size) - 2
-        if len(shape) != len(size):
-            return None
-        settings = {key: _each(given[key], spatial) for key in ("stride", "dilation", "padding")}
-        settings["groups"] = int(given["groups"])
-    kind = str(source.meta["val"].dtype).removeprefix("torch.")
-    return Layer(
-        name,
-        (shape[0] * batch, *shape[1:]),
-        tuple(size),
-        given.get("bias") is not None,
-        dtype=kind,
-        **settings,  # type: ignore[arg-type]
-    )
-
-
-def measured(layer: Layer, device: torch.device) -> Fit:
+def measured(layer: Layer, device: torch.device, runtime: Runtime = EAGER) -> Fit:
     """Runs the layer over the grid, several times in turn, and fits the medians relative to their size."""
     points = [(read, made) for read in GRID for made in GRID]
-    calls = [layer.run_at(read, made, device) for read, made in points]
+    calls = [runtime.layer(layer.at(read, made), device) for read, made in points]
     spent: list[list[float]] = [[] for _ in points]
     for repeat in range(1 + REPEATS):
         for number, call in enumerate(calls):
@@ -202,14 +156,3 @@ def fitted(points: Sequence[tuple[float, float]], values: Sequence[float]) -> Fi
     wanted = np.array(values, dtype=np.float64).clip(min=1.0)
     found, _ = nnls(rows / wanted[:, None], np.ones(len(wanted)))
     return Fit(*map(float, found))
-
-
-def _share(whole: int, share: float) -> int:
-    return max(1, round(whole * share))
-
-
-def _each(value: object, spatial: int) -> tuple[int, ...] | str:
-    if isinstance(value, str):
-        return value
-    sizes = [int(size) for size in value] if isinstance(value, list | tuple) else [int(str(value))]
-    return tuple(sizes * spatial if len(sizes) == 1 else sizes)

@@ -51,15 +51,20 @@ def write(found: Captured, path: Path) -> tuple[tuple[Path, ...], dict[str, str]
 
 def outputs(path: Path, calls: Sequence[Inputs]) -> list[list[Tensor]]:
     """What onnxruntime gives on the CPU."""
+    reader = session(str(path))
+    names = [entry.name for entry in reader.get_inputs()]
+    given = [dict(zip(names, (tensor.numpy() for tensor in inputs.tensors), strict=True)) for inputs in calls]
+    return [[torch.as_tensor(value) for value in reader.run(None, each)] for each in given]
+
+
+def session(source: str | bytes) -> Any:
+    """What runs a file, or its bytes, on the CPU, with as many threads as torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    given = [dict(zip(names, (tensor.numpy() for tensor in inputs.tensors), strict=True)) for inputs in calls]
-    return [[torch.as_tensor(value) for value in session.run(None, each)] for each in given]
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def _axes(found: Captured) -> Any:

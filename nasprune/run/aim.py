@@ -21,8 +21,10 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.records import record_of
 from nasprune.cost.budget import Budget
 from nasprune.cost.latency import compare_latency, threads_set
+from nasprune.cost.runtimes import EAGER
 from nasprune.cost.time_cache import device_key, keep_times, known_times
 from nasprune.cost.times import Times, times_of
+from nasprune.deploy.runtimes import runtime_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
@@ -56,12 +58,14 @@ class Measured:
 class LatencyAim:
     """Where the solver aims so that built networks keep a promise.
 
-    clocked: what the device was measured to take. seconds: what the solver is told; tried: every measurement so far.
+    clocked: what the device was measured to take, and runtime by what. seconds: what the solver is told; tried: every
+    measurement so far.
     """
 
     budget: Budget
     clocked: Clocked
     measure: Callable[[nn.Module], tuple[float, float]]
+    runtime: str = EAGER.name
     seconds: float = field(init=False)
     tried: list[Measured] = field(default_factory=list)
 
@@ -114,6 +118,11 @@ class LatencyAim:
             write_all(folder, {FILE: json.dumps(asdict(self.clocked), indent=1).encode()})
 
     @property
+    def _by(self) -> str:
+        names = {"eager": "PyTorch", "compile": "torch.compile"}
+        return names.get(self.runtime, self.runtime)
+
+    @property
     def best(self) -> int:
         """The number of the slowest network that keeps the promise, else of the fastest."""
         used = list(map(self.used, self.tried))
@@ -128,8 +137,8 @@ class LatencyAim:
         text = (
             f"Of the latency {f'{float(share):.0%}' if share is not None else f'{1e3 * self.promised:.4g} ms'} were "
             f"asked for: the cut network takes {1e3 * one.cut:.4g} ms, the dense one {1e3 * one.dense:.4g} ms "
-            f"({one.cut / one.dense:.1%}), measured in turn; predicted were {1e3 * one.predicted:.4g} ms where the "
-            f"dense one took {1e3 * self.clocked.dense:.4g} ms."
+            f"({one.cut / one.dense:.1%}), measured in turn by {self._by}; predicted were "
+            f"{1e3 * one.predicted:.4g} ms where the dense one took {1e3 * self.clocked.dense:.4g} ms."
         )
         if self.used(one) > 1:
             text += " No network of the search was measured within it: times here may be unsteady; ask for less."
@@ -141,23 +150,25 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
     if not request.budget.limits_latency:
         return None
     options = request.options
+    runtime = runtime_of(options.runtime)
+    runtime.check(request.device)
     part = submodule(request.model, graph.scope)
     inputs = batched(graph.example_inputs, options.batch)
-    key = device_key(request.device, options.threads or torch.get_num_threads())
+    key = device_key(request.device, options.threads or torch.get_num_threads(), runtime.layers_by)
 
     def measure(model: nn.Module) -> tuple[float, float]:
         both = [part, submodule(model, graph.scope)]
-        dense, cut = compare_latency(both, inputs, threads=options.threads, seconds=SECONDS)
+        dense, cut = compare_latency(both, inputs, threads=options.threads, seconds=SECONDS, runtime=runtime)
         return dense / 1e3, cut / 1e3
 
     if (before := _before(options.out)) is not None:
-        return LatencyAim(request.budget, before, measure)
+        return LatencyAim(request.budget, before, measure, runtime.name)
     with request.phases.phase("timing layers") as step, threads_set(options.threads):
-        times, fits = times_of(part, graph, batch=options.batch, known=known_times(key), on_step=step)
+        times, fits = times_of(part, graph, batch=options.batch, known=known_times(key), runtime=runtime, on_step=step)
         keep_times(key, fits)
-        dense = compare_latency([part], inputs, seconds=SECONDS)[0] / 1e3
-    clocked = Clocked(dense, times.scaled(1e9 * dense / max(times.dense, 1.0)))
-    return LatencyAim(request.budget, clocked, measure)
+        dense = compare_latency([part], inputs, seconds=SECONDS, runtime=runtime)[0] / 1e3
+    clocked = Clocked(dense, times.filling(1e9 * dense, fused=runtime.fuses))
+    return LatencyAim(request.budget, clocked, measure, runtime.name)
 
 
 def _before(folder: Path | None) -> Clocked | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 
 import torch
@@ -12,6 +12,7 @@ from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.inputs import Inputs
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
+from nasprune.deploy.runtimes import runtime_of
 from nasprune.errors import InputError
 from nasprune.models.values import wrong_values
 
@@ -31,8 +32,11 @@ def check_limits(trials: int | None, time_limit: float | None) -> None:
         )
 
 
-def check_latency(batch: object, threads: object) -> None:
-    """Raises InputError unless both are whole numbers above zero; threads may be `None`."""
+def check_latency(batch: object, threads: object, runtime: object) -> None:
+    """Raises InputError unless two are whole numbers above zero, where threads may be `None`, and one is a runtime."""
+    if not isinstance(runtime, str):
+        raise refused("runtime", "the name of a runtime", runtime, "write for example runtime='onnxruntime'")
+    runtime_of(runtime)
     for name, value in (("batch", batch), ("threads", threads)):
         if value is not None or name == "batch":
             whole_number(name, value, f"write for example {name}=1")
@@ -47,6 +51,14 @@ def options_of(space_options: Mapping[str, object] | None) -> Mapping[str, objec
     if not isinstance(space_options, Mapping):
         raise refused("space_options", "a dict of options", space_options, "write for example {'divisor': 16}")
     return space_options
+
+
+def several(multiple_of: object) -> tuple[int | str, ...]:
+    """One or several numbers or texts as a tuple. Raises InputError for anything else."""
+    given = (multiple_of,) if isinstance(multiple_of, int | str) else multiple_of
+    if not isinstance(given, Sequence) or not all(isinstance(one, int | str) for one in given):
+        raise refused("multiple_of", "a number, or 'GLOB=NUMBER', or several", multiple_of, "write multiple_of=8")
+    return tuple(given)
 
 
 def check_options(seed: object, scope: object) -> None:

@@ -10,6 +10,7 @@ from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent, short
 from nasprune.run import charts
 from nasprune.run.charts import Harms
+from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import loading_lines
 from nasprune.space.trials import Trial
@@ -17,7 +18,7 @@ from nasprune.space.trials import Trial
 NETS = ("dense", "not-refitted", "cut", "fine-tuned")
 FROM_THE_SHELL = "weights from"
 """A setting that only the command line gives."""
-QUANTITIES = {"latency_ms": "latency at batch 1, ms"}
+LATENCY = "latency_ms"
 
 
 def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), harms: Harms | None = None) -> str:
@@ -45,6 +46,7 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         "<h2>What stays</h2>",
         widths(report),
         *_removed(report),
+        *_layers(report),
         *_frozen(report),
         "<h2>Proof</h2>",
         f"<p>{text(_proof(report))}</p>",
@@ -88,11 +90,11 @@ def side_by_side(report: SearchReport) -> str:
         rows.append((label, *(short(value) for value in values), percent(cut / dense) if dense else ""))
     for quantity, found in measured.items():
         share = ""
-        if quantity in QUANTITIES and found.get("dense") and "cut" in found:
+        if quantity == LATENCY and found.get("dense") and "cut" in found:
             share = percent(found["cut"] / found["dense"])
         is_share = "accuracy" in quantity
         cells = [(percent(found[net]) if is_share else f"{found[net]:.4g}") if net in found else "" for net in nets]
-        rows.append((text(QUANTITIES.get(quantity, quantity)), *cells, share))
+        rows.append((text(f"{report.latency_label}, ms" if quantity == LATENCY else quantity), *cells, share))
     return table(("", *nets, "kept"), rows, numbers=range(1, len(nets) + 2))
 
 
@@ -133,7 +135,7 @@ def _reached(report: SearchReport) -> str:
         if "accuracy" in quantity:
             best = next(net for net in reversed(NETS) if net in found)
             cells.append((f"{quantity}, {best}", percent(found[best])))
-        elif quantity == "latency_ms" and found.get("dense") and "cut" in found:
+        elif quantity == LATENCY and found.get("dense") and "cut" in found:
             cells.append(("of the latency", percent(found["cut"] / found["dense"])))
     boxes = "".join(f"<div><b>{text(value)}</b>{text(label)}</div>" for label, value in cells)
     return f'<div class="big">{boxes}</div>'
@@ -178,6 +180,17 @@ def _removed(report: SearchReport) -> list[str]:
     if not report.dropped_blocks:
         return ["<p>No block was removed.</p>"]
     return ["<h2>Blocks removed</h2>", items(code(name) for name in report.dropped_blocks)]
+
+
+def _layers(report: SearchReport) -> list[str]:
+    rows = [
+        (code(name) if number < SHOWN else text(name), *rest)
+        for number, (name, *rest) in enumerate(time_rows(report.layers))
+    ]
+    if not rows:
+        return []
+    shown = table(HEAD, rows, numbers=(1, 2, 3))
+    return ["<h2>Which layers keep the time</h2>", shown, f'<p class="soft">{text(WORDS)}</p>']
 
 
 def _frozen(report: SearchReport) -> list[str]:

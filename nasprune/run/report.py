@@ -35,6 +35,15 @@ class GroupOutcome:
 
 
 @dataclass(frozen=True)
+class LayerTime:
+    """Milliseconds of one layer, a module that holds no others, in one run of the dense and of the cut network."""
+
+    layer: str
+    dense_ms: float
+    cut_ms: float
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """All that is needed to understand a search and to recompute it.
 
@@ -43,6 +52,7 @@ class SearchReport:
     "latency_ms dense" -> 12.3. notes: sentences the user should read. front: see `nasprune.pareto_front`.
     uncounted: what the dense network runs and FLOPs do not count, with its share of the time.
     phases: what each part of the search took, in the order in which they first ended.
+    layers: what layers take, those of the cut network that take most first.
     """
 
     settings: Mapping[str, str]
@@ -62,6 +72,12 @@ class SearchReport:
     front: tuple[FrontPoint, ...] = ()
     uncounted: tuple[Uncounted, ...] = ()
     phases: tuple[PhaseCost, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+
+    @property
+    def latency_label(self) -> str:
+        """What latencies were measured at, in words."""
+        return f"latency at {self.settings.get('latency', 'batch 1')}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -11,7 +11,8 @@ from nasprune.common.words import python, visible
 from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
-from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
+from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
+from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
 
 _BAR = 20
 TRIMMED = ("supernet.json", "architecture.json")
@@ -26,6 +27,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER", load: str = "load"
         "## Cost",
         _cost(report),
         *_uncounted(report.uncounted),
+        *_layers(report.layers),
         "## Proof",
         _proof(report.proof),
         *_front(report.front),
@@ -78,7 +80,7 @@ def cost_rows(report: SearchReport) -> list[tuple[str, str, str, str]]:
         quantity, _, which = name.rpartition(" ")
         cut_value = report.measured.get(f"{quantity} cut")
         if which == "dense" and cut_value is not None:
-            label, unit = ("latency at batch 1", " ms") if quantity == "latency_ms" else (quantity, "")
+            label, unit = (report.latency_label, " ms") if quantity == "latency_ms" else (quantity, "")
             share = percent(cut_value / dense_value) if dense_value else ""
             rows.append((label, f"{dense_value:.4g}{unit}", f"{cut_value:.4g}{unit}", share))
     return rows
@@ -117,6 +119,11 @@ def _uncounted(left_out: Sequence[Uncounted]) -> list[str]:
     ]
     text = "What the dense model runs and FLOPs leave out, with its share of the time of one run."
     return ["## Not counted", text, _table(("what", "why", "time"), rows)]
+
+
+def _layers(layers: Sequence[LayerTime]) -> list[str]:
+    rows = [(f"`{name}`" if number < SHOWN else name, *rest) for number, (name, *rest) in enumerate(time_rows(layers))]
+    return ["## Which layers keep the time", WORDS, _table(HEAD, rows)] if rows else []
 
 
 def _phases(phases: Sequence[PhaseCost]) -> list[str]:

@@ -19,7 +19,7 @@ from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.notes import of_scores
 from nasprune.run.page import cell
-from nasprune.run.report import FrontPoint, GroupOutcome, SearchReport
+from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
 from nasprune.run.reporting import plain
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
@@ -85,12 +85,13 @@ def result_of(
     uncounted: Sequence[Uncounted],
     latency: Sequence[float],
     refit_notes: Sequence[str],
+    layers: Sequence[LayerTime],
     seconds: float,
 ) -> SearchResult:
     """The result of a search.
 
     model: the cut network with its final weights. uncounted: what the dense network runs and FLOPs do not count.
-    latency: milliseconds of the dense and the cut network. seconds: of the whole search.
+    latency: milliseconds of the dense and the cut network. layers: of their layers. seconds: of the whole search.
     """
     plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
     report = SearchReport(
@@ -123,6 +124,7 @@ def result_of(
             *_normalised(over_fewer_inputs(graph, plan)),
         ),
         uncounted=tuple(uncounted),
+        layers=tuple(layers),
     )
     return SearchResult(
         model=model,

@@ -26,10 +26,11 @@ from nasprune.data.load import DataSource
 from nasprune.graph.capture import submodule
 from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
-from nasprune.run.checks import check_callbacks, check_latency, options_of
+from nasprune.run.checks import check_callbacks, check_latency, options_of, several
 from nasprune.run.exploration import Progress
 from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
+from nasprune.run.layer_times import layer_times
 from nasprune.run.methods import Names
 from nasprune.run.names import op_rules
 from nasprune.run.polishing import check_polish, polished
@@ -61,6 +62,7 @@ def search(
     out: str | Path | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    multiple_of: int | str | Sequence[int | str] = (),
     plugins: Plugins = None,
     scope: str | None = None,
     space_options: Mapping[str, object] | None = None,
@@ -74,6 +76,7 @@ def search(
     on_phase: Callable[[PhaseStep], None] | None = None,
     batch: int = 1,
     threads: int | None = None,
+    runtime: str = "eager",
     shared: Shared | None = None,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
@@ -102,6 +105,7 @@ def search(
             goes on where the file ends.
         include, exclude: globs on paths of groups, blocks and modules, one or several: only what is cut with these and
             what lies below them, and nothing that is cut with those.
+        multiple_of: a number that all kept widths are multiples of, or refused by name; or "GLOB=NUMBER", or several.
         plugins: folders of plugin files.
         scope: the submodule to cut, for models that cannot be captured whole.
         space_options: further options of the search space, such as `{"divisor": 16}`.
@@ -111,7 +115,8 @@ def search(
         allow_chance: go on where a trained classifier is no better on the labels than guesses would be.
         memory: "2GiB", or bytes, of which a half is for activations that wait while layers are refitted; the others
             wait in temporary files, and the result is the same.
-        batch, threads: items that run at once and threads of the CPU, for a budget of latency.
+        batch, threads, runtime: items that run at once, threads of the CPU, and what runs networks ("eager", "compile"
+            or "onnxruntime", on a CPU), for a budget of latency.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
         shared: what searches of the same model that differ in the budget alone hand on; `nasprune.sweep` gives it.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
@@ -125,7 +130,7 @@ def search(
     started = time.monotonic()
     phases = Phases(on_phase)
     check_polish(polish, has_data=data is not None)
-    check_latency(batch, threads)
+    check_latency(batch, threads, runtime)
     check_callbacks(on_progress, should_stop, settings or {})
     folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
     request = resolved(
@@ -144,6 +149,7 @@ def search(
                 **options_of(space_options),
                 "include": names("include", include),
                 "exclude": names("exclude", exclude),
+                **({"multiple_of": several(multiple_of)} if multiple_of != () else {}),
             },
             settings={**({"polish": "yes"} if polish else {}), **(settings or {})},
             should_stop=should_stop,
@@ -154,6 +160,7 @@ def search(
             out=folder,
             batch=batch,
             threads=threads,
+            runtime=runtime,
         ),
         on_progress,
         phases,
@@ -169,10 +176,11 @@ def search(
         fitted, plan = found.proven.model.eval(), found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = found.latency or compare_latency(both, graph.example_inputs)
+        layers = layer_times(both[0], both[1], graph.example_inputs)
         notes = refitted(request, found.graph, fitted, plan)
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
     notes = [*notes, *recovered.notes]
-    result = result_of(request, found, small, uncounted, latency, notes, time.monotonic() - started)
+    result = result_of(request, found, small, uncounted, latency, notes, layers, time.monotonic() - started)
     return result.measured(recovered.measured or {})

@@ -11,6 +11,7 @@ from torch import nn
 from nasprune.common.inputs import Inputs
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.cost.budget import Budget
+from nasprune.cost.units import number_of
 from nasprune.data import DataSplits, identity
 from nasprune.evaluators.function import OwnFunction
 from nasprune.refit.reconstruct import MEMORY
@@ -36,6 +37,7 @@ class Options:
     out: Path | None = None
     threads: int | None = None
     batch: int = 1
+    runtime: str = "eager"
     memory: int = MEMORY
     shared: Shared = field(default_factory=Shared)
 
@@ -59,7 +61,7 @@ def settings_of(
         **{f"space {name}": str(value) for name, value in options.space.items()},
         "scope": options.scope or "all",
         "seed": str(options.seed),
-        **({"latency": f"batch {options.batch}, {_threads(options)}"} if goal.limits_latency else {}),
+        **({"latency": f"batch {options.batch}, {_threads(options)}{_by(options)}"} if goal.limits_latency else {}),
         **options.settings,
     }
     if data is not None:
@@ -72,4 +74,8 @@ def settings_of(
 
 
 def _threads(options: Options) -> str:
-    return "torch's threads" if options.threads is None else f"{options.threads} threads"
+    return "torch's threads" if options.threads is None else number_of(options.threads, "thread")
+
+
+def _by(options: Options) -> str:
+    return "" if options.runtime == "eager" else f", {options.runtime}"

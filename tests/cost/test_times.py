@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from nasprune.cost import time_cache, times
 from nasprune.cost.flops import CostModel
-from nasprune.cost.times import Fit, Times, fitted, layer_of, times_of
+from nasprune.cost.runtimes import Runtime
+from nasprune.cost.timed_layers import Layer, layer_of
+from nasprune.cost.times import Fit, Times, fitted, times_of
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
+from nasprune.deploy.runtimes import runtime_of
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from tests.refit.nets import INPUT
@@ -47,12 +50,19 @@ class Kinds(nn.Module):
         return self.head(self.line(x).mean(2))
 
 
-def test_every_kind_of_layer_runs_at_every_share_of_its_widths() -> None:
+@pytest.mark.parametrize("runtime", ["eager", "onnxruntime"])
+def test_every_kind_of_layer_runs_at_every_share_of_its_widths(runtime: str) -> None:
+    if runtime == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    by = runtime_of(runtime)
     graph = trace(Kinds().eval(), torch.randn(1, 3, 8, 8))
     layers = [layer for node in graph.program.live if (layer := layer_of(node, 2)) is not None]
     assert [layer.operator for layer in layers] == ["conv2d", "conv2d", "conv2d", "conv1d", "linear"]
     shapes = [
-        [tuple(layer.run_at(read, made, torch.device("cpu"))().shape[:2]) for read, made in ((1, 1), (0.5, 0.25))]
+        [
+            _first(by.layer(layer.at(read, made), torch.device("cpu"))()).shape[:2]
+            for read, made in ((1, 1), (0.5, 0.25))
+        ]
         for layer in layers
     ]
     assert shapes == [
@@ -64,12 +74,26 @@ def test_every_kind_of_layer_runs_at_every_share_of_its_widths() -> None:
     ]
 
 
+def _first(found: object) -> Tensor:
+    return torch.as_tensor(found[0] if isinstance(found, list) else found)
+
+
+@given(st.floats(1, 1e6), st.lists(POSITIVE, min_size=1, max_size=3), st.floats(1, 1e6), st.booleans())
+def test_times_add_up_to_what_the_whole_takes(whole: float, layers: list[float], others: float, fused: bool) -> None:
+    found = Times({str(n): Fit(1.0, 0.0, 0.0, value) for n, value in enumerate(layers)}, {"other": others})
+    filled = found.filling(whole, fused=fused)
+    assert filled.dense == pytest.approx(whole)
+    measured = sum(fit.dense for fit in found.layers.values())
+    if fused and measured <= (1 - times.OTHERS) * whole:
+        assert filled.layers["0"].dense == pytest.approx(found.layers["0"].dense)
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Layers take what their sizes say, and are not run."""
     asked: list[str] = []
 
-    def fake(layer: times.Layer, device: torch.device) -> Fit:
+    def fake(layer: Layer, device: torch.device, runtime: Runtime) -> Fit:
         asked.append(layer.key)
         return Fit(10.0, 3.0, 5.0, float(np.prod(layer.weight)))
 

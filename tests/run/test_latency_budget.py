@@ -13,7 +13,9 @@ from torch.fx import Node
 
 import nasprune
 from nasprune.cost.flops import measure
-from nasprune.cost.times import Fit, Layer
+from nasprune.cost.runtimes import Runtime
+from nasprune.cost.timed_layers import Layer
+from nasprune.cost.times import Fit
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run import aim as aiming
@@ -37,7 +39,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
         monkeypatch.setattr(aiming, "compare_latency", latency)
         return seen
 
-    def layer(one: Layer, device: torch.device) -> Fit:
+    def layer(one: Layer, device: torch.device, runtime: Runtime) -> Fit:
         return Fit(1000.0, 0.0, 0.0, float(torch.tensor(one.weight).prod() * one.shape[-1] ** 2))
 
     monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path / "cache"))
@@ -112,6 +114,8 @@ def test_items_run_at_once(device: Device) -> None:
     ("options", "error", "message"),
     [
         ({"batch": 0}, InputError, "batch"),
+        ({"runtime": "tensorrt"}, InputError, "runtime 'tensorrt'.*compile, eager, onnxruntime"),
+        ({"runtime": 3}, InputError, "runtime"),
         ({"threads": 0}, InputError, "threads"),
         ({"threads": "two"}, InputError, "threads"),
         ({"budget": "60% latency, 8ms"}, BudgetError, "limits seconds twice"),
@@ -124,6 +128,33 @@ def test_bad_arguments_are_refused(
     device(lambda flops: 10.0)
     with pytest.raises(error, match=message):
         search(TinyResNet(), EXAMPLE, **{"budget": "60% latency", "trials": 2, **options})
+
+
+def test_the_runtime_that_is_asked_for_is_what_is_measured(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    asked: list[str] = []
+
+    def latency(models: Sequence[nn.Module], inputs: Any, *, runtime: Runtime, **_: object) -> list[float]:
+        asked.append(runtime.name)
+        return [10 * measure(one, EXAMPLE).flops / dense for one in models]
+
+    monkeypatch.setattr(aiming, "compare_latency", latency)
+    result = search(model, EXAMPLE, "60% latency", trials=5, runtime="onnxruntime", threads=1)
+    assert set(asked) == {"onnxruntime"}
+    assert any("measured in turn by onnxruntime" in note for note in result.report.notes)
+    assert "latency at batch 1, 1 thread, onnxruntime" in str(result)
+    assert "onnxruntime" in (tmp_path / "cache" / "times.json").read_text()
+
+
+def test_a_runtime_that_is_not_installed_says_what_to_type(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    device(lambda flops: 10.0)
+    monkeypatch.setattr("nasprune.deploy.onnx.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'nasprune\[onnx\]'"):
+        search(TinyResNet(), EXAMPLE, "60% latency", trials=2, runtime="onnxruntime")
 
 
 def test_only_a_search_of_widths_and_blocks_takes_it() -> None:

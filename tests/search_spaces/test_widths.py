@@ -80,3 +80,27 @@ def test_a_name_that_is_there_stands_for_itself_alone():
         "blocks.b0",
     ]
     assert len(build(graph, include="blocks.?*").choices) == 4
+
+
+@given(st.integers(1, 40), st.sampled_from([1, 2, 8, 12]), st.integers(1, 3))
+def test_what_widths_are_asked_to_be_multiples_of_is_kept_or_refused(times, number, cells):
+    graph = graph_of([group("a", 4 * times, cells=cells if 4 * times % cells == 0 else 1), group("b", 16)])
+    if 4 * times % number:
+        with pytest.raises(InputError, match=f"a has {4 * times} channels, which is no multiple of {number}"):
+            build(graph, multiple_of=f"a={number}")
+        return
+    space = build(graph, multiple_of=f"a={number}", min_share=0)
+    options = {choice.name: choice.options for choice in space.widths}
+    assert all(option % number == 0 for option in options.get("a", ()))
+    assert options["b"] == tuple(range(2, 17, 2))
+
+
+def test_the_last_number_counts_where_several_name_a_group():
+    space = build(graph_of([group("a", 64), group("b", 64)]), multiple_of=(8, "b=32"), min_share=0)
+    assert [choice.options for choice in space.widths] == [tuple(range(8, 65, 8)), (32, 64)]
+
+
+@pytest.mark.parametrize("given", ["a=0", "a", -8, "a=x", "zzz=8"])
+def test_multiples_that_mean_nothing_are_refused(given):
+    with pytest.raises(InputError, match=r"multiple_of|zzz"):
+        build(graph_of([group("a", 16)]), multiple_of=given)

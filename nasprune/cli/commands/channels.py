@@ -57,6 +57,10 @@ def search(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="Path or glob of modules: leave these whole, and all below.")
     ] = None,
+    multiple_of: Annotated[
+        list[str] | None,
+        typer.Option("--multiple-of", help="Widths are multiples of 8, or 'layer4.*=16'; several times."),
+    ] = None,
     scope: Scope = None,
     trials: Annotated[int | None, typer.Option("--trials", help="How many decisions to evaluate.")] = None,
     time_limit: Annotated[
@@ -77,6 +81,9 @@ def search(
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads of the CPU, for a budget of latency.")
     ] = None,
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="For a budget of latency: eager, compile or onnxruntime.")
+    ] = "eager",
     allow_chance: Annotated[
         bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
     ] = False,
@@ -111,6 +118,7 @@ def search(
             plugins=tuple(plugins or ()),
             include=tuple(include or ()),
             exclude=tuple(exclude or ()),
+            multiple_of=tuple(multiple_of or ()),
             scope=scope,
             trials=trials,
             time_limit=time_limit,
@@ -123,6 +131,7 @@ def search(
             finetune=finetune,
             batch=batch,
             threads=threads,
+            runtime=runtime,
             allow_chance=allow_chance,
             allow_uncounted=allow_uncounted,
         )

@@ -1,0 +1,103 @@
+"""onnxruntime as what runs a network while it is timed: the whole network as exported, and single layers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasprune.common.inputs import Inputs
+from nasprune.common.untouched import twin
+from nasprune.cost.runtimes import Runtime
+from nasprune.cost.timed_layers import Sized
+from nasprune.deploy import onnx
+from nasprune.deploy.captured import captured
+from nasprune.errors import InputError
+
+OPSET = 18
+THEN = "take --runtime eager, or compile"
+
+
+class OnnxRuntime(Runtime):
+    """The CPU provider, with as many threads as torch uses, on a file for exactly these shapes."""
+
+    name = "onnxruntime"
+
+    @property
+    def layers_by(self) -> str:
+        return f"onnxruntime {version('onnxruntime')}"
+
+    def check(self, device: torch.device) -> None:
+        onnx.check_packages()
+        if device.type != "cpu":
+            raise InputError(f"onnxruntime is timed on the CPU, and the model lies on {device}; {THEN}")
+
+    def begin(self) -> None:
+        """A network that is over takes its session with it."""
+
+    @torch.inference_mode(mode=False)
+    def ready(self, model: nn.Module, inputs: Inputs) -> Callable[[Inputs], object]:
+        small = twin(model).eval()
+        with tempfile.TemporaryDirectory(prefix="nasprune-") as folder:
+            path = Path(folder) / "timed.onnx"
+            plain = inputs.map(lambda tensor: tensor.detach().clone())
+            try:
+                onnx.write(captured(small, plain, free=False), path)
+            except InputError as error:
+                raise InputError(f"{error}; for a budget of latency {THEN}") from error
+            session = onnx.session(str(path))
+        names = [entry.name for entry in session.get_inputs()]
+        return lambda own: session.run(None, dict(zip(names, (value.numpy() for value in own.tensors), strict=True)))
+
+    def layer(self, sized: Sized, device: torch.device) -> Callable[[], object]:
+        session = onnx.session(_model(sized))
+        given = {"x": torch.randn(sized.shape).to(sized.dtype).numpy()}
+        return lambda: session.run(None, given)
+
+
+def _model(sized: Sized) -> bytes:
+    """The layer with random weights as the bytes of an ONNX file."""
+    from onnx import helper, numpy_helper
+
+    if sized.dtype not in (torch.float32, torch.float16, torch.float64):
+        raise InputError(f"onnxruntime runs no layers of {sized.dtype} on a CPU; {THEN}")
+
+    def values(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(torch.randn(shape).to(sized.dtype).numpy(), name)
+
+    kind = helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=sized.dtype).numpy().dtype)
+    bias = [values("b", sized.weight[0])] if sized.bias else []
+    names = ["x", "w", *(["b"] if bias else [])]
+    weight = values("w", *sized.weight)
+    if sized.operator != "linear":
+        nodes = [helper.make_node("Conv", names, ["y"], **_settings(sized))]
+    elif len(sized.shape) == 2:
+        nodes = [helper.make_node("Gemm", names, ["y"], transB=1)]
+    else:
+        weight = values("w", *sized.weight[::-1])
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["m" if bias else "y"])]
+        nodes += [helper.make_node("Add", ["m", "b"], ["y"])] if bias else []
+    x, y = (helper.make_tensor_value_info(name, kind, shape) for name, shape in (("x", sized.shape), ("y", None)))
+    graph = helper.make_graph(nodes, "layer", [x], [y], [weight, *bias])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    text: bytes = made.SerializeToString()
+    return text
+
+
+def _settings(sized: Sized) -> dict[str, Any]:
+    """The attributes of a convolution."""
+    padding: dict[str, Any] = {"pads": [*sized.padding] * 2}
+    if isinstance(sized.padding, str):
+        padding = {"auto_pad": {"same": "SAME_UPPER", "valid": "VALID"}[sized.padding]}
+    return {
+        "kernel_shape": sized.weight[2:],
+        "strides": sized.stride,
+        "dilations": sized.dilation,
+        "group": sized.groups,
+        **padding,
+    }

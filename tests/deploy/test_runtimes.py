@@ -1,0 +1,54 @@
+"""Runtimes run the network that they are given, and say what keeps them from it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nasprune.common.inputs import Inputs
+from nasprune.cost.latency import compare_latency
+from nasprune.deploy.runtimes import runtime_of
+from nasprune.errors import InputError
+
+X = torch.randn(2, 3, 8, 8)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+
+@pytest.mark.parametrize("name", ["eager", "onnxruntime"])
+def test_it_runs_the_network(name: str) -> None:
+    runtime, model = runtime_of(name), net()
+    if name == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    runtime.check(torch.device("cpu"))
+    with torch.inference_mode():
+        found = runtime.ready(model, Inputs.of(X))(Inputs.of(X))
+        expected = model(X)
+    assert torch.allclose(torch.as_tensor(found[0] if name == "onnxruntime" else found), expected, atol=1e-5)
+    assert compare_latency([model], X, repeats=1, runtime=runtime)[0] > 0
+
+
+def test_onnxruntime_is_timed_on_the_cpu() -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match="the model lies on meta"):
+        runtime_of("onnxruntime").check(torch.device("meta"))
+
+
+def test_a_compiler_that_fails_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(model: nn.Module, **_: object) -> object:
+        def run(*_: object) -> None:
+            raise RuntimeError("no g++\nmore")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(InputError, match=r"RuntimeError: no g\+\+.*--runtime eager"):
+        compare_latency([net()], X, repeats=1, runtime=runtime_of("compile"))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_runs() -> None:
+    assert compare_latency([net(), net()], X, repeats=2, runtime=runtime_of("compile"))[0] > 0
