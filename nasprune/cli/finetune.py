@@ -134,7 +134,7 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
         dense,
         small,
         plan_of(options.run),
-        data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1]),
+        data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1], model=dense.model),
     )
 
 

@@ -229,7 +229,7 @@ def load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     loaded.model.to(chosen_device(options.device))
     if options.data is None:
         return loaded, None
-    data = data or load_data(options.data, seed=options.seed, size=loaded.shape[-1])
+    data = data or load_data(options.data, seed=options.seed, size=loaded.shape[-1], model=loaded.model)
     if loaded.shape_given and data.input_shape != loaded.shape:
         raise InputError(
             f"--input-size says {'x'.join(map(str, loaded.shape))}, data {data.name!r} gives "

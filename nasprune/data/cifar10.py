@@ -12,12 +12,10 @@ import numpy as np
 import torch
 
 from nasprune.data.arrays import Bytes, Labels, check_classes, images_in
+from nasprune.data.pixels import MEAN, STD, Pixels
 from nasprune.data.splits import ArrayDataset, DataSplits, split
 from nasprune.errors import InputError
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-NORMALISATION = "scaled to [0, 1], then ImageNet's mean and standard deviation"
 _RECORD = 1 + 3 * 32 * 32
 
 
@@ -41,7 +39,7 @@ def cifar10(folder: Path, seed: int) -> DataSplits:
         labels=train.labels.tolist(),
         num_classes=10,
         test=test,
-        normalisation=NORMALISATION,
+        normalisation=Pixels().words,
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.data.cifar10 import MEAN, NORMALISATION, STD
 from nasprune.data.parts import part_of, recognised
+from nasprune.data.pixels import Pixels
 from nasprune.data.splits import DataSplits, split
 from nasprune.errors import InputError
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
 
-def imagefolder(folder: Path, seed: int, size: int) -> DataSplits:
-    """Images (3, size, size): shorter side to size · 256 / 224, centre crop, ImageNet's mean and deviation.
+def imagefolder(folder: Path, seed: int, size: int, pixels: Pixels) -> DataSplits:
+    """Images (3, size, size), prepared as `pixels` says.
 
     Args:
         folder: `CLASS/*.jpg`, or the parts `train/CLASS/*.jpg` and beside it `val` (or `valid`, `validation`), `test`,
@@ -27,8 +27,8 @@ def imagefolder(folder: Path, seed: int, size: int) -> DataSplits:
         InputError: no such folder, no images in it, parts beside folders of other names, or parts with other classes.
     """
     name = f"imagefolder:{folder}"
-    parts = {part: _read(folder / sub, size) for part, sub in _parts(folder).items()}
-    train = parts.pop("train") if parts else _read(folder, size)
+    parts = {part: _read(folder / sub, size, pixels) for part, sub in _parts(folder).items()}
+    train = parts.pop("train") if parts else _read(folder, size, pixels)
     for part, images in parts.items():
         if images.classes != train.classes:
             other = sorted(set(train.classes) ^ set(images.classes))
@@ -42,7 +42,7 @@ def imagefolder(folder: Path, seed: int, size: int) -> DataSplits:
         seed=seed,
         labels=train.targets,
         num_classes=len(train.classes),
-        normalisation=NORMALISATION,
+        normalisation=pixels.words,
         validation=parts.get("validation"),
         test=parts.get("test"),
     )
@@ -73,20 +73,11 @@ def _holds_files(folder: Path) -> bool:
     return any(each.is_file() for each in folder.rglob("*"))
 
 
-def _read(path: Path, size: int) -> ImageFolder:
-    from torchvision import transforms
+def _read(path: Path, size: int, pixels: Pixels) -> ImageFolder:
     from torchvision.datasets import ImageFolder
 
-    steps = transforms.Compose(
-        [
-            transforms.Resize(round(size * 256 / 224)),
-            transforms.CenterCrop(size),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
     try:
-        return ImageFolder(str(path), transform=steps)
+        return ImageFolder(str(path), transform=pixels.to_tensor(size))
     except (FileNotFoundError, NotADirectoryError) as error:
         found = ", ".join(sorted(each.name for each in path.iterdir())[:5]) if path.is_dir() else "no such folder"
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -82,33 +82,43 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         return size_of(self._dataset)
 
     def _read(self, index: int) -> tuple[Tensor, Any]:
-        try:
-            item = cast(Any, self._dataset)[index]
-        except NaspruneError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise self._error(index, f"{type(error).__name__}: {one_line(error)}; {REPAIR}") from error
-        parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
-        if parts and isinstance(parts[0], np.ndarray):
-            parts = (torch.as_tensor(parts[0]), *parts[1:])
-        if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Tensor):
-            inside = ", ".join(type(part).__name__ for part in parts)
-            got = f"{type(item).__name__} of ({inside})" if isinstance(item, (tuple, list)) else inside
-            raise self._error(index, f"expected (tensor, class number) items, or tensors without labels, got a {got}")
-        if not is_finite(parts[0]):
-            raise self._error(index, f"its image holds NaN or infinite values; {REPAIR}")
-        return parts[0], self._label(index, parts[1] if len(parts) == 2 else None)
-
-    def _label(self, index: int, label: object) -> Any:
-        if label is None:
-            return UNKNOWN
-        if not isinstance(label, (Tensor, np.ndarray, np.number, int, float)):
-            raise self._error(index, f"its label must be a class number or None, got a {type(label).__name__}")
-        label = torch.as_tensor(label)
-        return label if label.ndim else label.item()
+        return read_item(lambda: cast(Any, self._dataset)[index], index, self._name)
 
     def _error(self, index: int, reason: str) -> InputError:
-        return InputError(f"data {self._name!r}: item {index} failed: {reason}")
+        return _failed(self._name, index, reason)
+
+
+def read_item(read: Callable[[], object], index: int, name: str) -> tuple[Tensor, Any]:
+    """What `read` gives as (image, label), where an image without a label gets -1. Raises as `Checked`."""
+    try:
+        item: Any = read()
+    except NaspruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _failed(name, index, f"{type(error).__name__}: {one_line(error)}; {REPAIR}") from error
+    parts = tuple(item) if isinstance(item, (tuple, list)) else (item,)
+    if parts and isinstance(parts[0], np.ndarray):
+        parts = (torch.as_tensor(parts[0]), *parts[1:])
+    if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Tensor):
+        inside = ", ".join(type(part).__name__ for part in parts)
+        got = f"{type(item).__name__} of ({inside})" if isinstance(item, (tuple, list)) else inside
+        raise _failed(name, index, f"expected (tensor, class number) items, or tensors without labels, got a {got}")
+    if not is_finite(parts[0]):
+        raise _failed(name, index, f"its image holds NaN or infinite values; {REPAIR}")
+    return parts[0], _label(name, index, parts[1] if len(parts) == 2 else None)
+
+
+def _label(name: str, index: int, label: object) -> Any:
+    if label is None:
+        return UNKNOWN
+    if not isinstance(label, (Tensor, np.ndarray, np.number, int, float)):
+        raise _failed(name, index, f"its label must be a class number or None, got a {type(label).__name__}")
+    label = torch.as_tensor(label)
+    return label if label.ndim else label.item()
+
+
+def _failed(name: str, index: int, reason: str) -> InputError:
+    return InputError(f"data {name!r}: item {index} failed: {reason}")
 
 
 class Typed(Dataset[tuple[Tensor, Any]]):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nasprune.common.calls import in_type_of
 from nasprune.common.factories import call_factory, one_line
+from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.data.cifar10 import cifar10
 from nasprune.data.digits import digits
@@ -19,6 +20,7 @@ from nasprune.data.folder import imagefolder
 from nasprune.data.items import checked
 from nasprune.data.mnist import mnist
 from nasprune.data.objects import wrapped
+from nasprune.data.pixels import Pixels
 from nasprune.data.pointclouds import pointclouds
 from nasprune.data.splits import DataSplits
 from nasprune.errors import InputError, UnknownNameError
@@ -32,34 +34,35 @@ DataSource = (
     | Sequence[Any]
     | Mapping[str, Any]
 )
+PIXELS = 224  # of a side, where nobody says
 EXAMPLES = "digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, file.py:factory, package.module:factory"
 
 
-def _digits(place: str, seed: int, size: int) -> DataSplits:
+def _digits(place: str, seed: int, size: int, pixels: Pixels) -> DataSplits:
     if place:
         raise InputError(f"`digits` takes no folder, got digits:{place}")
     return digits(seed)
 
 
-def _pointclouds(place: str, seed: int, size: int) -> DataSplits:
+def _pointclouds(place: str, seed: int, size: int, pixels: Pixels) -> DataSplits:
     if place:
         raise InputError(f"`pointclouds` takes no folder, got pointclouds:{place}")
     return pointclouds(seed)
 
 
-def _mnist(place: str, seed: int, size: int) -> DataSplits:
+def _mnist(place: str, seed: int, size: int, pixels: Pixels) -> DataSplits:
     return mnist(_folder("mnist", place), seed)
 
 
-def _cifar10(place: str, seed: int, size: int) -> DataSplits:
+def _cifar10(place: str, seed: int, size: int, pixels: Pixels) -> DataSplits:
     return cifar10(_folder("cifar10", place), seed)
 
 
-def _imagefolder(place: str, seed: int, size: int) -> DataSplits:
-    return imagefolder(_folder("imagefolder", place), seed, size)
+def _imagefolder(place: str, seed: int, size: int, pixels: Pixels) -> DataSplits:
+    return imagefolder(_folder("imagefolder", place), seed, size, pixels)
 
 
-_SOURCES: dict[str, Callable[[str, int, int], DataSplits]] = {
+_SOURCES: dict[str, Callable[[str, int, int, Pixels], DataSplits]] = {
     "digits": _digits,
     "pointclouds": _pointclouds,
     "cifar10": _cifar10,
@@ -68,16 +71,19 @@ _SOURCES: dict[str, Callable[[str, int, int], DataSplits]] = {
 }
 
 
-def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSplits:
+def load_data(source: DataSource, *, seed: int = 0, size: int = PIXELS, model: nn.Module | None = None) -> DataSplits:
     """A data set in four parts.
 
     Args:
         source: a name with its folder, a factory, or a `DataSplits`, `Dataset`, `DataLoader` (its dataset is taken),
             pair or dict of images (N, ...) and labels (N,) or masks (N, ...) as tensors or numpy arrays, or several
             data sets: (train, val), (train, val, test) or a dict of these. Items of a dataset are (image, label), or
-            (image, None) or images alone where nothing asks for labels.
+            (image, None) or images alone where nothing asks for labels, or rows such as {"image": ..., "label": ...}.
+            Images may be those of PIL. Of a stream, which has no length, the first items are taken, 8,192 and 2 GiB at
+            most.
         seed: of the split; the same seed gives the same parts.
         size: pixels of a side, for sources that resize.
+        model: what images from files are prepared for, as its timm configuration says; else as for ImageNet.
 
     Raises:
         InputError: nothing usable is there.
@@ -88,14 +94,21 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = 224) -> DataSpli
             "data is read into tensors on torch's default device, and on 'meta' they have no values; call "
             "torch.set_default_device('cpu') first, or leave the `with torch.device('meta')`"
         )
+    pixels = Pixels.of(model)
     if isinstance(source, str):
         name, _, place = source.partition(":")
         if name in _SOURCES:
-            return _SOURCES[name](place, seed, size)
+            return _SOURCES[name](place, seed, size, pixels)
         if not place:
             raise UnknownNameError(f"data (write {EXAMPLES})", source, _SOURCES)
-        return wrapped(source, call_factory(source, what="data"), seed)
-    return wrapped("data", source, seed)
+        return wrapped(source, call_factory(source, what="data"), seed, pixels.to_tensor(size))
+    return wrapped("data", source, seed, pixels.to_tensor(size))
+
+
+def image_side(inputs: Inputs) -> int:
+    """Pixels of a side of the images that a network is called with."""
+    first = inputs.tensors[0] if inputs.tensors else None
+    return int(first.shape[-1]) if first is not None and first.ndim == 4 else PIXELS
 
 
 def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:

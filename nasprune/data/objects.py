@@ -11,29 +11,32 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, default_convert
 
 from nasprune.data.items import REPAIR, UNKNOWN, ArrayDataset, is_finite, size_of
+from nasprune.data.opened import IMAGES, LABELS, Open, Opened
 from nasprune.data.parts import part_of, recognised
 from nasprune.data.splits import DataSplits, split
+from nasprune.data.streams import Taken
 from nasprune.errors import InputError
 
-IMAGES = ("images", "image", "inputs", "x")
-LABELS = ("labels", "label", "targets", "masks", "y")
 TAKEN = (
     "a Dataset, a DataLoader, (images, labels) as tensors or numpy arrays, {'images': ..., 'labels': ...}, the data "
     "sets (train, val) or (train, val, test), or a `nasprune.DataSplits`"
 )
 
 
-def wrapped(name: str, source: object, seed: int) -> DataSplits:
+def wrapped(name: str, source: object, seed: int, open: Open) -> DataSplits:
     """The object as a data set in four parts; what it does not give as a part is drawn by the seed.
+
+    open: what makes a tensor of a PIL image.
 
     Raises:
         InputError: it is none of `TAKEN`.
     """
     if isinstance(source, DataSplits):
         return source
-    parts = _parts(name, source)
+    parts = {part: _listed(name, one, open) for part, one in _parts(name, source).items()}
+    labels, count = _classes(parts["train"])
+    parts = {part: _opened(name, one, open) for part, one in parts.items()}
     train = parts.pop("train")
-    labels, count = _classes(train)
     return split(
         name,
         train,
@@ -80,11 +83,8 @@ def _dataset(name: str, source: object) -> Dataset[Any]:
     """One data set, with a length and items by number."""
     if isinstance(source, DataLoader):
         source = _dataset_of(name, source)
-    if isinstance(source, IterableDataset):
-        raise InputError(
-            f"data {name!r}: expected a map-style dataset, with a length and items by number, got the iterable "
-            f"{type(source).__name__}; give a map-style one, for example list(dataset)"
-        )
+    if _is_stream(source):
+        return source  # type: ignore[return-value]
     if isinstance(source, Mapping):
         source = _named_pair(name, source)
     if isinstance(source, np.ndarray):
@@ -94,6 +94,24 @@ def _dataset(name: str, source: object) -> Dataset[Any]:
     if isinstance(source, Dataset) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return source  # type: ignore[return-value]
     raise InputError(f"expected {TAKEN} from {name!r}, got a {type(source).__name__}")
+
+
+def _is_stream(source: object) -> bool:
+    """Whether items come one after the other, as from webdataset or a streamed data set of Hugging Face."""
+    return isinstance(source, IterableDataset) or (
+        hasattr(source, "__iter__")
+        and not hasattr(source, "__len__")
+        and not isinstance(source, Mapping)
+        and not hasattr(source, "__next__")
+    )
+
+
+def _listed(name: str, dataset: Dataset[Any], open: Open) -> Dataset[Any]:
+    return Taken(dataset, open, name) if _is_stream(dataset) else dataset  # type: ignore[arg-type]
+
+
+def _opened(name: str, dataset: Dataset[Any], open: Open) -> Dataset[Any]:
+    return dataset if isinstance(dataset, ArrayDataset | Taken) else Opened(dataset, open, name)
 
 
 def _named_pair(name: str, source: Mapping[Any, Any]) -> tuple[Any, Any]:
@@ -136,7 +154,21 @@ def _classes(dataset: Dataset[Any]) -> tuple[list[int] | None, int | None]:
         labels = dataset.labels.tolist()
         return labels, max(labels, default=-1) + 1 or None
     classes = getattr(dataset, "classes", None)
-    return _targets(dataset), len(classes) if classes is not None else None
+    if classes is not None:
+        return _targets(dataset), len(classes)
+    return _columns(dataset) or (_targets(dataset), None)
+
+
+def _columns(dataset: Any) -> tuple[list[int], int] | None:
+    """The same of a table as Hugging Face's, whose features know the classes; `None` of others."""
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, Mapping):
+        return None
+    for name in LABELS:
+        count = getattr(features.get(name), "num_classes", None)
+        if isinstance(count, int):
+            return [int(label) for label in dataset[name]], count
+    return None
 
 
 def _targets(dataset: object) -> list[int] | None:

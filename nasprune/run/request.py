@@ -16,7 +16,7 @@ from nasprune.common.untouched import twin
 from nasprune.controllers.auto import Auto
 from nasprune.cost.budget import Budget, parse_budget
 from nasprune.data import DataSplits, load_data
-from nasprune.data.load import DataSource
+from nasprune.data.load import DataSource, image_side
 from nasprune.data.splits import size_of
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
@@ -78,8 +78,8 @@ def resolved(
     check_limits(options.trials, options.time_limit)
     check_options(options.seed, options.scope)
     methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
-    splits = load_data(data, seed=options.seed) if data is not None else None
     inputs = Inputs.of(example_inputs, model)
+    splits = load_data(data, seed=options.seed, size=image_side(inputs), model=model) if data is not None else None
     copied = twin(model)
     inputs = inputs.fitting(copied).one_item(copied)
     if splits is not None:

@@ -24,7 +24,7 @@ from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import has_labels
-from nasprune.data.load import DataSource
+from nasprune.data.load import DataSource, image_side
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
@@ -122,7 +122,7 @@ def prune(
     if strategy is not None:  # an average of weights is not at the zeros of a mask
         recipe = replace(recipe, average=0.0, clip=CLIP)
     check_strategy_named(strategy, plugins, searching)
-    parts = load_data(data, seed=seed)
+    parts = load_data(data, seed=seed, size=image_side(Inputs.of(example_inputs, model)), model=dense)
     check_labelled(parts)
     training: dict[str, Any] = {
         "teacher": dense if distil and not looks_initialised(dense) else None,
@@ -145,7 +145,7 @@ def prune(
     }
     if strategy is None:
         more: dict[str, Any] = {**searching, "settings": settings, "out": out, "should_stop": should_stop}
-        found = search(dense, example_inputs, goal, data=data, **cutting, **more)
+        found = search(dense, example_inputs, goal, data=parts, **cutting, **more)
         return _tuned(found, dense, data, parts, recipe, out, training)
     own = training_parts(data, seed=seed, input_size=None, model=dense)
     return _with_strategy(

@@ -13,7 +13,7 @@ from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.items import checked
-from nasprune.data.load import DataSource
+from nasprune.data.load import PIXELS, DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 
@@ -27,7 +27,7 @@ def training_parts(data: DataSource, *, seed: int, input_size: int | None, model
     Raises:
         InputError: there is no such data, or its images are not of `input_size`.
     """
-    parts = load_data(data, seed=seed) if input_size is None else load_data(data, seed=seed, size=input_size)
+    parts = load_data(data, seed=seed, size=input_size or PIXELS, model=model)
     if input_size is not None and parts.input_shape[-1] != input_size:
         raise InputError(
             f"`input_size` is {input_size}, and data {parts.name!r} gives images of shape {parts.input_shape} and does "

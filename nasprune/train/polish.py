@@ -126,7 +126,7 @@ def polish(
     start = accepted(found.model if isinstance(found, Found) else found, "found")
     dense = accepted(teacher, "teacher")
     _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision)
-    splits = load_data(data, seed=seed)
+    splits = load_data(data, seed=seed, model=dense)
     home = next((value.device for value in start.parameters()), torch.device("cpu"))
     began = time.perf_counter()
     with own_randomness(start):

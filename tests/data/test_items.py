@@ -45,7 +45,7 @@ def _raise(error):
         (lambda: (IMAGE / 0, 1), "its image holds NaN or infinite values; repair or remove it"),
         (lambda: (IMAGE, "cat"), "label must be a class number or None, got a str"),
         (lambda: ([0.0], 1), r"expected \(tensor, class number\) items.* got a tuple of \(list, int\)"),
-        (lambda: {"image": IMAGE}, "got a dict"),
+        (lambda: {IMAGE}, "got a set"),
     ],
 )
 def test_an_item_that_cannot_be_read_is_named(make, message):
