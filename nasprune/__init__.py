@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from nasprune.base import EvaluationTask as EvaluationTask
     from nasprune.base import Evaluator as Evaluator
     from nasprune.base import LayerUnits as LayerUnits
-    from nasprune.base import LiveSlots as LiveSlots
     from nasprune.base import OpScorer as OpScorer
     from nasprune.base import OpTask as OpTask
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
-    from nasprune.base import Strategy as Strategy
-    from nasprune.base import StrategyTask as StrategyTask
     from nasprune.calibration.removal import removal_scores as removal_scores
     from nasprune.codec.compressed import Compressed as Compressed
     from nasprune.codec.compressed import compress as compress
@@ -72,6 +69,11 @@ if TYPE_CHECKING:
     from nasprune.space.choices import WidthChoice as WidthChoice
     from nasprune.space.trials import Trial as Trial
     from nasprune.space.trials import pareto_front as pareto_front
+    from nasprune.strategies.contract import LiveSlots as LiveSlots
+    from nasprune.strategies.contract import LiveWeight as LiveWeight
+    from nasprune.strategies.contract import Strategy as Strategy
+    from nasprune.strategies.contract import StrategyTask as StrategyTask
+    from nasprune.strategies.noise import log_uniform_kl as log_uniform_kl
     from nasprune.strategies.prune import Trained as Trained
     from nasprune.strategies.prune import prune as prune
     from nasprune.strategies.pruner import Pruned as Pruned
@@ -117,7 +119,7 @@ if TYPE_CHECKING:
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
 _HOMES = {
     "base": "Batch Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
-    "LiveSlots OpScorer OpTask ScoreContext SpaceBuilder Strategy StrategyTask",
+    "OpScorer OpTask ScoreContext SpaceBuilder",
     "calibration.removal": "removal_scores",
     "codec.compressed": "Compressed compress decompress",
     "common.inputs": "Inputs",
@@ -144,6 +146,8 @@ _HOMES = {
     "space.budgeted": "BudgetedSpace",
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
+    "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
+    "strategies.noise": "log_uniform_kl",
     "strategies.prune": "Trained prune",
     "strategies.pruner": "Pruned Pruner pruner",
     "supernet.genotype.genotype": "Gene Genotype",

@@ -1,9 +1,9 @@
-"""Every extension point on one page. Implementations are final: they add no methods for others to override.
+"""Extension points on one page. Implementations are final: they add no methods for others to override.
 
 A criterion says how much each unit of a group matters. A controller proposes decisions. An evaluator scores a
-candidate. A strategy trains a network so that it can be cut. A space builder says what may be decided. A scorer of
+candidate. A space builder says what may be decided. A scorer of
 operations says what a supernet loses without them. Op rules, which say how channels pass an operation, are described in
-`nasprune.graph.rules`.
+`nasprune.graph.rules`, strategies in `nasprune.strategies.contract`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.cost.budget import Cost
-from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.space.budgeted import BudgetedSpace
 from nasprune.space.choices import Decision, OpChoice, SearchSpace
@@ -222,86 +221,6 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, candidate: Candidate) -> float:
         """The score, higher is better; a function of the candidate alone. Leaves the dense model unchanged."""
-
-
-class LiveSlots(Protocol):
-    """A tensor of a network in training, as far as the units of one group own it.
-
-    role: as of an `AxisSlice`. is_norm: whether it is the weight of a batch norm. is_trained: whether a parameter.
-    """
-
-    @property
-    def role(self) -> str: ...
-
-    @property
-    def is_norm(self) -> bool: ...
-
-    @property
-    def tensor(self) -> Tensor:
-        """The whole tensor, live."""
-
-    @property
-    def is_trained(self) -> bool: ...
-
-    def read(self) -> Tensor:
-        """A copy (width, k); row i is unit i's, filled up with zeros where it has fewer than k numbers."""
-
-    def write(self, rows: Tensor) -> None:
-        """Puts rows (width, k) back into the tensor; what `read` filled up is left out."""
-
-
-class StrategyTask(Protocol):
-    """What a strategy works with. The network is live: an optimizer takes steps on it."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    @property
-    def groups(self) -> Sequence[CoupledGroup]:
-        """Those that may be narrowed."""
-
-    @property
-    def seed(self) -> int: ...
-
-    def slots(self, group: CoupledGroup) -> Sequence[LiveSlots]:
-        """Every tensor that the group's units own a part of."""
-
-    def magnitudes(self) -> Mapping[str, Tensor]:
-        """Group -> the norm (width,) of each unit's rows in the tensors that make its channels, now."""
-
-    def prices(self, alive: Mapping[str, int]) -> Mapping[str, float]:
-        """Group -> what one of its units costs where each group has about as many left as `alive` says.
-
-        In FLOPs, or in parameters where the budget has no FLOPs.
-        """
-
-    def plan(self, scores: Mapping[str, Tensor], *, spread: str = "uniform", share: float = 1.0) -> PrunePlan:
-        """The plan within budget that keeps the units of the highest scores.
-
-        spread: "uniform" for one ratio in all groups, "global" for one threshold over the scores of all groups.
-        share: how much of the way from the whole network to the budget, in [0, 1].
-        """
-
-    def zero(self, plan: PrunePlan, roles: Sequence[str] = ("out", "scale")) -> None:
-        """Sets to zero what the units that the plan drops own of tensors in these roles."""
-
-
-class Strategy(ABC):
-    """A way to train a network so that it can be cut. Further keyword arguments of the constructor are its options.
-
-    It works after the optimizer's steps, so that it goes with any optimizer and any loop; a penalty is a proximal step.
-    """
-
-    @abstractmethod
-    def __init__(self, task: StrategyTask) -> None: ...
-
-    @abstractmethod
-    def step(self, progress: float, rate: float) -> None:
-        """Changes the weights after a step. progress: share of steps that are done, in (0, 1]; rate: of learning."""
-
-    @abstractmethod
-    def finish(self) -> PrunePlan:
-        """Makes the weights ready for the cut, and says what to cut."""
 
 
 Batch = tuple[Tensor, Tensor]

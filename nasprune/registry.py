@@ -68,7 +68,7 @@ KINDS = {
             "plugins/evaluators",
             "nasprune.evaluators.function:evaluator_of",
         ),
-        Kind("strategies", "strategy", "nasprune.base:Strategy", "plugins/strategies"),
+        Kind("strategies", "strategy", "nasprune.strategies.contract:Strategy", "plugins/strategies"),
         Kind("op_scorers", "scorer of operations", "nasprune.base:OpScorer", "plugins/op_scorers"),
         Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
         Kind("search_spaces", "search space", None, "search_spaces"),

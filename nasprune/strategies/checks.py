@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import NoReturn
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasprune.base import Strategy
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.cost.budget import Budget
@@ -20,6 +18,7 @@ from nasprune.errors import PluginError
 from nasprune.run.names import search_space
 from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
+from nasprune.strategies.contract import Strategy
 from nasprune.strategies.pruner import Pruned, Pruner, Rate
 from nasprune.strategies.task import Task
 
@@ -27,7 +26,7 @@ STEPS = 6
 CHANGE = 1e-4
 
 
-def check_strategy(kind: Callable[..., Strategy]) -> None:
+def check_strategy(kind: type[Strategy]) -> None:
     """A strategy ends within the budget with a cut that changes no output, the same for the same seed.
 
     It is run for a few steps on a small residual network. It must not draw from the global generators while it steps,
@@ -44,10 +43,13 @@ def check_strategy(kind: Callable[..., Strategy]) -> None:
         _fail(kind, "comes to another network when run again; draw with a generator seeded by `task.seed`")
 
 
-def _pruned(kind: Callable[..., Strategy]) -> Pruned:
+def _pruned(kind: type[Strategy]) -> Pruned:
     model = _net()
     graph = trace(twin(model).eval(), torch.zeros(1, 3, 8, 8, device="cpu"))
-    task = Task(model, graph, PricedSpace(graph, search_space(graph), CostModel(graph), Budget.parse("60%")), 1)
+    sparse = "structure" not in kind.takes
+    goal = Budget() if sparse else Budget.parse("60%")
+    nonzeros = sum(parameter.numel() for parameter in model.parameters()) // 2 if sparse else None
+    task = Task(model, graph, PricedSpace(graph, search_space(graph), CostModel(graph), goal), 1, nonzeros)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     with own_randomness(model), torch.no_grad():
         seed_all(task.seed, model)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasprune.base import Strategy
+from nasprune.strategies.contract import Strategy
 from nasprune.strategies.pruner import Pruner
 from nasprune.strategies.task import Task
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from nasprune.base import Strategy
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, whole_number
 from nasprune.common.blame import running
@@ -23,12 +22,14 @@ from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import Proof
 from nasprune.cut.rebuild import rebuilt
 from nasprune.cut.verify import noise_like, prove
-from nasprune.errors import InputError, PluginError, VerificationError
+from nasprune.cut.weight_masks import count_nonzeros
+from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
 from nasprune.graph.model import ModelGraph
 from nasprune.registry import Plugins, with_its, with_keywords
 from nasprune.run.names import op_rules, search_space
 from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
+from nasprune.strategies.contract import Strategy
 from nasprune.strategies.task import Task
 
 TRIED = 8  # inputs on which the trained and the cut network are compared
@@ -40,6 +41,7 @@ class Pruned:
 
     dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
     cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone.
+    nonzeros: numbers of the cut network's parameters that are not zero.
     """
 
     model: nn.Module = field(repr=False)
@@ -49,6 +51,7 @@ class Pruned:
     dense: Cost
     cut: Cost
     change: float
+    nonzeros: int
 
 
 class Pruner:
@@ -99,6 +102,7 @@ class Pruner:
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
+                task.hooks.release()
                 ready = twin(task.model)
             proven = prove(ready.eval(), task.graph, plan)
             cost = CostModel(task.graph).costs([proven.plan.counts])[0]
@@ -110,7 +114,13 @@ class Pruner:
                 )
             small = rebuilt(ready, proven.model, task.graph, proven.plan).eval()
             change = _difference(ready, small, task.graph)
-        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change)
+            nonzeros = count_nonzeros(small)
+            if task.nonzeros is not None and nonzeros > task.nonzeros:
+                raise VerificationError(
+                    f"strategy `{self._name}` left {nonzeros:,} numbers that are not zero, the budget allows "
+                    f"{task.nonzeros:,}"
+                )
+        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change, nonzeros)
 
 
 @dataclass(frozen=True)
@@ -163,11 +173,12 @@ def pruner(
         fails. TraceError: the model cannot be captured.
     """
     model = accepted(model)
-    goal = parse_budget(budget)
+    goal = parse_budget(budget, zeros=True)
     whole_number("steps", steps, "write for example steps=epochs * len(loader)")
     if steps < 1:
         raise InputError(f"`steps` must be at least 1, got {steps}")
     kind, options = with_keywords("strategies", strategy, plugins, ("task",))
+    nonzeros = _nonzeros(model, goal, kind, strategy)
     inputs = Inputs.of(example_inputs, model)
     graph = trace(model, inputs, scope, rules=op_rules(plugins))
     given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
@@ -175,7 +186,13 @@ def pruner(
     found = search_space(graph, space, plugins=plugins, **chosen)
     problem = PricedSpace(graph, found, CostModel(graph), goal)
     problem.require_feasible()
-    task = Task(model, graph, problem, seed)
+    task = Task(model, graph, problem, seed, nonzeros)
+    if nonzeros is not None and task.density == 0:
+        dense = sum(parameter.numel() for parameter in model.parameters())
+        raise BudgetError(
+            f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms have, which "
+            "stay; raise it"
+        )
     with own_randomness(model), torch.no_grad():
         seed_all(seed, model)
         with running(kind, f"strategy `{strategy}`"):
@@ -183,11 +200,31 @@ def pruner(
     return Pruner(task, made, strategy, steps, Rate(optimizer, lr))
 
 
+def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -> int | None:
+    """How many numbers may be other than zero, `None` where the budget limits what widths cost.
+
+    Raises:
+        BudgetError: the budget is one that the strategy cannot keep.
+    """
+    if goal.weighs_zeros or (goal.limits_zeros and goal.limits_structure):
+        raise BudgetError(
+            f"the budget {str(goal)!r} is not one that a strategy can keep; give either one such as 50% or one such as "
+            "10%NNZ"
+        )
+    if ("zeros" if goal.limits_zeros else "structure") not in kind.takes:
+        wanted = (
+            "numbers that are not zero, such as 10%NNZ" if goal.limits_structure else "what widths cost, such as 50%"
+        )
+        raise BudgetError(f"the strategy {name!r} keeps budgets of {wanted}, got {str(goal)!r}")
+    return goal.zeros_from(count_nonzeros(model), 0) if goal.limits_zeros else None
+
+
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
     """The values of a network, and the hooks of its modules, are afterwards as they were before."""
     values = {name: value.clone() for name, value in model.state_dict().items()}
-    hooks = [(module._forward_hooks, dict(module._forward_hooks)) for module in model.modules()]
+    places = [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
+    hooks = [(place, dict(place)) for place in places]
     try:
         yield
     finally:

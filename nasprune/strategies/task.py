@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
 
@@ -13,24 +13,34 @@ from torch import Tensor, nn
 from nasprune.cost.budget import Budget, Cost
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.selection import select
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import PluginError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.space.choices import Decision
 from nasprune.space.priced import PricedSpace
+from nasprune.strategies.gates import Draw, Gate, readers
+from nasprune.strategies.hooks import Hooks
 from nasprune.strategies.slots import Slots, slots_of
+from nasprune.strategies.weights import Weight, weights_of
 
 HALVINGS = 24
 
 
 @dataclass(frozen=True)
 class Task:
-    """A `StrategyTask`. problem: the search space with its prices and the budget."""
+    """A `StrategyTask`. problem: the search space with its prices and the budget.
+
+    nonzeros: how many numbers of all parameters may be other than zero, `None` for a budget of what widths cost.
+    hooks: what the strategy has put on the network.
+    """
 
     model: nn.Module
     graph: ModelGraph
     problem: PricedSpace
     seed: int
+    nonzeros: int | None = None
+    hooks: Hooks = field(default_factory=Hooks, repr=False)
     _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -68,17 +78,24 @@ class Task:
             for (name, option), less in zip(steps.items(), counted[1:], strict=True)
         }
 
-    def plan(self, scores: Mapping[str, Tensor], *, spread: str = "uniform", share: float = 1.0) -> PrunePlan:
+    def plan(
+        self,
+        scores: Mapping[str, Tensor],
+        *,
+        spread: str = "uniform",
+        share: float = 1.0,
+        least: float = float("-inf"),
+    ) -> PrunePlan:
         if spread not in ("uniform", "global"):
             raise PluginError(f"a strategy asked for a plan spread {spread!r}; expected 'uniform' or 'global'")
         for group in self.groups:
             if group.name not in scores or tuple(scores[group.name].shape) != (group.width,):
                 raise PluginError(f"a strategy gave no scores of shape ({group.width},) for group {group.name!r}")
         low, high = 0.0, 1.0  # of what stays
-        best = self._decision(scores, spread, 0.0)
+        best = self._decision(scores, spread, 0.0, least)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            decision = self._decision(scores, spread, middle)
+            decision = self._decision(scores, spread, middle, least)
             if self._within(self.problem.costs([decision])[0], share):
                 low, best = middle, decision
             else:
@@ -98,13 +115,71 @@ class Task:
                 if slots.role in roles and slots.is_trained:
                     slots.write(slots.read() * stays[:, None].to(slots.tensor.device))
 
-    def _decision(self, scores: Mapping[str, Tensor], spread: str, stays: float) -> Decision:
+    def gate(self, group: CoupledGroup, draw: Draw) -> None:
+        gate = Gate(self.model, group.width, draw, self.hooks)
+        for module, units in readers(submodule(self.model, self.graph.scope), self.graph, group):
+            gate.on(module, units, self.hooks)
+
+    def release(self) -> None:
+        self.hooks.release()
+
+    def fold(self, group: CoupledGroup, factors: Tensor) -> None:
+        for slots in self.slots(group):
+            if slots.role == "in" and slots.is_trained:
+                slots.write(slots.read() * factors.to(slots.tensor)[:, None])
+
+    @property
+    def sparse(self) -> bool:
+        return self.nonzeros is not None
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        return weights_of(submodule(self.model, self.graph.scope), self.hooks)
+
+    @property
+    def density(self) -> float:
+        return self._left / max(1, self._elements)
+
+    def masks(self, scores: Mapping[str, Tensor], *, share: float = 1.0) -> Mapping[str, Tensor]:
+        for weight in self.weights:
+            if weight.name not in scores or scores[weight.name].shape != weight.tensor.shape:
+                raise PluginError(
+                    f"a strategy gave no scores of shape {tuple(weight.tensor.shape)} for {weight.name!r}"
+                )
+        flat = torch.cat([scores[weight.name].detach().float().reshape(-1) for weight in self.weights])
+        count = round(self._elements - share * (self._elements - self._left))
+        stays = torch.zeros_like(flat, dtype=torch.bool)
+        if count:
+            least = flat.kthvalue(len(flat) - count + 1).values
+            stays = flat > least
+            stays[(flat == least).nonzero().flatten()[: count - int(stays.sum())]] = True
+        parts = torch.split(stays, [weight.tensor.numel() for weight in self.weights])
+        return {weight.name: part.view(weight.tensor.shape) for weight, part in zip(self.weights, parts, strict=True)}
+
+    def mask(self, masks: Mapping[str, Tensor]) -> PrunePlan:
+        with torch.no_grad():
+            for weight in self.weights:
+                weight.tensor.mul_(masks[weight.name].to(weight.tensor))
+        held = {name: mask for name, mask in masks.items() if not bool(mask.all())}
+        return replace(select(self.graph, {}, {}), masks=WeightMasks(held))
+
+    @cached_property
+    def _elements(self) -> int:
+        return sum(weight.tensor.numel() for weight in self.weights)
+
+    @cached_property
+    def _left(self) -> int:
+        """Elements of `weights` that may stay, where all other parameters do."""
+        whole = sum(parameter.numel() for parameter in self.model.parameters())
+        return max(0, min(self._elements, (self.nonzeros or whole) - (whole - self._elements)))
+
+    def _decision(self, scores: Mapping[str, Tensor], spread: str, stays: float, floor: float) -> Decision:
         """All blocks, and of the units a share: of each group, or of all groups' by score."""
         if spread == "uniform":
             return self.problem.space.scaled(stays)
         options = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
         every = torch.cat([scores[group.name].double() for group in self.groups]).sort(descending=True).values
-        least = float(every[min(len(every) - 1, int(stays * len(every)))])
+        least = max(floor, float(every[min(len(every) - 1, int(stays * len(every)))]))
         for choice in self.problem.space.widths:
             wanted = int((scores[choice.name].double() > least).sum())
             fitting = [option for option in choice.options if option <= max(wanted, choice.options[0])]

@@ -1,0 +1,210 @@
+"""Sparse LeNets on 7,000 MNIST digits, each method at the sparsity that it was published with.
+
+    python -m benchmarks.sparse_mnist --data mnist:DIR [--seeds 3] [--rows GLOB] [--threads N] [--validation]
+
+A row trains the dense network, and from it the sparse one for as many steps as the dense one had, or twice as many
+where the method learns noise; methods that begin with an untrained network say "from scratch". The increase of the
+error over the row's own dense network stands beside the published one, which was measured with 60,000 digits. Test
+images are looked at once a row; `--validation` looks at validation images instead, which is what settings were chosen
+on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from statistics import mean
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.nn import functional
+
+import nasprune
+from nasprune.data import DataSplits, load_data
+from nasprune.data.batches import batches
+from nasprune.data.splits import size_of
+from nasprune.models import lenet_5, lenet_300_100
+from nasprune.train.loops import Schedule
+from nasprune.train.measures import accuracy
+
+NETS = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
+EPOCHS = {"LeNet-300-100": 40, "LeNet-5": 20}
+BATCH, RATE = 64, 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """method: its name in papers. published: errors in percent, dense and sparse. longer: times as many steps."""
+
+    net: str
+    method: str
+    strategy: str
+    budget: str
+    published: tuple[float, float]
+    scratch: bool = False
+    longer: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.net} {self.method}"
+
+
+FC, CONV = "LeNet-300-100", "LeNet-5"
+ROWS = (
+    Row(FC, "Han 2015", "iterative_magnitude", "8.3%NNZ", (1.64, 1.59)),
+    Row(FC, "gradual", "gradual", "5%NNZ", (1.64, 1.6)),
+    Row(FC, "DNS", "dns", "1.8%NNZ", (2.28, 1.99)),
+    Row(FC, "LC", "lc", "5%NNZ", (2.13, 2.18)),
+    Row(FC, "VD", "vd", "1.5%NNZ", (1.64, 1.92), longer=2),
+    Row(FC, "SNIP", "snip", "5%NNZ", (1.7, 1.6), scratch=True),
+    Row(FC, "targeted dropout", "targeted_dropout", "5%NNZ", (1.6, 1.6)),
+    Row(FC, "L0 of weights", "l0", "5%NNZ", (1.6, 1.6), longer=2),
+    Row(FC, "SBP", "sbp", "60%", (1.54, 1.55), longer=2),
+    Row(FC, "L0 of units", "l0", "60%", (1.6, 1.4), longer=2),
+    Row(FC, "BC-GNJ", "bayes", "60%", (1.6, 1.8), longer=2),
+    Row(CONV, "Han 2015", "iterative_magnitude", "8.3%NNZ", (0.80, 0.77)),
+    Row(CONV, "DNS", "dns", "0.93%NNZ", (0.91, 0.91)),
+    Row(CONV, "LC", "lc", "1%NNZ", (0.8, 1.1)),
+    Row(CONV, "VD", "vd", "0.4%NNZ", (0.80, 0.75), longer=2),
+    Row(CONV, "SNIP", "snip", "2%NNZ", (0.9, 0.8), scratch=True),
+    Row(CONV, "SBP", "sbp", "30%", (0.80, 0.86), longer=2),
+    Row(CONV, "L0 of units", "l0", "30%", (0.8, 0.9), longer=2),
+    Row(CONV, "BC-GNJ", "bayes", "30%", (0.8, 1.0), longer=2),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """error, dense: of images, in percent. left: share of numbers that are not zero. units: of each group that is cut.
+
+    ratio: of Deep Compression's file to the dense tensors. seconds: of the sparse training.
+    """
+
+    error: float
+    dense: float
+    left: float
+    units: tuple[int, ...]
+    ratio: float
+    seconds: float
+
+
+def trained(model: nn.Module, data: DataSplits, epochs: int, seed: int, strategy: tuple[str, str] | None = None):
+    """A network after training; with a strategy what it came to. strategy: with its budget."""
+    steps = epochs * -(-size_of(data.train) // BATCH)
+    schedule = Schedule(RATE, steps, 0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    pruner = None
+    if strategy is not None:
+        name, budget = strategy
+        example = torch.zeros(1, *data.input_shape)
+        pruner = nasprune.pruner(model, example, budget, steps=steps, strategy=name, optimizer=optimizer, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    model.train()
+    for _ in range(epochs):
+        order = torch.randperm(size_of(data.train), generator=generator).tolist()
+        for images, labels in batches(data.train, BATCH, order):
+            optimizer.param_groups[0]["lr"] = schedule.next()
+            optimizer.zero_grad()
+            functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+            if pruner is not None:
+                pruner.step()
+    model.eval()
+    return pruner.finish() if pruner is not None else model
+
+
+def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) -> Outcome:
+    """One row with one seed."""
+    torch.manual_seed(seed + 1)
+    model = NETS[row.net]()
+    if not row.scratch:
+        model.load_state_dict(dense.state_dict())
+    started = time.monotonic()
+    found = trained(model, data, EPOCHS[row.net] * row.longer, seed, (row.strategy, row.budget))
+    seconds = time.monotonic() - started
+    whole = sum(parameter.numel() for parameter in dense.parameters())
+    units = tuple(len(found.plan.keep.get(group.name, range(group.width))) for group in found.graph.free_groups)
+    with tempfile.TemporaryDirectory() as folder:
+        file = nasprune.compress(found.model, Path(folder) / "net").sizes.file
+    images = getattr(data, part)
+    return Outcome(
+        100 * (1 - accuracy(found.model, images)),
+        100 * (1 - accuracy(dense, images)),
+        100 * found.nonzeros / whole,
+        units,
+        4 * whole / file,
+        seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="mnist:DIR")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
+    parser.add_argument("--rows", default="*", help="glob, such as 'LeNet-5*'")
+    parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
+    parser.add_argument("--validation", action="store_true", help="errors of validation images, to choose settings by")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    logging.disable(logging.WARNING)
+    console = Console(width=170, highlight=False)
+    part = "validation" if options.validation else "test"
+    rows = [row for row in ROWS if fnmatchcase(row.name, options.rows)]
+    reached: dict[str, list[Outcome]] = {}
+    for seed in range(options.seeds):
+        data = load_data(options.data, seed=seed)
+        for net in dict.fromkeys(row.net for row in rows):
+            torch.manual_seed(seed)
+            dense = trained(NETS[net](), data, EPOCHS[net], seed)
+            for row in (row for row in rows if row.net == net):
+                found = outcome(row, data, dense, seed, part)
+                reached.setdefault(row.name, []).append(found)
+                console.print(
+                    f"{row.name}, seed {seed}: {found.error:.2f} % (dense {found.dense:.2f} %), {found.left:.2f} % "
+                    f"left, units {'-'.join(map(str, found.units))}, {found.ratio:.0f} times smaller, "
+                    f"{found.seconds:.0f} s"
+                )
+    console.print(table(rows, reached, part))
+
+
+def table(rows: Sequence[Row], reached: dict[str, list[Outcome]], part: str) -> Table:
+    head = (
+        "network, method",
+        "left %",
+        "units",
+        f"dense {part} error %",
+        "sparse",
+        "increase",
+        "published",
+        "ratio",
+        "s",
+    )
+    made = Table(*head)
+    for row in rows:
+        found = reached[row.name]
+        dense, error = mean(one.dense for one in found), mean(one.error for one in found)
+        made.add_row(
+            f"{row.name}{' (from scratch)' if row.scratch else ''}",
+            f"{mean(one.left for one in found):.2f}",
+            "-".join(map(str, found[0].units)),
+            f"{dense:.2f}",
+            f"{error:.2f}",
+            f"{error - dense:+.2f}",
+            f"{row.published[1] - row.published[0]:+.2f}",
+            f"{mean(one.ratio for one in found):.0f}",
+            f"{mean(one.seconds for one in found):.0f}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""What a strategy is, and what it works with: the contract of plugins in `plugins/strategies/`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasprune.cut.plan import PrunePlan
+from nasprune.graph.model import CoupledGroup
+
+
+class LiveSlots(Protocol):
+    """A tensor of a network in training, as far as the units of one group own it.
+
+    role: as of an `AxisSlice`. is_norm: whether it is the weight of a batch norm. is_trained: whether a parameter.
+    """
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def is_norm(self) -> bool: ...
+
+    @property
+    def tensor(self) -> Tensor:
+        """The whole tensor, live."""
+
+    @property
+    def is_trained(self) -> bool: ...
+
+    def read(self) -> Tensor:
+        """A copy (width, k); row i is unit i's, filled up with zeros where it has fewer than k numbers."""
+
+    def write(self, rows: Tensor) -> None:
+        """Puts rows (width, k) back into the tensor; what `read` filled up is left out."""
+
+
+class LiveWeight(Protocol):
+    """The weight of a convolution or linear layer in training, whose elements may be zero one by one.
+
+    What is given to it acts until the strategy is finished. name: within the traced part. tensor: live.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tensor(self) -> nn.Parameter: ...
+
+    def through(self, change: Callable[[Tensor, bool], Tensor]) -> None:
+        """The layer computes with `change(weight, training)`, of the same shape, in the place of the weight."""
+
+    def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
+        """In training outputs are drawn as with weights of this variance, of the weight's shape, anew for every item.
+
+        noise: numbers from a standard normal distribution, of a shape.
+        Kingma, Salimans, Welling 2015, arXiv:1506.02557: the noise of outputs is drawn, not that of weights.
+        """
+
+    def pull(self, gradient: Callable[[], Tensor]) -> None:
+        """Adds to every gradient of the weight, before the optimizer takes it."""
+
+
+class StrategyTask(Protocol):
+    """What a strategy works with. The network is live: an optimizer takes steps on it."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def groups(self) -> Sequence[CoupledGroup]:
+        """Those that may be narrowed."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def slots(self, group: CoupledGroup) -> Sequence[LiveSlots]:
+        """Every tensor that the group's units own a part of."""
+
+    def magnitudes(self) -> Mapping[str, Tensor]:
+        """Group -> the norm (width,) of each unit's rows in the tensors that make its channels, now."""
+
+    def prices(self, alive: Mapping[str, int]) -> Mapping[str, float]:
+        """Group -> what one of its units costs where each group has about as many left as `alive` says.
+
+        In FLOPs, or in parameters where the budget has no FLOPs.
+        """
+
+    def plan(
+        self,
+        scores: Mapping[str, Tensor],
+        *,
+        spread: str = "uniform",
+        share: float = 1.0,
+        least: float = float("-inf"),
+    ) -> PrunePlan:
+        """The plan within budget that keeps the units of the highest scores.
+
+        spread: "uniform" for one ratio in all groups, "global" for one threshold over the scores of all groups.
+        share: how much of the way from the whole network to the budget, in [0, 1].
+        least: with "global", units with scores not above it go even where the budget would keep them.
+        """
+
+    def zero(self, plan: PrunePlan, roles: Sequence[str] = ("out", "scale")) -> None:
+        """Sets to zero what the units that the plan drops own of tensors in these roles."""
+
+    def gate(self, group: CoupledGroup, draw: Callable[[int, bool], Tensor]) -> None:
+        """What layers read of the group's units is multiplied by `draw(items, training)`, (items, width) or (1, width).
+
+        It acts until the strategy is finished; all readers of a pass get the same factors.
+        """
+
+    def release(self) -> None:
+        """Takes away gates, and what was given to weights; it is done at the finish in any case."""
+
+    def fold(self, group: CoupledGroup, factors: Tensor) -> None:
+        """Multiplies the weights of all layers that read the group's units by factors (width,)."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the budget limits how many numbers are not zero, and not what widths cost."""
+
+    @property
+    def density(self) -> float:
+        """The share of elements of `weights` that may stay, in [0, 1], where the budget limits them."""
+
+    @property
+    def weights(self) -> Sequence[LiveWeight]: ...
+
+    def masks(self, scores: Mapping[str, Tensor], *, share: float = 1.0) -> Mapping[str, Tensor]:
+        """Name of a weight -> boolean of its shape, `True` for the highest scores over all weights within the budget.
+
+        share: how much of the way from all elements to the budget, in [0, 1].
+        """
+
+    def mask(self, masks: Mapping[str, Tensor]) -> PrunePlan:
+        """Sets weights to zero where their mask says so; the plan that holds them there."""
+
+
+class Strategy(ABC):
+    """A way to train a network so that it can be cut. Further keyword arguments of the constructor are its options.
+
+    It works after the optimizer's steps, so that it goes with any optimizer and any loop; a penalty is a proximal step.
+    takes: "structure" where it keeps budgets of what widths cost, "zeros" where it keeps those of numbers not zero.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("structure",)
+
+    @abstractmethod
+    def __init__(self, task: StrategyTask) -> None: ...
+
+    @abstractmethod
+    def step(self, progress: float, rate: float) -> None:
+        """Changes the weights after a step. progress: share of steps that are done, in (0, 1]; rate: of learning."""
+
+    @abstractmethod
+    def finish(self) -> PrunePlan:
+        """Makes the weights ready for the cut, and says what to cut."""

@@ -1,0 +1,276 @@
+"""Strategies that make single weights zero, or learn noise: budgets, mechanisms, and their mathematics."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import nasprune
+from nasprune.cut.weight_masks import count_nonzeros
+from nasprune.registry import entries, load
+from nasprune.strategies.partner import StrategyPartner
+from tests.nets import EXAMPLE, TinyResNet
+
+X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(64) % 4
+KINDS = {entry.name: load("strategies", entry.name) for entry in entries("strategies")}
+SPARSE = [name for name, kind in KINDS.items() if "zeros" in kind.takes]
+BOTH = [name for name in SPARSE if "structure" in KINDS[name].takes]
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+def started(strategy: str, budget: str = "40%NNZ", steps: int = 12, lr: float = 0.1):
+    model = small_net()
+    sgd = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    return model, sgd, nasprune.pruner(model, X[:1], budget, steps=steps, strategy=strategy, optimizer=sgd)
+
+
+def run(model, sgd, pruner, steps: int = 12) -> None:
+    for _ in range(steps):
+        sgd.zero_grad()
+        functional.cross_entropy(model(X), Y).backward()
+        sgd.step()
+        pruner.step()
+
+
+def module_of(name: str):
+    return sys.modules[KINDS[name].__module__]
+
+
+def test_these_make_weights_zero() -> None:
+    found = ["dns", "gradual", "iterative_magnitude", "l0", "lc", "snip", "targeted_dropout", "vd"]
+    assert [name for name in SPARSE if name != "olmp"] == found
+    assert BOTH == ["l0", "targeted_dropout"]
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_the_budget_is_kept_and_zeros_are_exact(name: str, tmp_path) -> None:
+    model, sgd, pruner = started(name)
+    run(model, sgd, pruner)
+    found = pruner.finish()
+    dense = sum(parameter.numel() for parameter in model.parameters())
+    assert found.nonzeros == count_nonzeros(found.model) <= 0.4 * dense
+    assert found.proof.ok
+    assert found.change == 0
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in found.model.modules())
+    for weight, mask in found.plan.masks.items():
+        assert not found.model.get_parameter(weight)[~mask].any()
+
+
+@pytest.mark.parametrize("name", [*BOTH, "sbp", "bayes"])
+def test_units_that_are_gated_shut_are_cut(name: str) -> None:
+    model = TinyResNet(8, 2)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.02)
+    pruner = nasprune.pruner(model, EXAMPLE, "60%", steps=6, strategy=name, optimizer=sgd)
+    model.train()
+    images = torch.randn(8, *EXAMPLE.shape[1:])
+    for _ in range(6):
+        sgd.zero_grad()
+        functional.cross_entropy(model(images), torch.arange(8) % 4).backward()
+        sgd.step()
+        pruner.step()
+    found = pruner.finish()
+    assert found.change < 1e-4
+    assert found.cut.flops <= 0.6 * found.dense.flops
+
+
+@pytest.mark.parametrize("name", ["dns", "l0", "vd", "targeted_dropout"])
+def test_a_strategy_goes_back_with_its_network(name: str) -> None:
+    outcomes = []
+    for detour in (False, True):
+        model = small_net()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        partner = StrategyPartner(
+            lambda net, optimizer, steps: nasprune.pruner(net, X[:1], "40%NNZ", steps=steps, strategy=name, lr=0.1)
+        )
+        partner.begin(model, sgd, 12)
+        run(model, sgd, partner, 4)
+        partner.keep()
+        kept = {key: value.clone() for key, value in model.state_dict().items()}
+        if detour:
+            run(model, sgd, partner, 3)
+            model.load_state_dict(kept)
+            partner.back()
+        run(model, sgd, partner, 8)
+        outcomes.append(partner.pruner.finish().model.state_dict())
+    assert all(torch.equal(value, outcomes[1][key]) for key, value in outcomes[0].items())
+
+
+def test_budgets_that_a_strategy_cannot_keep_are_refused() -> None:
+    for strategy, budget, message in (
+        ("dns", "50%", "keeps budgets of numbers that are not zero, such as 10%NNZ"),
+        ("hard", "10%NNZ", "keeps budgets of what widths cost, such as 50%"),
+        ("dns", "10%NNZ,50%", "either one such as 50% or one such as 10%NNZ"),
+        ("dns", "5%NNZ", "fewer than biases and norms have"),
+        ("dns(band=2)", "40%NNZ", "`band` must be in"),
+        ("lc(mu=0)", "40%NNZ", "`mu` above 0"),
+        ("vd(items=0)", "40%NNZ", "`items` must be at least 1"),
+        ("l0(start=1)", "40%NNZ", "`start` must be in"),
+        ("snip(batches=0)", "40%NNZ", "`batches` must be at least 1"),
+        ("gradual(until=1)", "40%NNZ", "`until` must be in"),
+        ("iterative_magnitude(rounds=0)", "40%NNZ", "`rounds` must be at least 1"),
+        ("targeted_dropout(alpha=0)", "40%NNZ", "`alpha` must be in"),
+    ):
+        with pytest.raises(nasprune.NaspruneError, match=message):
+            started(strategy, budget)
+
+
+def zeros_by_step(strategy: str, budget: str = "40%NNZ", steps: int = 20) -> list[int]:
+    model, _, pruner = started(strategy, budget, steps)
+    found = []
+    for _ in range(steps):
+        pruner.step()
+        found.append(sum(int((layer.weight == 0).sum()) for layer in (model[0], model[2])))
+    return found
+
+
+def test_the_gradual_schedule_is_cubic() -> None:
+    zeros = zeros_by_step("gradual(until=0.5, times=10)")
+    most = 384 - round(0.4 * 420 - 36)
+    assert zeros == [round(most * (1 - (1 - min(1.0, step / 10)) ** 3)) for step in range(1, 21)]
+
+
+def test_rounds_take_the_same_share_of_what_is_left() -> None:
+    zeros = zeros_by_step("iterative_magnitude(rounds=3, until=0.5)")
+    left = (0.4 * 420 - 36) / 384
+    assert sorted(set(zeros)) == pytest.approx([384 * (1 - left ** (number / 3)) for number in (1, 2, 3)], abs=1)
+    assert zeros == sorted(zeros)
+
+
+def test_snip_scores_weights_by_their_gradient_at_the_start() -> None:
+    model, sgd, pruner = started("snip")
+    functional.cross_entropy(model(X), Y).backward()
+    scores = torch.cat([(layer.weight * layer.weight.grad).abs().detach().flatten() for layer in (model[0], model[2])])
+    sgd.step()
+    pruner.step()
+    stays = torch.cat([(layer.weight != 0).flatten() for layer in (model[0], model[2])])
+    assert set(scores.topk(int(stays.sum())).indices.tolist()) == set(stays.nonzero().flatten().tolist())
+    assert torch.equal(model[0].weight[model[0].weight != 0], small_net()[0].weight[model[0].weight != 0])
+
+
+def test_surgery_keeps_between_its_thresholds_what_was_there() -> None:
+    _, _, pruner = started("dns(band=0.2)")
+    strategy = pruner.strategy
+    name = "0.weight"
+    strategy._look(1.0)
+    scores = strategy._scores()
+    within = pruner.task.masks(scores)
+    least = min(float(scores[one][kept].min()) for one, kept in within.items())
+    place = (0, 0)
+    for level, before, after in ((0.9, True, True), (0.9, False, False), (1.1, False, False), (1.3, False, True)):
+        strategy._masks[name][place] = before
+        strategy._whole[name][place] = level * least * strategy._deviations[name]
+        strategy._look(1.0)
+        assert bool(strategy._masks[name][place]) == after
+    strategy._whole[name][place] = 0.7 * least * strategy._deviations[name]
+    strategy._look(1.0)
+    assert not strategy._masks[name][place]
+
+
+def test_surgery_splices_in_what_the_gradient_asks_for() -> None:
+    model, sgd, pruner = started("dns(band=0.0, ramp=0.01, gamma=0)", steps=100)
+    pruner.step()
+    row, column = (model[0].weight == 0).nonzero()[0].tolist()
+    for _ in range(30):
+        sgd.zero_grad()
+        model[0].weight.grad = torch.zeros_like(model[0].weight)
+        model[0].weight.grad[row, column] = -1.0
+        sgd.step()
+        pruner.step()
+    assert float(model[0].weight[row, column].detach()) > 0.5
+
+
+def test_learning_and_compressing_come_together() -> None:
+    model, sgd, pruner = started("lc(times=20, mu=0.5, growth=1.4, until=0.9)", steps=200)
+    apart = []
+    for _ in range(179):
+        run(model, sgd, pruner, 1)
+        theta = pruner.strategy._theta["0.weight"]
+        apart.append(float((model[0].weight.detach() - theta).norm() / theta.norm()))
+    assert apart[-1] < 0.02 < apart[0]
+
+
+def test_the_weakest_weights_are_dropped_by_chance() -> None:
+    model, _, pruner = started("targeted_dropout(alpha=0.25)", steps=100)
+    pruner.strategy._look(1.0)
+    kept = pruner.strategy._masks["0.weight"]
+    given = torch.eye(8)
+    seen = torch.stack([(model[0](given) - model[0].bias).T != 0 for _ in range(400)]).float().mean(0)
+    assert bool((seen[kept] == 1).all())
+    assert seen[~kept].mean() == pytest.approx(0.75, abs=0.02)
+    model.eval()
+    assert bool(((model[0](given) - model[0].bias).T != 0).all())
+
+
+def test_hard_concrete_gates_are_zero_as_often_as_said() -> None:
+    code = module_of("l0")
+    log_a = torch.tensor([-3.0, -0.5, 0.0, 2.0])
+    uniform = torch.rand(200_000, 4, generator=torch.Generator().manual_seed(0)).clamp(1e-6, 1 - 1e-6)
+    gates = code.drawn(log_a, uniform)
+    assert (gates > 0).float().mean(0).tolist() == pytest.approx(code.alive(log_a).tolist(), abs=0.005)
+    ones = torch.sigmoid(log_a - code.BETA * math.log((1 - code.LOW) / (code.HIGH - 1)))
+    assert (gates == 1).float().mean(0).tolist() == pytest.approx(ones.tolist(), abs=0.005)
+    assert code.settled(torch.tensor([-5.0, 5.0])).tolist() == [0, 1]
+
+
+def test_the_divergence_of_variational_dropout_by_quadrature() -> None:
+    width = 24 / 2_000_000
+    standard = -12 + width * (np.arange(2_000_000) + 0.5)
+    density = np.exp(-(standard**2) / 2) / math.sqrt(2 * math.pi)
+    for log_alpha in (-8.0, -4.0, -1.0, 0.0, 1.0, 3.0, 6.0):
+        root = math.exp(log_alpha / 2)
+        mean_log = width * float((density * np.log(np.abs(1 + root * standard))).sum())
+        exact = mean_log - log_alpha / 2 + (np.euler_gamma + math.log(2)) / 2
+        assert float(nasprune.log_uniform_kl(torch.tensor(log_alpha))) == pytest.approx(exact, abs=0.02)
+
+
+def test_log_normal_noise_by_quadrature_and_by_drawing() -> None:
+    code = module_of("sbp")
+    mu, log_sigma = torch.tensor([0.0, -1.0, -5.0, -2.0]), torch.tensor([-3.0, 0.0, 1.0, -1.0])
+    grid = torch.linspace(code.LOW, code.HIGH, 400_001, dtype=torch.float64)[:, None]
+    density = (-((grid - mu) / log_sigma.exp()).square() / 2).exp()
+    density /= torch.trapezoid(density, grid, dim=0)
+    logs = torch.where(density > 0, density.log(), torch.zeros_like(density))
+    prior = -math.log(code.HIGH - code.LOW)
+    exact = torch.trapezoid(density * (logs - prior), grid, dim=0)
+    assert code.divergence(mu, log_sigma).tolist() == pytest.approx(exact.tolist(), abs=1e-3)
+    mean = torch.trapezoid(density * grid.exp(), grid, dim=0)
+    spread = (torch.trapezoid(density * (2 * grid).exp(), grid, dim=0) - mean.square()).sqrt()
+    found = code.moments(mu, log_sigma)
+    assert found[0].tolist() == pytest.approx(mean.tolist(), rel=1e-3)
+    assert found[1].tolist() == pytest.approx((mean / spread).tolist(), rel=1e-2)
+    draws = code.drawn(mu, log_sigma, torch.rand(200_000, 4, generator=torch.Generator().manual_seed(0)))
+    assert draws.mean(0).tolist() == pytest.approx(mean.tolist(), rel=0.03)
+
+
+def test_bits_bring_the_rounding_below_the_noise() -> None:
+    bits = module_of("bayes").bits
+    assert bits(torch.tensor([1.0, -0.2]), torch.full((2,), 2.0**-12)) == 7
+    assert bits(torch.tensor([1.0]), torch.tensor([4.0])) == 1
+
+
+def test_noise_of_outputs_is_that_of_the_weights() -> None:
+    model, _, pruner = started("hard", "60%")
+    (first, _) = pruner.task.weights
+    variance = torch.linspace(0.1, 2.0, 256).view(32, 8)
+    generator = torch.Generator().manual_seed(0)
+    first.noisy(lambda: variance, lambda shape: torch.randn(shape, generator=generator))
+    x = X[:1].expand(20_000, -1)
+    clean = functional.linear(X[:1], model[0].weight, model[0].bias)
+    with torch.no_grad():
+        spread = (model[0](x) - clean).square().mean(0)
+    assert spread.tolist() == pytest.approx(functional.linear(X[0].square(), variance).tolist(), rel=0.06)
+    model.eval()
+    assert torch.equal(model[0](X[:1]), clean)
+    pruner.task.release()
+    assert not model[0]._forward_hooks
