@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from nasprune.space.choices import WidthChoice as WidthChoice
     from nasprune.space.trials import Trial as Trial
     from nasprune.space.trials import pareto_front as pareto_front
+    from nasprune.sparse.contract import SparseLayer as SparseLayer
+    from nasprune.sparse.contract import Sparsifier as Sparsifier
     from nasprune.strategies.contract import LiveSlots as LiveSlots
     from nasprune.strategies.contract import LiveWeight as LiveWeight
     from nasprune.strategies.contract import Strategy as Strategy
@@ -148,6 +150,7 @@ _HOMES = {
     "space.trials": "Trial pareto_front",
     "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
     "strategies.noise": "log_uniform_kl",
+    "sparse.contract": "SparseLayer Sparsifier",
     "strategies.prune": "Trained prune",
     "strategies.pruner": "Pruned Pruner pruner",
     "supernet.genotype.genotype": "Gene Genotype",

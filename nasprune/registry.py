@@ -70,6 +70,7 @@ KINDS = {
         ),
         Kind("strategies", "strategy", "nasprune.strategies.contract:Strategy", "plugins/strategies"),
         Kind("op_scorers", "scorer of operations", "nasprune.base:OpScorer", "plugins/op_scorers"),
+        Kind("sparsifiers", "sparsifier", "nasprune.sparse.contract:Sparsifier", "plugins/sparsifiers"),
         Kind("op_rules", "op rule", "nasprune.graph.rules:OpRule", "plugins/op_rules"),
         Kind("search_spaces", "search space", None, "search_spaces"),
         Kind("supernet_spaces", "supernet space", "nasprune.supernet.genotype.spaces:SupernetSpace", "search_spaces"),
@@ -101,6 +102,7 @@ BUILT_IN = {
         "kl": "nasprune.evaluators.kl:KL",
         "loss": "nasprune.evaluators.loss:Loss",
     },
+    "sparsifiers": {"obs": "nasprune.sparse.obs:OBS"},
     "op_scorers": {
         "flops_order": "nasprune.supernet.score.scorers.flops_order:FlopsOrder",
         "random": "nasprune.supernet.score.scorers.random:RandomOps",

@@ -45,6 +45,18 @@ def weight_matrix(module: nn.Module) -> Tensor:
     return weight.reshape(groups, weight.shape[0] // groups, -1).transpose(1, 2)
 
 
+def as_weight(module: nn.Module, matrix: Tensor) -> Tensor:
+    """The inverse of `weight_matrix`: (groups, features, outputs) in the shape of the layer's weight."""
+    layer = _checked(module)
+    if isinstance(layer, nn.Linear):
+        return matrix[0].t()
+    weight, groups = layer.weight, layer.groups
+    if isinstance(layer, _ConvTransposeNd):
+        split = matrix.reshape(groups, weight.shape[0] // groups, -1, weight.shape[1]).transpose(2, 3)
+        return split.reshape(weight.shape)
+    return matrix.transpose(1, 2).reshape(weight.shape)
+
+
 def patches(module: nn.Module, x: Tensor, rows: Tensor | None = None) -> Tensor:
     """What the layer multiplies with its weights, (rows, groups, features).
 

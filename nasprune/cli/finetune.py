@@ -91,7 +91,7 @@ def trained(options: FinetuneOptions) -> Tuned:
         dense, small, plan, data = _loaded(options, report)
         _announce(options, dense, data)
         nets = _before(options, report, dense, small, plan)
-        nets["fine-tuned"] = _trained(options, dense, small, data, out)
+        nets["fine-tuned"] = _trained(options, dense, small, plan, data, out)
         result = _measured(options, report, nets, plan, data, out)
         save(result, out)
         config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
@@ -144,7 +144,9 @@ def _announce(options: FinetuneOptions, dense: LoadedModel, data: DataSplits) ->
         say(NO_TEACHER)
 
 
-def _trained(options: FinetuneOptions, dense: LoadedModel, small: nn.Module, data: DataSplits, out: Path) -> nn.Module:
+def _trained(
+    options: FinetuneOptions, dense: LoadedModel, small: nn.Module, plan: PrunePlan, data: DataSplits, out: Path
+) -> nn.Module:
     from nasprune.data.augment import flip_and_shift
     from nasprune.train.finetune import finetune
 
@@ -159,6 +161,7 @@ def _trained(options: FinetuneOptions, dense: LoadedModel, small: nn.Module, dat
             teacher=dense.model if options.teacher and dense.weights is not None else None,
             choose=options.choose,
             augment=flip_and_shift if options.augment else None,
+            masks=plan.masks.below(plan.scope),
             seed=options.seed,
             device=options.device,
             precision=options.precision,

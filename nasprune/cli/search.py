@@ -18,7 +18,7 @@ from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
 from nasprune.cost.units import number_of
 from nasprune.errors import BudgetError, InputError
 from nasprune.run.report import SearchReport
-from nasprune.run.reporting import cost_rows, loading_lines
+from nasprune.run.reporting import ZEROS_HEAD, cost_rows, loading_lines, zeros_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ NO_WEIGHTS = (
 STOPPED = (
     "The search was stopped by Ctrl-C after {:,} trials, and this is the best of them; repeat the command to go on."
 )
-CHOSEN = ("criterion", "controller", "evaluator", "space", "reconstruct")
+CHOSEN = ("criterion", "controller", "evaluator", "space", "reconstruct", "sparsifier")
 """Options that may leave the choice to the search."""
 REFITTED = "its weights are refitted in closed form on calibration images"
 RE_ESTIMATED = "its weights are the dense ones, with batch-norm statistics re-estimated"
@@ -56,6 +56,7 @@ class SearchOptions:
     evaluator: str
     space: str
     reconstruct: str
+    sparsifier: str
     polish: bool
     plugins: tuple[Path, ...]
     include: tuple[str, ...]
@@ -106,7 +107,8 @@ def found(
         _announce(options, budget, loaded, data)
         result = _noted(options, _searched(options, out, loaded, data, shared), loaded, data)
         save(result, out)
-        chosen = {name: result.report.settings[name] for name in CHOSEN}
+        settings = result.report.settings
+        chosen = {name: settings[name] for name in CHOSEN if name in settings}
         config.keep(out, "search", options, {**chosen, "out": out})
     return result.report, out
 
@@ -126,9 +128,9 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
     """The budget and the folder of the run. Raises what can be told from names, numbers and folders."""
     if options.budget is None:
         raise BudgetError(f"give a budget with --budget, for example {EXAMPLES}")
-    budget = parse_budget(options.budget, latency=True)
+    budget = parse_budget(options.budget, latency=True, zeros=True)
     out = options.out or channels_of(options.model) or default_folder(options.model, options.budget)
-    _check_names(options)
+    _check_names(options, budget)
 
     from nasprune.refit.reconstruct import check_method
     from nasprune.run.checkpoint import check_folder
@@ -173,6 +175,7 @@ def _searched(
             evaluator=options.evaluator,
             space=options.space,
             reconstruct=options.reconstruct,
+            sparsifier=options.sparsifier,
             polish=options.polish,
             seed=options.seed,
             trials=options.trials,
@@ -261,7 +264,7 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
     }
     how = RE_ESTIMATED if result.report.settings["reconstruct"] == "none" else REFITTED
     how += ", then polished on images without labels" if options.polish else ""
-    cut = bool(result.plan.keep or result.plan.drop)
+    cut = bool(result.plan.keep or result.plan.drop or result.plan.masks)
     notes = [SEEN.format("test")] if seen else []
     notes += (
         [f"The cut net is not trained on labels: {how}. Fine-tune it: {_training_line(options, str(options.budget))}"]
@@ -293,16 +296,19 @@ def default_folder(model: str, budget: str) -> Path:
     return Path("runs") / re.sub(r"[^\w.+-]+", "_", name)
 
 
-def _check_names(options: SearchOptions) -> None:
+def _check_names(options: SearchOptions, budget: Budget) -> None:
     from nasprune.registry import with_keywords
     from nasprune.run.names import scorer
+    from nasprune.run.spaces import spaces_of, zero_method
 
     if options.criterion != "auto":
         scorer(options.criterion, options.plugins or None).check_data(options.data is not None)
+    spaces = spaces_of(options.space, budget, {})
+    zero_method(options.sparsifier, spaces, has_data=options.data is not None, plugins=options.plugins or None)
     names = {
         "controllers": (options.controller, ("problem", "seed")),
         "evaluators": (options.evaluator, ("task",)),
-        "search_spaces": (options.space, ("graph",)),
+        "search_spaces": (options.space if spaces.zeros is None else spaces.structure or "auto", ("graph",)),
     }
     for kind, (name, taken) in names.items():
         if name != "auto":
@@ -315,6 +321,8 @@ def show(report: SearchReport, out: Path) -> None:
     scope = report.settings.get("scope", "all")
     of = "" if scope == "all" else f"of {scope}"
     console.print(table((of, "dense", "cut", "kept"), cost_rows(report), right=(1, 2, 3)))
+    if report.sparsity is not None:
+        console.print(table(ZEROS_HEAD, zeros_rows(report.sparsity), right=(1, 2, 3)))
     free = sum(group.frozen_because is None for group in report.groups)
     proof = report.proof
     dense_score = f" (dense {report.dense_score:.4f})" if report.dense_score is not None else ""
@@ -329,6 +337,7 @@ def show(report: SearchReport, out: Path) -> None:
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
         f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, "
         + ("run.toml" if "strategy" in report.settings else "trials.jsonl, run.toml"),
+        *(["         masks.safetensors: which weights are zero"] if report.sparsity is not None else []),
         *(f"note     {note}" for note in report.notes),
         f"export   {_export_line(report, out)}",
         "",

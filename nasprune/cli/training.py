@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nasprune.models.loading import LoadedModel
     from nasprune.strategies.prune import Trained
 
-SEARCHING = ("criterion", "controller", "evaluator", "reconstruct", "polish", "trials", "time_limit")
+SEARCHING = ("criterion", "controller", "evaluator", "reconstruct", "sparsifier", "polish", "trials", "time_limit")
 """Options that say how to search."""
 
 

@@ -78,6 +78,17 @@ class WeightMasks(Mapping[str, Tensor]):
         for name, mask in self.items():
             held[name].data = held[name].data.masked_fill(~mask.to(held[name].device), 0)
 
+    @torch.no_grad()
+    def hold(self, part: nn.Module) -> None:
+        """Sets what is masked to zero again, in place, as after a step of training."""
+        held = dict(part.named_parameters(remove_duplicate=False))
+        for name, mask in self.items():
+            held[name].masked_fill_(~mask.to(held[name].device), 0)
+
+    def below(self, scope: str | None) -> WeightMasks:
+        """The same masks with the names that the whole network has for them. scope: of the plan."""
+        return WeightMasks({f"{scope}.{name}": mask for name, mask in self.items()}) if scope else self
+
     def filled(self, part: nn.Module) -> str | None:
         """The first parameter that is not zero where it should be; `None` where all are.
 

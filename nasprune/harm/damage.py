@@ -20,29 +20,25 @@ so that it is done last. So is dropping a block that the first output of the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nasprune.calibration.consumers import Consumer, consumers
-from nasprune.calibration.layers import RowSums, is_layer, patches, row_count, weight_matrix
-from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.calibration.layers import RowSums, is_layer, weight_matrix
 from nasprune.common.phases import Steps, unseen
-from nasprune.common.untouched import undisturbed
 from nasprune.cut.selection import best_units
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import CoupledGroup, ModelGraph
-from nasprune.harm.fisher import Change, Layers, priced
+from nasprune.harm.fisher import Change, priced
+from nasprune.harm.rows import damped, read_rows
 from nasprune.space.choices import SearchSpace
 
 TEMPERATURE = 4.0
-ROWS = 20_000
-LARGEST = 6_144  # features up to which a layer's refit is taken into account
 MEASURED = 8  # options of a group that are measured; the others are interpolated
 MENDED = 1.4
 
@@ -81,7 +77,7 @@ def damages(
     readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
     layers = {one.param: one.modules for found in readers.values() for one in found}
     measured = {choice.name: _measured(choice.options) for choice in space.widths}
-    sums = _read_rows(model, layers, batches) if refit else {}
+    sums = read_rows(model, layers, batches) if refit else {}
     changes = _changes(graph, readers, measured, scores, sums)
     sums.clear()  # of much memory
     blocks = [choice.name for choice in space.blocks]
@@ -166,7 +162,7 @@ def _deltas(one: Consumer, kept: Sequence[Tensor], sums: RowSums | None) -> Tens
     """Change of the layer's weights, a column (groups * F * O) for each of `kept`, the units that its group keeps."""
     layer = weight_matrix(one.modules[0]).detach()
     matrix = layer.to("cpu", torch.float64)
-    covariance = _damped(sums).cpu() if sums is not None else None
+    covariance = damped(sums).cpu() if sums is not None else None
     columns = torch.from_numpy(one.columns)
     found = [matrix.clone() for _ in kept]  # of what stays, what it takes over; of what goes, its loss
     for number, weights in enumerate(matrix):
@@ -212,39 +208,3 @@ def _taken_over(gram: Tensor, weights: Tensor, stays: Sequence[Tensor]) -> list[
         else:  # an option that keeps what a larger one does not
             found.append(torch.linalg.solve(gram[stay][:, stay], gram[stay][:, ~stay] @ weights[~stay]))
     return found
-
-
-def _damped(sums: RowSums) -> Tensor:
-    """The covariance (groups, F, F), float64, with a thousandth of its mean diagonal added."""
-    gram = sums.covariance()
-    damp = 1e-3 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    gram.diagonal(dim1=1, dim2=2).add_(damp[:, None])
-    return gram
-
-
-def _read_rows(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, RowSums]:
-    """Sums of what each layer reads; very wide layers, and those that do not run, are left out."""
-    chosen = {param: held for param, held in layers.items() if weight_matrix(held[0]).shape[1] <= LARGEST}
-    sums = {param: RowSums() for param in chosen}
-    share = max(1, ROWS // len(batches))
-    generator = torch.Generator().manual_seed(0)
-
-    def watch(param: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = first_tensor(args, kwargs)
-            count = row_count(layer, x)
-            rows = torch.randint(count, (min(share, count),), generator=generator, device="cpu")
-            with torch.autocast(x.device.type, enabled=False):
-                sums[param].add(at_least_single(patches(layer, x, rows)).transpose(0, 1))
-
-        return hook
-
-    handles = [
-        layer.register_forward_pre_hook(watch(param), with_kwargs=True)
-        for param, held in chosen.items()
-        for layer in held
-    ]
-    with removed_after(handles), undisturbed(model):
-        for batch in batches:
-            model(in_type_of(model, batch))
-    return {param: known for param, known in sums.items() if known.count}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -73,35 +73,105 @@ def priced(
     """
     part = submodule(model, graph.scope)
     relu = {block.name: block.relu for block in graph.blocks}
-    generator = torch.Generator().manual_seed(seed)
     harms = _Harms()
     bodies = {name: part.get_submodule(name) for name in blocks}
-    watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
-    size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
-    handles = [
-        layer.register_forward_hook(hook, with_kwargs=True)
+    hooks: list[tuple[nn.Module, Callable[..., Tensor]]] = [
+        (layer, hook)
         for param, held in layers.items()
         if changes[param].parts
         for hook in [harms.watch_layer(changes[param])]
         for layer in held
     ]
-    handles += [
-        body.register_forward_hook(harms.watch_block(name, relu[name]), with_kwargs=True)
-        for name, body in bodies.items()
-    ]
+    hooks += [(body, harms.watch_block(name, relu[name])) for name, body in bodies.items()]
+    watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
+    count = _run_back(model, graph, hooks, watched, harms, batches, seed, temperature, on_step)
+    return {key: total / count for key, total in harms.totals.items()}
+
+
+def curvatures(
+    model: nn.Module,
+    graph: ModelGraph,
+    layers: Layers,
+    batches: Sequence[Tensor],
+    seed: int,
+    temperature: float,
+    on_step: Steps = unseen,
+) -> dict[str, Tensor]:
+    """For each layer the diagonal of the Hessian of what the network gives, (groups, F, O): E[G^2], mean over images.
+
+    The harm of a small change d of one weight is half of it times d^2. Arguments and errors are those of `priced`.
+    """
+    squares = _Squares()
+    hooks = [(layer, squares.watch(param)) for param, held in layers.items() for layer in held]
+    count = _run_back(model, graph, hooks, [layer for layer, _ in hooks], squares, batches, seed, temperature, on_step)
+    return {param: total / count for param, total in squares.totals.items()}
+
+
+class _Watcher(Protocol):
+    """What hooks add to. images: in the batch that runs now."""
+
+    images: int
+
+    def next_images(self) -> None:
+        """A batch has run back."""
+
+
+def _run_back(
+    model: nn.Module,
+    graph: ModelGraph,
+    hooks: Sequence[tuple[nn.Module, Callable[..., Tensor]]],
+    watched: Sequence[nn.Module],
+    watcher: _Watcher,
+    batches: Sequence[Tensor],
+    seed: int,
+    temperature: float,
+    on_step: Steps,
+) -> int:
+    """Runs all images there and, from v . z, back; how many there were. hooks: forward hooks, by module."""
+    generator = torch.Generator().manual_seed(seed)
+    size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
         for number, batch in enumerate(batches, 1):
             for inputs in torch.split(batch, size):
-                harms.images = len(inputs)
+                watcher.images = len(inputs)
                 logits = at_least_single(_logits(model(_tracked(in_type_of(model, inputs)))))
                 scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
                 if scalar.requires_grad:
                     torch.autograd.backward(scalar)
-                harms.next_images()
+                watcher.next_images()
             on_step(number, len(batches))
-    count = sum(len(batch) for batch in batches)
-    return {key: total / count for key, total in harms.totals.items()}
+    return sum(len(batch) for batch in batches)
+
+
+@dataclass
+class _Squares:
+    """By weight: the products of what is read and the gradient, squared and summed over images."""
+
+    images: int = 0
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    current: dict[str, Tensor] = field(default_factory=dict)
+
+    def next_images(self) -> None:
+        for param, products in self.current.items():
+            squares = products.square().sum(0).cpu()
+            self.totals[param] = self.totals[param] + squares if param in self.totals else squares
+        self.current.clear()
+
+    def watch(self, param: str) -> Callable[..., Tensor]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+            source, result = first_tensor(args, kwargs).detach(), _tracked(result)
+
+            def back(gradient: Tensor) -> None:
+                products = weight_products(layer, at_least_single(source), at_least_single(gradient), self.images)
+                known = self.current.get(param)
+                self.current[param] = products if known is None else known + products
+
+            result.register_hook(back)  # type: ignore[no-untyped-call]
+            return result
+
+        return hook
 
 
 @dataclass

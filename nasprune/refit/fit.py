@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nasprune.calibration.layers import patches_by, weight_matrix
-from nasprune.refit.leastsquares import Pairs, ridge
+from nasprune.calibration.layers import as_weight, patches_by, weight_matrix
+from nasprune.refit.leastsquares import Choose, Pairs, ridge
 from nasprune.refit.sites import Site
 from nasprune.refit.targets import Rows, channel_rows
 
@@ -28,11 +28,13 @@ Reading = tuple[Tensor, Tensor | None, Rows]
 class Fit:
     """The least-squares step, layer after layer. part: the network that is refitted.
 
-    damp: pull towards the old weights, relative to the mean square of the features.
+    damp: pull towards the old weights, relative to the mean square of the features. choose: of some layers, by path,
+    what puts other weights in the place of the best ones.
     """
 
     part: nn.Module
     damp: float = DAMP
+    choose: Mapping[str, Choose] = field(default_factory=dict)
     _few: list[str] = field(default_factory=list)
     _wide: list[str] = field(default_factory=list)
 
@@ -55,14 +57,16 @@ class Fit:
             counts: samples of each batch. readings: one for each batch, in order.
         """
         norm = self.part.get_submodule(site.norm) if site.norm else None
-        bias, old = getattr(layer, "bias", None), weight_matrix(layer)
+        bias, old, weight = getattr(layer, "bias", None), weight_matrix(layer), layer.weight
+        assert isinstance(weight, Tensor)
         step, used = self._thinned(site, old.shape[1], counts)
         size = max(256, min(CHUNK, VALUES // old.shape[1]))
         pairs = _chunks(_pairs(site, layer, norm, step, size, readings), size)
         damp = self.damp * max(1.0, 2 * old.shape[1] / used)
-        new, mean = ridge(pairs, old, used, damp, norm is not None or bias is not None)
+        free_mean = norm is not None or bias is not None
+        new, mean = ridge(pairs, old, used, damp, free_mean, self.choose.get(site.path))
         with torch.no_grad():
-            _write(layer, new)
+            weight.copy_(as_weight(layer, new))
             if bias is not None:
                 bias.copy_(mean.reshape(-1))
             elif isinstance(norm, _BatchNorm) and norm.running_mean is not None:
@@ -136,17 +140,3 @@ def _before_norm(norm: nn.Module | None, gap: Tensor) -> Tensor:
     scale = (norm.running_var + norm.eps).rsqrt() * (norm.weight if norm.affine else 1.0)
     usable = scale.abs() > 1e-3
     return torch.where(usable, gap / torch.where(usable, scale, 1.0), 0.0)
-
-
-def _write(layer: nn.Module, matrix: Tensor) -> None:
-    """The inverse of `weight_matrix`: (groups, F, O) into the layer's weight."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(layer, nn.Linear):
-        weight.copy_(matrix[0].t())
-    elif getattr(layer, "transposed", False):
-        groups = matrix.shape[0]
-        split = matrix.reshape(groups, weight.shape[0] // groups, -1, weight.shape[1]).transpose(2, 3)
-        weight.copy_(split.reshape(weight.shape))
-    else:
-        weight.copy_(matrix.transpose(1, 2).reshape(weight.shape))

@@ -7,7 +7,7 @@ they leave over, (groups, O) in float64, which belongs into the bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 from nasprune.common.calls import at_least_single
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""From mean products of the features (groups, F, F) and the best weights (groups, F, O), both float64, to others."""
 WIDTH = 2_048  # features at a time where these outnumber the samples
 
 
@@ -68,28 +70,34 @@ def _outer(a: Tensor, b: Tensor) -> Tensor:
     return a[:, :, None] * b[:, None, :]
 
 
-def ridge(pairs: Pairs, old: Tensor, count: int, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
+def ridge(
+    pairs: Pairs, old: Tensor, count: int, damp: float, free_mean: bool, choose: Choose | None = None
+) -> tuple[Tensor, Tensor]:
     """Refits `old` to `count` samples.
 
     Args:
         damp: the pull towards the old weights, relative to the mean square of the features.
         free_mean: whether something behind the layer takes up the mean, so that only deviations count.
+        choose: puts other weights in the place of the best ones; the mean is that of what these leave over.
     """
-    if count < old.shape[1]:
+    if choose is None and count < old.shape[1]:
         return _solved_by_sample(pairs, old, damp, free_mean)
     moments = Moments()
     for read, wanted in pairs:
         moments.add(read, wanted)
-    return _solved(moments, old, damp, free_mean)
+    return _solved(moments, old, damp, free_mean, choose)
 
 
-def _solved(moments: Moments, old: Tensor, damp: float, free_mean: bool) -> tuple[Tensor, Tensor]:
+def _solved(
+    moments: Moments, old: Tensor, damp: float, free_mean: bool, choose: Choose | None
+) -> tuple[Tensor, Tensor]:
     xx, xy = moments.products(centred=free_mean)
     x, y = moments.means()
     start = old.double()
     pull = damp * xx.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     pulled = xx + torch.diag_embed(pull[:, None].expand(xx.shape[:2]))
-    new = (start + torch.linalg.solve(pulled, xy - xx @ start)).to(old.dtype)
+    best = start + torch.linalg.solve(pulled, xy - xx @ start)
+    new = (best if choose is None else choose(pulled / moments.count, best)).to(old.dtype)
     return new, y - (x[:, None, :] @ new.double())[:, 0]
 
 

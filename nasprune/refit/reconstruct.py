@@ -33,6 +33,7 @@ from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.refit.fit import DAMP, Fit, listed
 from nasprune.refit.layer_by_layer import refit_by_layers
+from nasprune.refit.leastsquares import Choose
 from nasprune.refit.sites import Site, changed, left_out, norms_behind, sites, to_refit
 from nasprune.refit.targets import ROWS, Targets, targets_of
 
@@ -101,14 +102,19 @@ def refit(
     damp: float = DAMP,
     memory: int = MEMORY,
     on_step: Steps = unseen,
+    choose: Mapping[str, Choose] | None = None,
 ) -> list[str]:
-    """What `reconstruct` does, for targets that are known already and may serve several plans."""
+    """What `reconstruct` does, for targets that are known already and may serve several plans.
+
+    choose: by path of a layer, what puts other weights in the place of its best ones. With it all layers are refitted,
+    whatever they read: those behind make good what these lose.
+    """
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
     other, found = changed(graph, plan), sites(parts[0], graph, plan)
     left = left_out(found, graph, plan, other)
     several = len(targets.calls) > 1 or len(first_tensor(targets.calls[0].args, targets.calls[0].kwargs)) > 1
     norms = norms_behind(left, found, parts[1], graph) if several else {}
-    fit, chosen = Fit(parts[1], damp), to_refit(found, other)
+    fit, chosen = Fit(parts[1], damp, choose or {}), to_refit(found, other) if choose is None else found
     notes = _about(list(dict.fromkeys(left.values())), norms)
     with in_eval(small), torch.no_grad():
         if method == "obs" or len(targets.calls) > 1:

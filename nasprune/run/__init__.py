@@ -2,5 +2,5 @@
 
 Import from here: `search`, `save`, `load`, `trace`, `names`, `report`.
 May import: `errors`, `common`, `registry`, `graph`, `cost`, `cut`, `space`, `base`, `data`, `calibration`, `harm`,
-`refit`, `models`, `deploy`, `train`, `controllers`, `evaluators`.
+`refit`, `models`, `deploy`, `train`, `sparse`, `controllers`, `evaluators`.
 """

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nasprune.base import Controller, Evaluator
 from nasprune.common.blame import running
 from nasprune.common.randomness import seed_all
+from nasprune.common.untouched import twin
 from nasprune.cost.budget import Cost
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.selection import select
@@ -55,7 +56,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class CutCandidate:
-    """A `Candidate`: a decision on one model; the plan and the cut model are made when asked for."""
+    """A `Candidate`: a decision on one model; the plan and the cut model are made when asked for.
+
+    finished: the cut model where it is there already.
+    """
 
     decision: Decision
     cost: Cost
@@ -63,6 +67,7 @@ class CutCandidate:
     scores: Mapping[str, Tensor] = field(repr=False)
     dense: nn.Module = field(repr=False)
     refit: Callable[[nn.Module, PrunePlan], object] | None = field(default=None, repr=False)
+    finished: nn.Module | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> PrunePlan:
@@ -78,9 +83,11 @@ class CutCandidate:
 
     @property
     def refitted(self) -> bool:
-        return self.refit is not None
+        return self.refit is not None or self.finished is not None
 
     def model(self) -> nn.Module:
+        if self.finished is not None:
+            return twin(self.finished).eval()
         small = build(self.dense, self.graph, self.plan).eval()
         if self.refit is not None:
             self.refit(small, self.plan)

@@ -38,16 +38,13 @@ def harms(
     request: Request, graph: ModelGraph, space: SearchSpace, dense: int, scores: Mapping[str, Tensor], on_step: Steps
 ) -> Damages:
     """The harm of every option of the space, on as many images as `dense` FLOPs each allow."""
-    assert request.calibration is not None
-    most, methods = image_limit(graph), request.methods
-    wanted = max(16, min(DAMAGE_IMAGES, DAMAGE_FLOPS // max(dense, 1), 16 * most))
-    images = calibration_inputs(request.calibration, wanted, request.device)
+    methods = request.methods
     return damages(
         request.model,
         graph,
         space,
         scores,
-        torch.split(images, min(128, most)),
+        harm_batches(request, graph, dense),
         refit=methods.refits,
         mends=methods.reconstruct == "lstsq",
         seed=request.options.seed,
@@ -55,12 +52,20 @@ def harms(
     )
 
 
+def harm_batches(request: Request, graph: ModelGraph, dense: int) -> Sequence[Tensor]:
+    """The calibration images that harms are measured on, as many as `dense` FLOPs each allow."""
+    assert request.calibration is not None
+    most = image_limit(graph)
+    wanted = max(16, min(DAMAGE_IMAGES, DAMAGE_FLOPS // max(dense, 1), 16 * most))
+    return torch.split(calibration_inputs(request.calibration, wanted, request.device), min(128, most))
+
+
 class CandidateRefit:
     """Refits candidates in place, on few images; the dense network runs on them once for all candidates."""
 
     def __init__(self, request: Request, graph: ModelGraph) -> None:
         self._request, self._graph = request, graph
-        self._images = _images(request, graph, TRIAL_IMAGES)
+        self._images = refit_images(request, graph, TRIAL_IMAGES)
 
     def __call__(self, small: nn.Module, plan: PrunePlan) -> list[str]:
         if not (plan.keep or plan.drop):
@@ -96,14 +101,14 @@ def refitted(request: Request, graph: ModelGraph, small: nn.Module, plan: PruneP
             small,
             graph,
             plan,
-            _images(request, graph, REFIT_IMAGES),
+            refit_images(request, graph, REFIT_IMAGES),
             request.methods.reconstruct,
             memory=request.options.memory,
             on_step=step,
         )
 
 
-def _images(request: Request, graph: ModelGraph, count: int) -> Sequence[Tensor]:
+def refit_images(request: Request, graph: ModelGraph, count: int) -> Sequence[Tensor]:
     """Calibration images in one batch where the network can take them at once, else in several."""
     assert request.calibration is not None
     most = image_limit(graph)

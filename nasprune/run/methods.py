@@ -30,6 +30,7 @@ class Names:
     evaluator: str | Callable[[nn.Module], float] = "auto"
     space: str = "auto"
     reconstruct: str = "auto"
+    sparsifier: str = "auto"
 
     def settled(self, defaults: Names) -> Names:
         """The same with `defaults` for every "auto"."""
@@ -51,8 +52,8 @@ def _written(value: object) -> str:
     return f"such as '{module}:{kind.__name__}', or give the folder of its file with plugins="
 
 
-WITH_DATA = Names("obs", "auto", "accuracy", "widths", "lstsq")
-WITHOUT_DATA = Names("l2", "evolution", "importance", "widths", "none")
+WITH_DATA = Names("obs", "auto", "accuracy", "widths", "lstsq", "obs")
+WITHOUT_DATA = Names("l2", "evolution", "importance", "widths", "none", "obs")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from nasprune.run import charts
 from nasprune.run.charts import Harms
 from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
 from nasprune.run.report import SearchReport
-from nasprune.run.reporting import loading_lines
+from nasprune.run.reporting import loading_lines, zeros_rows
 from nasprune.space.trials import Trial
 
 NETS = ("dense", "not-refitted", "cut", "fine-tuned")
@@ -45,6 +45,7 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         *_front(report),
         "<h2>What stays</h2>",
         widths(report),
+        *_zeros(report),
         *_removed(report),
         *_layers(report),
         *_frozen(report),
@@ -85,6 +86,7 @@ def side_by_side(report: SearchReport) -> str:
         ("FLOPs", report.dense.flops, report.cut.flops),
         ("parameters", report.dense.params, report.cut.params),
         ("activations", report.dense.activations, report.cut.activations),
+        *([("not zero (NNZ)", report.sparsity.dense, report.sparsity.cut)] if report.sparsity else []),
     ):
         values = [dense if net == "dense" else cut for net in nets]
         rows.append((label, *(short(value) for value in values), percent(cut / dense) if dense else ""))
@@ -116,6 +118,19 @@ def widths(report: SearchReport) -> str:
     return table(("group", "before", "after", "", "kept"), rows, numbers=(1, 2))
 
 
+def _zeros(report: SearchReport) -> list[str]:
+    """Layers with zeros in their weights."""
+    if report.sparsity is None:
+        return []
+    rows = [
+        (code(layer.layer), f"{layer.size:,}", f"{layer.kept:,}", bar(layer.kept / layer.size), share)
+        for layer, (*_, share) in zip(report.sparsity.layers, zeros_rows(report.sparsity), strict=True)
+    ]
+    head = ("layer", "weights", "not zero", "", "kept")
+    said = f"<p>{report.proof.zeros:,} weights are exactly zero, in dense tensors.</p>"
+    return ["<h2>Zeros inside of weights</h2>", said, table(head, rows, numbers=(1, 2))]
+
+
 def _made(report: SearchReport) -> str:
     names = ("data", "strategy", "controller", "evaluator", "criterion", "reconstruct")
     words = [f"{name} {report.settings[name]}" for name in names if name in report.settings]
@@ -128,6 +143,7 @@ def _reached(report: SearchReport) -> str:
     for label, dense, cut in (
         ("of the FLOPs", report.dense.flops, report.cut.flops),
         ("of the parameters", report.dense.params, report.cut.params),
+        *([("of what is not zero", report.sparsity.dense, report.sparsity.cut)] if report.sparsity else []),
     ):
         if dense:
             cells.append((label, percent(cut / dense)))

@@ -47,7 +47,7 @@ def polished(
     on_step: Callable[[PolishStep], None] | None,
 ) -> Recovered:
     """The refitted `model` polished, if the request says so and something was cut."""
-    if not request.options.polish or request.data is None or not (plan.keep or plan.drop):
+    if not request.options.polish or request.data is None or not (plan.keep or plan.drop or plan.masks):
         return Recovered(model)
     with request.phases.phase("polishing"):
         done = polish(

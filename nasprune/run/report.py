@@ -44,6 +44,24 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class LayerOutcome:
+    """A layer that may have zeros: its weights, and how many of them are not held at zero."""
+
+    layer: str
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Zeros inside of weights. dense, cut: numbers of all parameters that are not zero; layers: as they run."""
+
+    dense: int
+    cut: int
+    layers: tuple[LayerOutcome, ...]
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """All that is needed to understand a search and to recompute it.
 
@@ -52,7 +70,8 @@ class SearchReport:
     "latency_ms dense" -> 12.3. notes: sentences the user should read. front: see `nasprune.pareto_front`.
     uncounted: what the dense network runs and FLOPs do not count, with its share of the time.
     phases: what each part of the search took, in the order in which they first ended.
-    layers: what layers take, those of the cut network that take most first.
+    layers: what layers take, those of the cut network that take most first. sparsity: where the
+    budget asked for zeros inside of weights.
     """
 
     settings: Mapping[str, str]
@@ -73,6 +92,7 @@ class SearchReport:
     uncounted: tuple[Uncounted, ...] = ()
     phases: tuple[PhaseCost, ...] = ()
     layers: tuple[LayerTime, ...] = ()
+    sparsity: Sparsity | None = None
 
     @property
     def latency_label(self) -> str:

@@ -12,7 +12,7 @@ from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
 from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
-from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
+from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport, Sparsity
 
 _BAR = 20
 TRIMMED = ("supernet.json", "architecture.json")
@@ -31,6 +31,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER", load: str = "load"
         "## Proof",
         _proof(report.proof),
         *_front(report.front),
+        *_zeros(report),
         "## Channel groups",
         _groups(report.groups),
         "## Blocks removed",
@@ -74,6 +75,7 @@ def cost_rows(report: SearchReport) -> list[tuple[str, str, str, str]]:
             ("FLOPs (multiply-adds)", "FLOPs", report.dense.flops, report.cut.flops),
             ("parameters", "params", report.dense.params, report.cut.params),
             ("activations", "elements", report.dense.activations, report.cut.activations),
+            *_nonzeros(report),
         )
     ]
     for name, dense_value in report.measured.items():
@@ -95,13 +97,40 @@ def _summary(report: SearchReport) -> str:
         for what, dense, cut in (
             ("FLOPs", report.dense.flops, report.cut.flops),
             ("parameters", report.dense.params, report.cut.params),
+            *(("numbers that are not zero", dense, cut) for *_, dense, cut in _nonzeros(report)),
         )
         if dense
     ]
     return (
-        f"{' and '.join(left) or 'Nothing that costs FLOPs or parameters'} are left. "
+        f"{', '.join([*left[:-2], ' and '.join(left[-2:])]) or 'Nothing that costs FLOPs or parameters'} are left. "
         f"{number_of(report.trials, 'trial')} in {report.seconds:.1f} s, {scores}."
     )
+
+
+def _nonzeros(report: SearchReport) -> list[tuple[str, str, int, int]]:
+    return [("not zero (NNZ)", "NNZ", report.sparsity.dense, report.sparsity.cut)] if report.sparsity else []
+
+
+ZEROS_HEAD = ("layer", "weights", "not zero", "kept")
+
+
+def zeros_rows(sparsity: Sparsity) -> list[tuple[str, str, str, str]]:
+    """Layer, its weights, how many are not held at zero, and the share of these."""
+    return [
+        (layer.layer, f"{layer.size:,}", f"{layer.kept:,}", percent(layer.kept / layer.size))
+        for layer in sparsity.layers
+    ]
+
+
+def _zeros(report: SearchReport) -> list[str]:
+    if report.sparsity is None:
+        return []
+    text = (
+        f"{report.proof.zeros:,} weights are exactly zero, in dense tensors; `masks.safetensors` says which. The dense "
+        "network with the same zeros gives what the cut one gives."
+    )
+    rows = [(f"`{layer}`", *cells) for layer, *cells in zeros_rows(report.sparsity)]
+    return ["## Zeros inside of weights", text, _table(ZEROS_HEAD, rows)]
 
 
 def _cost(report: SearchReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -23,6 +23,8 @@ from nasprune.run.exploration import Limits, Progress
 from nasprune.run.methods import Methods, Names, looked_up
 from nasprune.run.sanity import check_not_at_chance
 from nasprune.run.settings import Options, settings_of
+from nasprune.run.spaces import Spaces, spaces_of, zero_method, zero_settings
+from nasprune.sparse.contract import Sparsifier
 
 TRIALS_AUTO = 1  # of the controller `auto`: the knapsack's decision alone
 TRIALS_WITH_DATA = 100
@@ -36,6 +38,7 @@ class Request:
 
     original: the user's model, which is never run. model: a twin of it, to be run as often as needed. inputs: of a
     batch one item. settings: everything that decides the result, in words. phases: what each part of it costs.
+    spaces: of structure and of zeros; sparsifier: which weights are zero, where some are to be.
     """
 
     original: nn.Module
@@ -49,6 +52,8 @@ class Request:
     settings: Mapping[str, str]
     on_progress: Callable[[Progress], None] | None
     phases: Phases = field(default_factory=Phases)
+    spaces: Spaces = field(default_factory=Spaces)
+    sparsifier: Sparsifier | None = None
 
     @property
     def device(self) -> torch.device:
@@ -74,10 +79,14 @@ def resolved(
     phases: Phases,
 ) -> Request:
     """The request of a search; arguments and errors are those of `nasprune.search`."""
-    goal = parse_budget(budget, latency=True)
+    goal = parse_budget(budget, latency=True, zeros=True)
     check_limits(options.trials, options.time_limit)
     check_options(options.seed, options.scope)
-    methods = looked_up(names, has_data=data is not None, plugins=options.plugins)
+    names.check()
+    spaces = spaces_of(names.space, goal, options.space)
+    structure = names.space if spaces.zeros is None else spaces.structure or "auto"
+    methods = looked_up(replace(names, space=structure), has_data=data is not None, plugins=options.plugins)
+    sparsifier = zero_method(names.sparsifier, spaces, has_data=data is not None, plugins=options.plugins)
     inputs = Inputs.of(example_inputs, model)
     splits = load_data(data, seed=options.seed, size=image_side(inputs), model=model) if data is not None else None
     copied = twin(model)
@@ -98,9 +107,11 @@ def resolved(
         data=splits,
         options=options,
         limits=_limits(options, methods),
-        settings=settings_of(model, inputs, goal, methods, splits, options),
+        settings=settings_of(model, inputs, goal, methods, splits, options) | zero_settings(names, spaces),
         on_progress=on_progress,
         phases=phases,
+        spaces=spaces,
+        sparsifier=sparsifier,
     )
 
 

@@ -19,7 +19,7 @@ from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.notes import of_scores
 from nasprune.run.page import cell
-from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
+from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport, Sparsity
 from nasprune.run.reporting import plain
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
@@ -87,11 +87,13 @@ def result_of(
     refit_notes: Sequence[str],
     layers: Sequence[LayerTime],
     seconds: float,
+    sparsity: Sparsity | None = None,
 ) -> SearchResult:
     """The result of a search.
 
     model: the cut network with its final weights. uncounted: what the dense network runs and FLOPs do not count.
     latency: milliseconds of the dense and the cut network. layers: of their layers. seconds: of the whole search.
+    sparsity: of its weights.
     """
     plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
     report = SearchReport(
@@ -114,7 +116,7 @@ def result_of(
             for trial in pareto_front(found.trials)
         ),
         notes=(
-            *(() if plan.keep or plan.drop else (NOT_CUT,)),
+            *(() if plan.keep or plan.drop or plan.masks else (NOT_CUT,)),
             *(_left_out(item) for item in uncounted if not item.by_convention),
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
             *(found.aim.notes if found.aim is not None else []),
@@ -125,6 +127,7 @@ def result_of(
         ),
         uncounted=tuple(uncounted),
         layers=tuple(layers),
+        sparsity=sparsity,
     )
     return SearchResult(
         model=model,

@@ -40,6 +40,8 @@ from nasprune.run.rounds import best_proved
 from nasprune.run.settings import Options
 from nasprune.run.sharing import Shared
 from nasprune.run.trace import trace
+from nasprune.run.whole import left_whole
+from nasprune.run.zeroing import zeroed
 from nasprune.train.polish import PolishStep
 
 
@@ -55,6 +57,7 @@ def search(
     evaluator: str | Callable[[nn.Module], float] = "auto",
     space: str = "auto",
     reconstruct: str = "auto",
+    sparsifier: str = "auto",
     polish: bool = False,
     seed: int = 0,
     trials: int | None = None,
@@ -86,15 +89,18 @@ def search(
         example_inputs: what the model is called with, batch first: a tensor, a tuple of positional arguments, a dict of
             keyword arguments, or a `nasprune.Inputs` with both. Numbers, `None`, lists and dicts may stand among them.
             Of a batch only the first item is used.
-        budget: "2GFLOPs", "60%", "5MParams", "8ms", "60% latency", or several joined by commas.
+        budget: "2GFLOPs", "60%", "5MParams", "8ms", "60% latency", "20%NNZ" (numbers of all parameters that are not
+            zero), "25%NNZFLOPs" (multiply-adds with such weights), or several joined by commas.
         data: for evaluators that need it: a name, a `DataSplits`, `Dataset`, `DataLoader` or (inputs, labels) pair.
         criterion: name of a plugin, with options where wanted: "lp(p=1, reduce=max, normalise=layer)".
         controller, evaluator, space: names of plugins; the evaluator may be your function(model) -> number, higher is
             better, or its name: "file.py:function".
         reconstruct: "lstsq", "obs" or "none": closed-form refitting on calibration data; see the room `refit`.
-            For all five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
+            For these five, "auto" with data is the criterion `obs`, the controller `auto` (the decision of
             `sensitivity`, then evolution around it), the evaluator `accuracy`, the space `widths` and `lstsq`; without
             data `l2`, `evolution`, `importance`, `widths`, `none`.
+        sparsifier: name of a plugin that says which weights become zero, where the budget limits NNZ; `space` is then
+            "weights", "kernels", or both as in "widths+weights(pattern='2:4')".
         polish: whether gradient steps on images without labels bring the refitted network nearer to the dense one, as
             `nasprune.polish` does; needs data.
         seed: fixes the result.
@@ -138,7 +144,7 @@ def search(
         example_inputs,
         budget,
         data,
-        Names(criterion, controller, evaluator, space, reconstruct),
+        Names(criterion, controller, evaluator, space, reconstruct, sparsifier),
         Options(
             seed=seed,
             trials=trials,
@@ -172,15 +178,19 @@ def search(
         uncounted = once("uncounted", lambda: left_out(submodule(request.model, scope), graph))
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
-        found = best_proved(request, graph, lambda: Journal(folder, request.settings))
+        explored = best_proved if request.spaces.structure is not None else left_whole
+        found = explored(request, graph, lambda: Journal(folder, request.settings))
         fitted, plan = found.proven.model.eval(), found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = found.latency or compare_latency(both, graph.example_inputs)
         layers = layer_times(both[0], both[1], graph.example_inputs)
-        notes = refitted(request, found.graph, fitted, plan)
+        notes, sparsity = refitted(request, found.graph, fitted, plan), None
+        if request.spaces.zeros is not None:
+            sparse = zeroed(request, found, fitted)
+            found, plan, sparsity, notes = sparse.found, sparse.plan, sparse.sparsity, [*notes, *sparse.notes]
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
     notes = [*notes, *recovered.notes]
-    result = result_of(request, found, small, uncounted, latency, notes, layers, time.monotonic() - started)
+    result = result_of(request, found, small, uncounted, latency, notes, layers, time.monotonic() - started, sparsity)
     return result.measured(recovered.measured or {})

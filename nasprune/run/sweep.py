@@ -59,7 +59,7 @@ def distinct(budgets: Sequence[str]) -> tuple[str, ...]:
     """The budgets, which all parse. Raises InputError where there is none, or one stands there twice."""
     if not budgets:
         raise InputError("a sweep needs budgets; give for example 70%,50%,35%")
-    read = [str(parse_budget(budget, latency=True)) for budget in budgets]
+    read = [str(parse_budget(budget, latency=True, zeros=True)) for budget in budgets]
     twice = next((budget for number, budget in enumerate(read) if budget in read[:number]), None)
     if twice is not None:
         raise InputError(f"a sweep has the budget {twice} twice; give every budget once")

@@ -117,7 +117,7 @@ def prune(
         UnknownNameError: there is no such strategy; the nearest are named. InputError: the data has no labels, or an
         argument cannot be used. BudgetError, TraceError, PluginError, VerificationError: as `nasprune.search`.
     """
-    dense, goal = accepted(model), parse_budget(budget)
+    dense, goal = accepted(model), parse_budget(budget, zeros=strategy is None)
     recipe = Recipe(epochs=epochs, lr=lr, batch_size=batch_size)
     if strategy is not None:  # an average of weights is not at the zeros of a mask
         recipe = replace(recipe, average=0.0, clip=CLIP)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from nasprune.common.accepted import accepted
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data.load import DataSource, check_fits
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -61,6 +63,7 @@ def finetune(
     choose: Choice = "last",
     augment: Augment | None = None,
     task: TrainingTask | None = None,
+    masks: WeightMasks | None = None,
     input_size: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -98,6 +101,7 @@ def finetune(
             one image tensor, as transforms of torchvision do; the shape stays.
         task: what is learned from labels, with its own loss and score; by default whole numbers are classes, and others
             numbers, which are learned by their squared error.
+        masks: which weights stay, the others being zero all the while; by default those of a search's result.
         input_size: pixels of a side, for a data set name that resizes; else what the source says.
         seed: of the order of images, of augmentation and of dropout; global random states are left as they were.
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
@@ -132,6 +136,9 @@ def finetune(
     found = model if isinstance(model, Found) else None
     start = accepted(found.model if found is not None else model)
     teacher = accepted(teacher, "teacher") if teacher is not None else None
+    if masks is None:
+        masks = found.plan.masks.below(found.plan.scope) if found is not None else WeightMasks()
+    masks.check(start)
     parts = training_parts(data, seed=seed, input_size=input_size, model=start)
     check_fits(start, parts, name=type(start).__name__)
     check_trainable(start)
@@ -149,8 +156,10 @@ def finetune(
         keeper = Keeper(Path(out) if out is not None else None, {})
         if out is not None:
             keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision, task)
+        tuner = Tuner(start, recipe, objective, fabric)
+        tuner.after = partial(masks.hold, tuner.student)
         training = Training(
-            tuner=Tuner(start, recipe, objective, fabric),
+            tuner=tuner,
             recipe=recipe,
             top=recipe.rate(trained=not looks_initialised(start)),
             parts=parts,

@@ -26,6 +26,7 @@ from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import in_eval, twin
+from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data import load_data
 from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
@@ -104,8 +105,8 @@ def polish(
     """Brings a cut network nearer to the dense one, on images without labels; `found` and `teacher` stay as they are.
 
     Args:
-        found: what `nasprune.search` returned, or a cut network: of that only outputs, and features that are as wide as
-            the dense network's, can be compared.
+        found: what `nasprune.search` returned, whose zeros inside of weights stay zero, or a cut network: of that only
+            outputs, and features that are as wide as the dense network's, can be compared.
         teacher: the dense network.
         data: as for `nasprune.search`; labels are not read. At most 4,096 images of the training and calibration parts
             are learned from; 512 of the validation part decide. The test part is not looked at.
@@ -137,6 +138,7 @@ def polish(
         near = _nearness(found, dense, start, held, precision, home)
         run = _Run(
             near=near,
+            masks=found.plan.masks.below(found.plan.scope) if isinstance(found, Found) else WeightMasks(),
             images=images,
             held=torch.split(held, 128),
             steps=steps,
@@ -203,6 +205,7 @@ class _Run:
     """The loop, with all that stays the same between attempts."""
 
     near: Nearness
+    masks: WeightMasks
     images: Tensor
     held: Sequence[Tensor]
     steps: int
@@ -275,6 +278,7 @@ class _Run:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, CLIP)
         optimizer.step()
+        self.masks.hold(student)
         return float(loss.detach())
 
     def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:

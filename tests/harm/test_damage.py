@@ -15,7 +15,8 @@ from nasprune.cut.selection import best_units
 from nasprune.cut.verify import distinct
 from nasprune.errors import InputError
 from nasprune.harm import damage
-from nasprune.harm.damage import _damped, _interpolated, _measured, _read_rows, damages
+from nasprune.harm.damage import _interpolated, _measured, damages
+from nasprune.harm.rows import damped, read_rows
 from nasprune.run.names import search_space
 from nasprune.run.trace import trace
 from nasprune.space.choices import SearchSpace, WidthChoice
@@ -140,7 +141,7 @@ def test_covariances_far_from_zero_do_not_cancel() -> None:
     layer = nn.Linear(5, 3)
     near = [torch.randn(400, 5) * torch.arange(1, 6) / 10 for _ in range(3)]
     found, expected = (
-        _damped(_read_rows(nn.Sequential(layer), {"0.weight": [layer]}, batches)["0.weight"])
+        damped(read_rows(nn.Sequential(layer), {"0.weight": [layer]}, batches)["0.weight"])
         for batches in ([1000 + batch for batch in near], near)
     )
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)

@@ -14,7 +14,7 @@ from nasprune.cli.screen import speak
 @app.command()
 def search(
     budget: Annotated[
-        str | None, typer.Option("--budget", help="2GFLOPs, 300MMACs, 60%, 5MParams, or several: 2GFLOPs,20MParams.")
+        str | None, typer.Option("--budget", help="2GFLOPs, 60%, 5MParams, 8ms, 20%NNZ, or several: 2GFLOPs,20MParams.")
     ] = None,
     sweep: Annotated[
         str | None,
@@ -35,9 +35,14 @@ def search(
     evaluator: Annotated[
         str, typer.Option("--evaluator", help="How decisions are scored; your own is file.py:function.")
     ] = "auto",
-    space: Annotated[str, typer.Option("--space", help="What may be decided.")] = "auto",
+    space: Annotated[
+        str, typer.Option("--space", help="What may be decided: widths, weights, kernels, widths+weights.")
+    ] = "auto",
     reconstruct: Annotated[
         str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
+    ] = "auto",
+    sparsifier: Annotated[
+        str, typer.Option("--sparsifier", help="Which weights become zero, for budgets of NNZ: obs, magnitude, obd.")
     ] = "auto",
     polish: Annotated[
         bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
@@ -114,6 +119,7 @@ def search(
             evaluator=evaluator,
             space=space,
             reconstruct=reconstruct,
+            sparsifier=sparsifier,
             polish=polish,
             plugins=tuple(plugins or ()),
             include=tuple(include or ()),

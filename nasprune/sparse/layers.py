@@ -1,0 +1,161 @@
+"""The layers of a network that may have zeros, as quadratic problems, and what their zeros do to the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from nasprune.calibration.layers import row_count, weight_matrix
+from nasprune.common.calls import first_tensor, removed_after
+from nasprune.common.phases import Steps, unseen
+from nasprune.common.untouched import undisturbed
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
+from nasprune.harm.fisher import Change, curvatures, priced
+from nasprune.harm.rows import LARGEST, damped, read_rows
+from nasprune.refit.sites import Site
+from nasprune.sparse.contract import SparseLayer, Sparsifier
+from nasprune.sparse.patterns import Pattern
+from nasprune.sparse.restricted import restricted
+from nasprune.sparse.shares import MEASURED
+
+TEMPERATURE = 4.0
+NUMBERS = 2**27
+"""In the changes of weights that one backward pass prices."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer that may have zeros. kernel: positions of its kernel."""
+
+    path: str
+    layer: nn.Module
+    pattern: Pattern
+    kernel: int
+
+    @property
+    def size(self) -> int:
+        return int(weight_matrix(self.layer).numel())
+
+    def counts(self) -> list[int]:
+        """Numbers of weights that stay at which harms are measured; one for an N:M pattern."""
+        if self.pattern.m:
+            return [self.size // self.pattern.m * self.pattern.n]
+        return sorted({max(1, round(share * self.size)) for share in MEASURED}, reverse=True)
+
+
+def targets(part: nn.Module, found: Sequence[Site], pattern: Pattern) -> dict[str, Target]:
+    """The layers, by path, that run once, fit the pattern, and have no more features than sums are held of."""
+    kept = {}
+    for site in found:
+        layer = part.get_submodule(site.path)
+        kernel = 1 if isinstance(layer, nn.Linear) else int(torch.tensor(layer.kernel_size).prod())
+        features = weight_matrix(layer).shape[1]
+        kernel = 1 if features % kernel else kernel
+        if features <= LARGEST and pattern.fits(features, kernel) and not (pattern.size == 0 and kernel == 1):
+            kept[site.path] = Target(site.path, layer, pattern, kernel)
+    return kept
+
+
+def uses(part: nn.Module, graph: ModelGraph, found: Mapping[str, Target]) -> dict[str, int]:
+    """By layer: how often each weight multiplies in one run on one input, as fvcore counts multiply-adds."""
+    seen: dict[str, int] = {}
+
+    def watch(path: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = first_tensor(args, kwargs)
+            spread = isinstance(layer, _ConvTransposeNd)
+            seen[path] = x.numel() // x.shape[1] if spread else row_count(layer, x)
+
+        return hook
+
+    handles = [part.get_submodule(path).register_forward_pre_hook(watch(path), with_kwargs=True) for path in found]
+    with removed_after(handles), undisturbed(part):
+        graph.example_inputs.clone().call(part)
+    return seen
+
+
+def problem(target: Target, weights: Tensor, hessian: Tensor, curvature: Tensor | None = None) -> SparseLayer:
+    """The layer as a quadratic problem about `weights` (groups, F, O), with `hessian` (groups, F, F)."""
+    flat = hessian.diagonal(dim1=1, dim2=2)[:, :, None].expand_as(weights) if curvature is None else curvature
+    return SparseLayer(weights, hessian, flat, target.pattern, target.kernel)
+
+
+def thinned(layer: SparseLayer, mask: Tensor, *, updates: bool) -> Tensor:
+    """The weights (groups, F, O), zero outside of the mask; those that stay make good what the others gave."""
+    weights = restricted(layer.hessian, layer.weights, mask) if updates else layer.weights
+    return torch.where(mask, weights, 0.0)
+
+
+@dataclass
+class Priced:
+    """What zeros do to a network: its layers as problems, about the weights that it has.
+
+    model: left as found. batches: calibration inputs (n, ...). curvatures: by layer, filled where the method asks.
+    """
+
+    model: nn.Module
+    graph: ModelGraph
+    found: Mapping[str, Target]
+    sparsifier: Sparsifier
+    batches: Sequence[Tensor]
+    seed: int = 0
+    curvatures: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        part = submodule(self.model, self.graph.scope)
+        self._layers = {f"{path}.weight": (part.get_submodule(path),) for path in self.found}
+        if self.sparsifier.needs_curvature:
+            known = curvatures(self.model, self.graph, self._layers, self.batches, self.seed, TEMPERATURE)
+            self.curvatures.update({name.removesuffix(".weight"): value for name, value in known.items()})
+
+    def problems(self) -> Iterator[tuple[str, SparseLayer]]:
+        """The layers, one after the other."""
+        sums = read_rows(self.model, self._layers, self.batches)
+        for path, target in self.found.items():
+            weights = weight_matrix(target.layer).detach().float().cpu()
+            hessian = damped(sums.pop(f"{path}.weight")).float().cpu()
+            yield path, problem(target, weights, hessian, self.curvatures.get(path))
+
+    def losses(self) -> dict[str, Tensor]:
+        """By layer: the method's scores of its units, (units,)."""
+        found = {}
+        for path, layer in self.problems():
+            units = layer.pattern.units(layer.weights.shape[1], layer.kernel)
+            found[path] = self.sparsifier.score(layer)[:, units].sum(2).reshape(-1)
+        return found
+
+    def harms(self, on_step: Steps = unseen) -> dict[str, dict[int, float]]:
+        """By layer: number of weights that stay -> harm, to what the whole network gives."""
+        by_layer: dict[str, dict[int, float]] = {path: {} for path in self.found}
+        changes: dict[str, Change] = {}
+        held = 0
+        for path, layer in self.problems():
+            numbers = self.found[path].size * len(self.found[path].counts())
+            if changes and held + numbers > NUMBERS:
+                self._price(changes, by_layer, on_step)
+                changes, held = {}, 0
+            changes[f"{path}.weight"] = Change([self._changes(path, layer)])
+            held += numbers
+        self._price(changes, by_layer, on_step)
+        return by_layer
+
+    def _price(self, changes: Mapping[str, Change], by_layer: dict[str, dict[int, float]], on_step: Steps) -> None:
+        layers = {name: self._layers[name] for name in changes}
+        known = priced(self.model, self.graph, layers, changes, (), self.batches, self.seed, TEMPERATURE, on_step)
+        for (path, kept), harm in known.items():
+            by_layer[path][kept] = harm
+
+    def _changes(self, path: str, layer: SparseLayer) -> tuple[list[tuple[str, int]], Tensor]:
+        """Of one layer: what is priced, and what each changes in the weights, (groups * F * O, numbers)."""
+        counts, scores = self.found[path].counts(), self.sparsifier.score(layer)
+        masks = (layer.pattern.mask(scores, kept, layer.kernel) for kept in counts)
+        columns = [
+            (thinned(layer, mask, updates=self.sparsifier.updates) - layer.weights).reshape(-1) for mask in masks
+        ]
+        return [(path, kept) for kept in counts], torch.stack(columns, 1)

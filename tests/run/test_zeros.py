@@ -1,0 +1,154 @@
+"""Searches whose budget limits what is not zero: exact counts, any space, saved, loaded and trained on."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+import nasprune
+from nasprune.cost.budget import Budget
+from nasprune.cut.weight_masks import count_nonzeros
+from nasprune.errors import BudgetError, InputError
+from nasprune.graph.capture import submodule
+from nasprune.refit.sites import sites
+from nasprune.run import search as story
+from nasprune.run.spaces import spaces_of
+from nasprune.run.trace import trace
+from nasprune.sparse.layers import targets, uses
+from nasprune.sparse.patterns import Pattern
+from tests.nets import EXAMPLE, TinyResNet, images
+
+search = partial(story.search, allow_chance=True, data=images(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TinyResNet()
+
+
+@pytest.fixture(scope="module")
+def result(model):
+    return search(model, EXAMPLE, "30%NNZ")
+
+
+def test_the_budget_is_kept_and_the_count_exact(result, model):
+    dense, left = count_nonzeros(model), count_nonzeros(result.model)
+    assert result.report.sparsity.dense == dense
+    assert result.report.sparsity.cut == left
+    assert 0.28 * dense < left <= 0.3 * dense
+    zeros = sum(layer.size - layer.kept for layer in result.report.sparsity.layers)
+    assert result.plan.masks.zeros == zeros == result.report.proof.zeros
+    assert not result.plan.counts
+    assert result.report.proof.ok
+    assert nasprune.verify(model, result.model, result.graph, result.plan).ok
+    assert any(note.startswith("Zeros alone make nothing faster on a CPU") for note in result.report.notes)
+
+
+def test_the_same_seed_gives_the_same_zeros(result, model, tmp_path):
+    again = search(model, EXAMPLE, "30%NNZ", out=tmp_path)
+    assert again.plan == result.plan
+    assert torch.equal(again.model.state_dict()["head.weight"], result.model.state_dict()["head.weight"])
+    resumed = search(model, EXAMPLE, "30%NNZ", out=tmp_path)
+    assert resumed.plan == result.plan
+
+
+def test_saved_loaded_polished_and_tuned_zeros_stay(result, model, tmp_path):
+    nasprune.save(result, tmp_path)
+    assert count_nonzeros(nasprune.load(tmp_path, model=TinyResNet())) == count_nonzeros(result.model)
+    page = (tmp_path / "report.html").read_text()
+    assert "Zeros inside of weights" in page
+    assert "## Zeros inside of weights" in (tmp_path / "report.md").read_text()
+    tuned = nasprune.finetune(result, images(), epochs=1, lr=0.01, device="cpu")
+    polished = nasprune.polish(result, model, images(), steps=8).model
+    for net in (tuned, polished):
+        assert result.plan.masks.filled(net) is None
+        nasprune.save(result, tmp_path, model=net)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sparsifier": "magnitude"},
+        {"sparsifier": "magnitude(refit=False, normalise=layer)", "space": "weights(spread=global)"},
+        {"sparsifier": "obd"},
+        {"space": "weights(spread=uniform)"},
+        {"space": "weights(pattern='block:2')"},
+        {"space": "kernels"},
+    ],
+    ids=str,
+)
+def test_every_method_spread_and_pattern_keeps_the_budget(options, model):
+    found = search(model, EXAMPLE, "50%NNZ", **options)
+    assert count_nonzeros(found.model) <= count_nonzeros(model) // 2
+    assert found.report.proof.ok
+
+
+def test_kernels_go_whole(model):
+    found = search(model, EXAMPLE, "60%NNZ", space="kernels")
+    for name, mask in found.plan.masks.items():
+        assert mask.ndim == 4, name
+        assert mask.flatten(2).all(2).eq(mask.flatten(2).any(2)).all()
+
+
+def test_two_of_four_weights_stay(model):
+    found = search(model, EXAMPLE, "70%NNZ", space="weights(pattern='2:4', exclude='head')")
+    assert found.plan.masks
+    for mask in found.plan.masks.values():
+        assert mask.movedim(1, -1).reshape(-1, 4).sum(1).eq(2).all()
+    assert "head.weight" not in found.plan.masks
+
+
+def test_widths_and_weights_together(model):
+    found = search(model, EXAMPLE, "60%,25%NNZ", space_options={"divisor": 2})
+    assert found.plan.counts
+    assert found.report.cut.flops <= 0.6 * found.report.dense.flops
+    assert count_nonzeros(found.model) <= 0.25 * count_nonzeros(model)
+    assert nasprune.verify(model, found.model, found.graph, found.plan).ok
+    assert found.report.settings["space"] == "widths+weights"
+
+
+def test_multiply_adds_with_zeros_are_counted(model):
+    graph = trace(model, EXAMPLE)
+    part = submodule(model, None)
+    found = targets(part, sites(part, graph, nasprune.PrunePlan(graph.signature)), Pattern())
+    times = uses(part, graph, found)
+    with_weights = sum(times[path] * target.size for path, target in found.items())
+    dense = nasprune.predict(graph, nasprune.search_space(graph).largest()).flops
+    assert 0.9 * dense < with_weights <= dense
+    result = search(model, EXAMPLE, "40%NNZFLOPs")
+    zeros = sum(times[layer.layer] * (layer.size - layer.kept) for layer in result.report.sparsity.layers)
+    assert 0.38 * dense < dense - zeros <= 0.4 * dense
+
+
+@pytest.mark.parametrize(
+    ("budget", "space", "words"),
+    [
+        ("60%", "weights", "does not say how many; add for example 20%NNZ"),
+        ("20%NNZ", "widths", r"no zeros inside of weights; write --space widths\+weights"),
+        ("60%,20%NNZ", "weights", r"limits them; write --space widths\+weights"),
+        ("20%NNZ", "weights+kernels", "expected a space such as"),
+        ("20%NNZ", "weights(pattern='3')", "expected a pattern of zeros such as"),
+        ("20%NNZ", "weights(spread='some')", "expected `spread` to be one of harm, global, uniform"),
+        ("20%NNZ", "weights(pattern='2:4', spread='global')", "has no threshold over all layers"),
+    ],
+)
+def test_budgets_and_spaces_that_do_not_fit_are_refused(budget, space, words):
+    with pytest.raises(InputError, match=words):
+        spaces_of(space, Budget.parse(budget), {})
+
+
+def test_what_cannot_be_done_is_said(model):
+    with pytest.raises(BudgetError, match=r"reach [\d,]+ of [\d,]+ at least; ask for more, or let widths go, too"):
+        search(model, EXAMPLE, "50NNZ")
+    with pytest.raises(InputError, match="chosen by calibration images; give some with `data=`"):
+        search(model, EXAMPLE, "20%NNZ", data=None)
+    with pytest.raises(InputError, match="the budget asks for no zeros; add for example 20%NNZ"):
+        search(model, EXAMPLE, "60%", sparsifier="obd")
+    with pytest.raises(InputError, match="no layer can have zeros in the pattern block:64"):
+        search(model, EXAMPLE, "90%NNZ", space="weights(pattern='block:64')")
+    with pytest.raises(BudgetError, match="limits NNZ and NNZFLOPs; give one of the two"):
+        Budget.parse("20%NNZ,20%NNZFLOPs")
+    with pytest.raises(BudgetError, match="limits what is not zero, which only a search can hold"):
+        nasprune.prune(model, EXAMPLE, "20%NNZ", data=images(), epochs=1, strategy="soft")
