@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import nasprune
 from nasprune.cli import main
 from nasprune.deploy.formats import FORMATS
 from tests.deploy.test_export import ran_here
@@ -62,6 +63,17 @@ def test_scorer_guide(tmp_path, monkeypatch):
     exec(check, {})
     supernet = Supernet.from_model(SampleSupernet().eval(), torch.randn(4, 3, 8, 8))
     assert supernet.trim(budget="60%", scorer="shift", plugins="my_plugins").choices
+
+
+def test_sparsifier_guide(tmp_path):
+    from tests.nets import EXAMPLE, TinyResNet, images
+
+    folder = tmp_path / "sparsifiers"
+    folder.mkdir()
+    (folder / "wanda.py").write_text(blocks("docs/sparsity.md", "python")[0])
+    options = {"data": images(), "sparsifier": "wanda", "plugins": tmp_path, "allow_chance": True}
+    found = nasprune.search(TinyResNet(), EXAMPLE, "50%NNZ", **options)
+    assert found.report.sparsity.cut <= found.report.sparsity.dense // 2
 
 
 def test_scorer_table_is_complete():
@@ -126,7 +138,7 @@ def test_readme_commands_parse():
     from nasprune.cli.app import program
 
     known = program().commands
-    pages = ("README.md", "docs/criteria.md", "docs/deploying.md", "docs/cli.md")
+    pages = ("README.md", "docs/criteria.md", "docs/deploying.md", "docs/cli.md", "docs/sparsity.md")
     for name, *arguments in [line for page in pages for line in commands(page)]:
         known[name].make_context(name, arguments)
 
