@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,10 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = PIXELS, model: n
             return _SOURCES[name](place, seed, size, pixels)
         if not place:
             raise UnknownNameError(f"data (write {EXAMPLES})", source, _SOURCES)
-        return wrapped(source, call_factory(source, what="data"), seed, pixels.to_tensor(size))
-    return wrapped("data", source, seed, pixels.to_tensor(size))
+    prepare = pixels.to_tensor(size)
+    name, given = (source, call_factory(source, what="data")) if isinstance(source, str) else ("data", source)
+    found = wrapped(name, given, seed, prepare)
+    return replace(found, normalisation=pixels.words) if prepare.used else found
 
 
 def image_side(inputs: Inputs) -> int:

@@ -60,6 +60,11 @@ class ToTensor:
     size: int
     _steps: Callable[[Any], Tensor] | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether there was any image."""
+        return self._steps is not None
+
     def __call__(self, image: Any) -> Tensor:
         self._steps = self._steps or _steps(self.pixels, self.size)
         return self._steps(image)

@@ -48,6 +48,7 @@ def test_rows_with_pil_images_are_resized_and_normalised():
     data = load_data(Table(), size=8)
     assert data.num_classes == 3
     assert data.input_shape == (3, 8, 8)
+    assert data.normalisation == Pixels().words
     assert len({label for _, label in (data.train[i] for i in range(len(data.train)))}) == 3
     grey, _ = load_data(Table(mode="L"), size=8).train[0]
     assert grey.shape == (3, 8, 8)
@@ -55,8 +56,9 @@ def test_rows_with_pil_images_are_resized_and_normalised():
 
 def test_rows_of_tensors_stay_as_they_are():
     rows = [{"pixel_values": torch.full((3, 4, 4), float(i)), "labels": i % 2} for i in range(20)]
-    images = {float(image[0, 0, 0]) for image, _ in (load_data(rows).train[i] for i in range(12))}
-    assert len(images) == 12
+    data = load_data(rows)
+    assert len({float(image[0, 0, 0]) for image, _ in (data.train[i] for i in range(12))}) == 12
+    assert data.normalisation == "as given"
 
 
 def test_rows_that_leave_the_image_open_are_refused():
