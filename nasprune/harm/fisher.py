@@ -85,7 +85,7 @@ def priced(
     hooks += [(body, harms.watch_block(name, relu[name])) for name, body in bodies.items()]
     watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
     count = _run_back(model, graph, hooks, watched, harms, batches, seed, temperature, on_step)
-    return {key: total / count for key, total in harms.totals.items()}
+    return harms.mean(count)
 
 
 def curvatures(
@@ -176,19 +176,28 @@ class _Squares:
 
 @dataclass
 class _Harms:
-    """By (choice, option): the change of v . z of each image at hand, and half its square summed over images before."""
+    """By (choice, option): the change of v . z of each image at hand, and its squares summed over batches before."""
 
     images: int = 0
     current: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    totals: dict[tuple[str, int], float] = field(default_factory=dict)
+    squares: list[tuple[tuple[tuple[str, int], ...], Tensor]] = field(default_factory=list)
 
     def add(self, key: tuple[str, int], change: Tensor) -> None:
         self.current[key] = self.current[key] + change if key in self.current else change
 
     def next_images(self) -> None:
-        for key, change in self.current.items():
-            self.totals[key] = self.totals.get(key, 0.0) + 0.5 * float(change.double().square().sum())
+        if self.current:  # nothing is read back before the end, so that a GPU need not wait
+            changes = torch.stack(list(self.current.values())).double()
+            self.squares.append((tuple(self.current), changes.square().sum(1)))
         self.current.clear()
+
+    def mean(self, count: int) -> dict[tuple[str, int], float]:
+        """Half the squared change by (choice, option), over `count` images."""
+        totals: dict[tuple[str, int], float] = {}
+        for keys, squares in self.squares:
+            for key, square in zip(keys, squares.tolist(), strict=True):
+                totals[key] = totals.get(key, 0.0) + 0.5 * square
+        return {key: total / count for key, total in totals.items()}
 
     def watch_layer(self, change: Change) -> Callable[..., Tensor]:
 
