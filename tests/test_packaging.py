@@ -68,19 +68,45 @@ def test_the_wheel_holds_what_git_holds(wheel):
     assert names == expected
 
 
-def test_list_from_an_empty_directory(clean, tmp_path):
-    out = _run(clean / "nasprune", "list", "--check", cwd=tmp_path)
+SEARCH = "search --model nasprune.models:digits_net --criterion fpgm --budget 60% --trials 3"
+COMMANDS = """
+import runpy, sys
+script, *lines = sys.argv[1:]
+for line in lines:
+    sys.argv = [script, *line.split()]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, end.code
+    print("====")
+import nasprune
+print(nasprune.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(clean, tmp_path_factory) -> tuple[Path, list[str]]:
+    """An empty directory, and what commands print there one after the other, with where the package was found."""
+    folder = tmp_path_factory.mktemp("empty")
+    words = [clean / "python", "-c", COMMANDS, clean / "nasprune", "list --check", SEARCH]
+    return folder, _run(*words, cwd=folder).split("====\n")
+
+
+def test_the_script_is_installed(clean, tmp_path):
+    assert _run(clean / "nasprune", "--version", cwd=tmp_path).strip()
+
+
+def test_list_from_an_empty_directory(clean, shown):
+    _, (out, *_) = shown
     for name in ("fpgm", "bn_scale", "widths"):
         line = next(line for line in out.splitlines() if f" {name} " in line)
         assert str(clean.parent) in line
         assert "_bundled" in line
 
 
-def test_a_search_with_a_bundled_plugin_from_an_empty_directory(clean, tmp_path):
-    model = ["--model", "nasprune.models:digits_net", "--criterion", "fpgm"]
-    out = _run(clean / "nasprune", "search", *model, "--budget", "60%", "--trials", "3", cwd=tmp_path)
+def test_a_search_with_a_bundled_plugin_from_an_empty_directory(clean, shown):
+    folder, (_, out, where) = shown
     assert "proof    passed" in out
-    report = json.loads((tmp_path / "runs" / "digits_net-60pct" / "report.json").read_text())
+    report = json.loads((folder / "runs" / "digits_net-60pct" / "report.json").read_text())
     assert report["settings"]["criterion"] == "fpgm"
-    where = _run(clean / "python", "-c", "import nasprune; print(nasprune.__file__)", cwd=tmp_path)
     assert where.startswith(str(clean.parent))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 
 import pytest
@@ -15,6 +14,7 @@ from nasprune.common.inputs import Inputs
 from nasprune.cut.life import doubled, everywhere, resized, why_not
 from nasprune.cut.trial_plans import half_plan
 from nasprune.cut.verify import compare, noise_like, prove
+from tests.forks import forked
 
 X = torch.rand(1, 3, 16, 16)
 
@@ -254,12 +254,14 @@ def test_a_net_without_a_block_is_made_of_torch_and_the_users_classes(tmp_path):
     assert torch.equal(torch.export.export(small, (X,)).module()(X), expected)
     assert torch.allclose(torch.compile(small, backend="eager")(X), expected)
     torch.save(nn.Sequential(small.a, nn.Identity(), small.f), tmp_path / "parts.pt")
-    code = (
-        "import sys; sys.modules['nasprune'] = None; import torch;"
-        f"torch.load({str(tmp_path / 'parts.pt')!r}, weights_only=False); print('loaded')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "loaded"
+
+    def load_without_nasprune():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "nasprune"]:
+            sys.modules[name] = None
+        torch.load("parts.pt", weights_only=False)
+        print("loaded")
+
+    assert forked(load_without_nasprune, tmp_path).ended().strip() == "loaded"
 
 
 def test_a_cut_net_trains_in_a_process_group(tmp_path):
