@@ -9,6 +9,7 @@ import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 from functools import cache, partial
 from threading import RLock
 
@@ -23,6 +24,7 @@ from nasprune import registry
 from nasprune.common.alone import _LOCKS, alone
 from nasprune.cost.traced import traced_counts
 from nasprune.graph.capture import capture
+from nasprune.run.trace import traced
 from nasprune.supernet.report import comparison, discrete
 from tests.kept import Kept
 
@@ -44,23 +46,31 @@ def _counted_apart(model, inputs):
         return thread.submit(traced_counts, model, inputs).result()
 
 
+def _look_by(patch, capturing, counting, tracing):
+    for reader in READERS:
+        patch.setattr(f"{reader}.capture", capturing)
+    patch.setattr("nasprune.cost.flops.traced_counts", counting)
+    patch.setattr("nasprune.run.trace.traced", lambda net, x, *more: replace(tracing(net, x, *more), whole_call=x))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _equal_nets_are_looked_at_once():
     """See `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        captured = Kept(capture)
-        for reader in READERS:
-            patch.setattr(f"{reader}.capture", captured)
-        patch.setattr("nasprune.cost.flops.traced_counts", Kept(_counted_apart, copy))
+        _look_by(patch, Kept(capture), Kept(_counted_apart, copy), Kept(traced))
         yield
 
 
 @pytest.fixture
 def looked_at_anew(monkeypatch):
     """Every net is looked at, whether or not an equal one was, for tests of what that does to the net."""
-    for reader in READERS:
-        monkeypatch.setattr(f"{reader}.capture", capture)
-    monkeypatch.setattr("nasprune.cost.flops.traced_counts", traced_counts)
+    _look_by(monkeypatch, capture, traced_counts, traced)
+
+
+@pytest.fixture
+def looked_at_once(monkeypatch):
+    """As `looked_at_anew`, the first time in a test."""
+    _look_by(monkeypatch, Kept(capture), Kept(traced_counts, copy), Kept(traced))
 
 
 @pytest.fixture(scope="session", autouse=True)

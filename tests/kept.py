@@ -1,4 +1,4 @@
-"""What torch.export and fvcore found in a net is kept for tests that bring an equal net: it is most of what they cost.
+"""What traces and fvcore found in a net is kept for tests that bring an equal net: it is most of what they cost.
 
 All else is done each time. Nets are equal where all that they hold is: classes, attributes, values, modes.
 """
@@ -23,19 +23,19 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """A function of a net and its inputs, which gives for equal ones what it gave before, or a copy of that."""
+    """A function of a net, its inputs and more, which gives for equal ones what it gave before, or a copy of that."""
 
-    def __init__(self, function: Callable[[nn.Module, Inputs], T], copied: Callable[[T], T] = lambda found: found):
+    def __init__(self, function: Callable[..., T], copied: Callable[[T], T] = lambda found: found):
         self._function = function
         self._copied = copied
         self._found: dict[bytes, tuple[T, list[Any]]] = {}
 
-    def __call__(self, model: nn.Module, inputs: Inputs) -> T:
-        key, named = content((model, inputs.args, dict(inputs.kwargs)))
+    def __call__(self, model: nn.Module, inputs: Inputs, *more: Any) -> T:
+        key, named = content((model, inputs.args, dict(inputs.kwargs), *more))
         if key is None:
-            return self._function(model, inputs)
+            return self._function(model, inputs, *more)
         if key not in self._found:
-            self._found[key] = self._function(model, inputs), named
+            self._found[key] = self._function(model, inputs, *more), named
         return self._copied(self._found[key][0])
 
 

@@ -16,7 +16,7 @@ from nasprune.common.untouched import twin
 from nasprune.errors import InputError
 from tests.graph.structures import STRUCTURES
 
-pytestmark = pytest.mark.usefixtures("looked_at_anew")
+pytestmark = pytest.mark.usefixtures("looked_at_once")
 
 
 class Odd(nn.Module):

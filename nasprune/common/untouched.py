@@ -17,6 +17,9 @@ from nasprune.common.copies import PLAIN, deep_copy, is_empty, is_plain
 from nasprune.common.randomness import own_randomness
 from nasprune.errors import InputError
 
+CONTAINERS = (dict, list, set)
+HOLDING = (dict, list, tuple)
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
@@ -26,21 +29,25 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Parameters are not guarded: code that writes to them while it runs has to run on a `twin`.
     """
     modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    attributes = [(module, dict(vars(module))) for module in modules]
+    attributes = [(vars(module), vars(module).copy()) for module in modules]
     held = [value for _, saved in attributes for value in saved.values() if type(value) not in PLAIN]
-    containers = [(value, value.copy() if value else ()) for value in held if isinstance(value, dict | list | set)]
+    containers = [value for value in held if isinstance(value, CONTAINERS)]
+    empty = [container for container in containers if not container]
+    contents = [(container, container.copy()) for container in containers if container]
     tensors = [(value, value._version, value.detach().clone()) for value in _tensors_of(modules, held)]
     try:
         with in_eval(model):
             yield
     finally:
-        for module, saved in attributes:
-            vars(module).clear()
-            vars(module).update(saved)
-        for container, content in containers:
-            if container or content:
+        for own, saved in attributes:
+            own.clear()
+            own.update(saved)
+        for container in empty:
+            if container:
                 container.clear()
-                container.extend(content) if isinstance(container, list) else container.update(content)
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
         with torch.no_grad():
             for tensor, version, values in tensors:
                 if tensor._version != version:
@@ -59,13 +66,15 @@ def in_eval(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; modes and random states are as before afterwards, and nothing else is."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        for module in model.modules():
-            module.training = False
+        for module, training in modes:
+            if training is not False:
+                module.training = False
         with own_randomness(model):
             yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
 
 
 def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
@@ -152,8 +161,9 @@ def _tensors_of(modules: Sequence[nn.Module], held: Sequence[Any]) -> list[Tenso
     for value in held:
         if isinstance(value, Tensor):
             found[id(value)] = value
-        elif isinstance(value, dict | list | tuple) and value:
-            inner = value.values() if isinstance(value, dict) else value
-            found.update((id(each), each) for each in inner if isinstance(each, Tensor))
+        elif isinstance(value, HOLDING) and value:
+            for each in value.values() if isinstance(value, dict) else value:
+                if isinstance(each, Tensor):
+                    found[id(each)] = each
     parameters = {id(value) for module in modules for value in module._parameters.values()}
     return [value for key, value in found.items() if key not in parameters and not value.is_inference()]

@@ -40,6 +40,10 @@ def trace(
         InputError: the model does not run on the inputs, or `scope` names nothing.
     """
     copied = twin(accepted(model))
-    inputs = Inputs.of(example_inputs, copied).fitting(copied)
+    return traced(copied, Inputs.of(example_inputs, copied).fitting(copied), scope, rules)
+
+
+def traced(copied: nn.Module, inputs: Inputs, scope: str | None, rules: Sequence[OpRule]) -> ModelGraph:
+    """What can be cut in a model that nobody else holds, on inputs that fit it."""
     graph = settle(copied, analyse(copied, inputs, scope, rules))
     return with_records(copied, kept_alive(copied, replace(graph, whole_call=inputs)))

@@ -13,31 +13,12 @@ import torch
 from nasprune.cost.flops import measure
 from nasprune.errors import BudgetError, InputError, PluginError, UnknownNameError
 from nasprune.run import search as story
-from nasprune.run.trace import trace
 from nasprune.space.trials import pareto_front
 from tests.forks import forked
 from tests.nets import EXAMPLE, TinyResNet, images
 
 search = partial(story.search, allow_chance=True)  # the nets of these tests know nothing
 QUICK = {"trials": 40, "space_options": {"divisor": 2}}
-
-
-TRACES: dict[tuple[object, ...], object] = {}
-
-
-@pytest.fixture
-def traced_once(monkeypatch):
-    """Searches of one net share its trace, which nothing changes: for tests of what comes after it."""
-
-    def shared(model, inputs, *arguments, **options):
-        state = [(name, value.numpy().tobytes()) for name, value in model.state_dict().items()]
-        given = [(tuple(value.shape), value.numpy().tobytes()) for value in inputs.tensors]
-        key = (type(model), *state, *given, repr(arguments), repr(options))
-        if key not in TRACES:
-            TRACES[key] = trace(model, inputs, *arguments, **options)
-        return TRACES[key]
-
-    monkeypatch.setattr(story, "trace", shared)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +86,7 @@ CONTROLLERS = ["random", "evolution", "nni:TPE", "nni:Evolution", "nni:Random", 
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)
-def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller, traced_once):
+def test_an_interrupted_search_ends_as_an_unbroken_one(tmp_path, controller):
     options = {**QUICK, "controller": controller, "seed": 3}
     whole = search(TinyResNet(8, 2), EXAMPLE, "50%", **options, out=tmp_path / "whole")
     for keep in (1, 2, 17, 41):
@@ -125,7 +106,7 @@ def automatic(tmp_path_factory):
     return folder, search(TinyResNet(), EXAMPLE, "50%", data=images(80), **{**QUICK, "trials": 5}, out=folder)
 
 
-def test_with_data_and_no_limits_the_knapsacks_decision_is_taken(automatic, traced_once):
+def test_with_data_and_no_limits_the_knapsacks_decision_is_taken(automatic):
     options = {"data": images(80), "space_options": {"divisor": 2}}
     alone = search(TinyResNet(), EXAMPLE, "50%", controller="sensitivity", **options)
     default = search(TinyResNet(), EXAMPLE, "50%", **options)
@@ -139,7 +120,7 @@ def test_with_data_and_no_limits_the_knapsacks_decision_is_taken(automatic, trac
     assert longer.report.score >= default.report.score
 
 
-def test_auto_goes_on_where_it_was_interrupted(automatic, tmp_path, traced_once):
+def test_auto_goes_on_where_it_was_interrupted(automatic, tmp_path):
     folder, whole = automatic
     lines = (folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "trials.jsonl").write_bytes(b"".join(lines[:4]))
@@ -148,7 +129,7 @@ def test_auto_goes_on_where_it_was_interrupted(automatic, tmp_path, traced_once)
 
 
 @pytest.mark.parametrize("evaluator", ["kl", "loss"])
-def test_mean_losses_score_a_search(evaluator, traced_once):
+def test_mean_losses_score_a_search(evaluator):
     options = {"data": images(80), "evaluator": evaluator, "controller": "uniform", "space_options": {"divisor": 2}}
     found = search(TinyResNet(), EXAMPLE, "50%", **options)
     assert found.report.score < 0
@@ -156,7 +137,7 @@ def test_mean_losses_score_a_search(evaluator, traced_once):
         assert found.report.score < found.report.dense_score <= 0
 
 
-def test_global_uses_the_criterions_scores(traced_once):
+def test_global_uses_the_criterions_scores():
     found = [search(TinyResNet(), EXAMPLE, "50%", controller="global", criterion=name) for name in ("l2", "random")]
     assert [one.report.trials for one in found] == [1, 1]
     assert found[0].decision != found[1].decision
@@ -171,7 +152,7 @@ def test_a_missing_package_is_named_before_anything_is_scored(monkeypatch):
         search(TinyResNet(), EXAMPLE, "50%", controller="optuna:TPE")
 
 
-def test_kill_and_resume(tmp_path, traced_once):
+def test_kill_and_resume(tmp_path):
     options = {"trials": 200, "space_options": {"divisor": 2}}
     run = forked(lambda: search(TinyResNet(), EXAMPLE, "50%", **options, out="run"), tmp_path)
     record = tmp_path / "run" / "trials.jsonl"
@@ -267,7 +248,7 @@ def test_bad_arguments_are_refused(options, error, message):
         search(TinyResNet(), EXAMPLE, **{"budget": "50%", **options})
 
 
-def test_a_folder_of_another_run_is_refused_before_anything_is_lost(tmp_path, traced_once):
+def test_a_folder_of_another_run_is_refused_before_anything_is_lost(tmp_path):
     search(TinyResNet(), EXAMPLE, "50%", trials=2, out=tmp_path)
     content = (tmp_path / "trials.jsonl").read_bytes()
     with pytest.raises(InputError, match="budget: 50% of FLOPs there, 60% of FLOPs now"):
@@ -313,7 +294,7 @@ def test_an_evaluator_that_breaks_its_contract_is_named(tmp_path, answer):
         search(TinyResNet(), EXAMPLE, "50%", evaluator="broken", plugins=tmp_path)
 
 
-def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path, traced_once):
+def test_a_run_goes_on_only_with_its_own_data_and_evaluator(tmp_path):
     x, y = images()
     options = {"controller": "uniform", "criterion": "l2", "reconstruct": "none", "trials": 1}
     with_data = {**options, "evaluator": "loss", "out": tmp_path / "data"}

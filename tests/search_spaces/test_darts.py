@@ -51,6 +51,12 @@ def params(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
+def size_of(genotype: Genotype, size: Size = CIFAR, **options: bool) -> int:
+    """Parameters of the network, which is made without numbers."""
+    with torch.device("meta"):
+        return params(SPACE.network(genotype, size, **options))
+
+
 def predicted(genotype: Genotype, size: Size, space: Darts = SPACE) -> Counts:
     return Counts(*(space.costs(size, counter).total(genotype) for counter in ("macs", "fvcore", "params")))
 
@@ -67,8 +73,8 @@ def some(names):
 def test_predictions_are_the_published_counts(name):
     assert predicted(PUBLISHED[name], CIFAR) == CIFAR_COUNTS[name]
     assert predicted(PUBLISHED[name], IMAGENET) == IMAGENET_COUNTS[name]
-    assert params(SPACE.network(PUBLISHED[name])) == CIFAR_COUNTS[name].params
-    assert params(SPACE.network(PUBLISHED[name], IMAGENET)) == IMAGENET_COUNTS[name].params
+    assert size_of(PUBLISHED[name]) == CIFAR_COUNTS[name].params
+    assert size_of(PUBLISHED[name], IMAGENET) == IMAGENET_COUNTS[name].params
 
 
 @pytest.mark.parametrize("name", some(CIFAR_COUNTS))
@@ -87,13 +93,13 @@ def test_published_imagenet_networks(name):
 def test_more_published_cifar_networks(name):
     counts = predicted(PUBLISHED[name], CIFAR)
     assert (counts.macs, counts.params) == CIFAR_PRODUCTS[name]
-    assert params(SPACE.network(PUBLISHED[name])) == counts.params
+    assert size_of(PUBLISHED[name]) == counts.params
 
 
 @pytest.mark.parametrize(("name", "number"), [*itertools.product(CIFAR_PARAMS, range(4))])
 def test_published_parameters(name, number):
     genotype = PUBLISHED[f"{name}_{number}"]
-    assert params(SPACE.network(genotype)) == CIFAR_PARAMS[name][number] == predicted(genotype, CIFAR).params
+    assert size_of(genotype) == CIFAR_PARAMS[name][number] == predicted(genotype, CIFAR).params
 
 
 def test_the_price_list_of_cifar():
@@ -237,12 +243,12 @@ def test_odd_and_tiny_sizes_run_in_both_networks(size):
 
 @pytest.mark.parametrize(("size", "extra"), [(CIFAR, 476_426), (IMAGENET, 1_260_776)])
 def test_auxiliary_heads(size, extra):
-    assert params(SPACE.network(V2, size, auxiliary=True)) - params(SPACE.network(V2, size)) == extra
+    assert size_of(V2, size, auxiliary=True) - size_of(V2, size) == extra
 
 
 def test_the_auxiliary_head_of_nni_has_a_second_norm_for_imagenet():
     theirs = SPACE.network(V2, IMAGENET, auxiliary=True, second_norm=True)
-    assert params(theirs) - params(SPACE.network(V2, IMAGENET)) == 1_260_776 + 2 * 768
+    assert params(theirs) - size_of(V2, IMAGENET) == 1_260_776 + 2 * 768
 
 
 def test_auxiliary_logits_come_in_training_only():
