@@ -56,9 +56,7 @@ def folder(tmp_path, monkeypatch):
 
 def run_in_shell(line: list[str], capsys) -> None:
     """Runs what can be run here, and parses the rest."""
-    from typer.main import get_command
-
-    from nasprune.cli.app import app
+    from nasprune.cli.app import program
 
     name, *arguments = line
     places = [each.partition(":")[0] for each in arguments]
@@ -71,7 +69,7 @@ def run_in_shell(line: list[str], capsys) -> None:
             main([name, *arguments, *short])
         assert caught.value.code == 0, capsys.readouterr().err
     else:
-        get_command(app).commands[name].make_context(name, arguments)
+        program().commands[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("name", GUIDES)

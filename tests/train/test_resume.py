@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,6 @@ from nasprune.errors import InputError
 from nasprune.train.finetune import finetune
 from nasprune.train.progress import TrainingStep
 from nasprune.train.resume import FILE
-from tests.forks import forked
 
 IMAGES = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 OPTIONS = {"epochs": 4, "batch_size": 16, "lr": 0.05}
@@ -72,14 +75,21 @@ def test_another_training_or_damaged_files_are_refused(tmp_path: Path) -> None:
         finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
 
 
+SCRIPT = """
+import sys
+from nasprune.train.finetune import finetune
+from tests.train.test_resume import IMAGES, OPTIONS, net, weights
+finetune(net(), IMAGES, **OPTIONS, out=sys.argv[1], on_epoch=lambda epoch: print(epoch.number, flush=True))
+"""
+
+
 def test_a_killed_process_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
-    run = forked(
-        lambda: finetune(net(), IMAGES, **OPTIONS, out=tmp_path, on_epoch=lambda epoch: print(epoch.number)), tmp_path
-    )
-    for _ in range(random.Random(0).randint(1, 3)):
-        assert run.written.readline().strip().isdigit()
-    run.process.kill()
-    run.ended()
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        for _ in range(random.Random(0).randint(1, 3)):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
     resumed = finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
     assert all(
         torch.equal(a, b) for a, b in zip(weights(resumed), weights(finetune(net(), IMAGES, **OPTIONS)), strict=True)
