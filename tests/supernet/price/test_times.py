@@ -15,7 +15,7 @@ from nasprune.supernet.price.times import measured_times
 from nasprune.supernet.report.health import TrimReport
 from nasprune.supernet.report.latency import Latency
 from tests.supernet.clocks import work
-from tests.supernet.find.test_unusual_supernets import Net, OneOf, candidates
+from tests.supernet.find.edges import Net, OneOf, candidates
 from tests.supernet.toys import OPS, Toy, images
 
 SMALL = nasprune.Size(channels=4, layers=1, channels_in=1, resolution=8)
