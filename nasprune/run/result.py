@@ -17,12 +17,12 @@ from nasprune.cut.selection import select
 from nasprune.cut.width_records import stale
 from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
+from nasprune.run.cutting import Cut
 from nasprune.run.notes import of_scores
 from nasprune.run.page import cell
-from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport, Sparsity
+from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
 from nasprune.run.reporting import plain
 from nasprune.run.request import Request
-from nasprune.run.rounds import Found
 from nasprune.space.choices import Decision
 from nasprune.space.trials import Trial, pareto_front
 
@@ -80,28 +80,27 @@ class SearchResult:
 
 def result_of(
     request: Request,
-    found: Found,
+    done: Cut,
     model: nn.Module,
     uncounted: Sequence[Uncounted],
     latency: Sequence[float],
-    refit_notes: Sequence[str],
     layers: Sequence[LayerTime],
     seconds: float,
-    sparsity: Sparsity | None = None,
 ) -> SearchResult:
     """The result of a search.
 
-    model: the cut network with its final weights. uncounted: what the dense network runs and FLOPs do not count.
-    latency: milliseconds of the dense and the cut network. layers: of their layers. seconds: of the whole search.
-    sparsity: of its weights.
+    done: the cut network and how it came about. model: the same with its final weights. uncounted: what the dense
+    network runs and FLOPs do not count. latency: milliseconds of the dense and the cut network. layers: of their
+    layers. seconds: of the whole search.
     """
+    found = done.found
     plan, graph, proof = found.proven.plan, found.graph, found.proven.proof
     report = SearchReport(
         settings=dict(request.settings),
         budget=str(request.budget),
         dense=found.problem.dense,
         cut=found.best.cost,
-        score=found.best.score,
+        score=done.score,
         dense_score=found.dense_score,
         trials=len(found.trials),
         seconds=seconds,
@@ -120,14 +119,14 @@ def result_of(
             *(_left_out(item) for item in uncounted if not item.by_convention),
             *(f"{name} was left whole: {reason}" for name, reason in found.frozen.items()),
             *(found.aim.notes if found.aim is not None else []),
-            *refit_notes,
+            *done.notes,
             *of_scores(request, found),
             *_outdated(stale(request.original, graph, plan)),
             *_normalised(over_fewer_inputs(graph, plan)),
         ),
         uncounted=tuple(uncounted),
         layers=tuple(layers),
-        sparsity=sparsity,
+        sparsity=done.sparsity,
     )
     return SearchResult(
         model=model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,8 +28,8 @@ from nasprune.graph.capture import submodule
 from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
 from nasprune.run.checks import check_callbacks, check_latency, options_of, several
+from nasprune.run.cutting import cut
 from nasprune.run.exploration import Progress
-from nasprune.run.fitting import refitted
 from nasprune.run.journal import Journal
 from nasprune.run.layer_times import layer_times
 from nasprune.run.methods import Names
@@ -36,12 +37,9 @@ from nasprune.run.names import op_rules
 from nasprune.run.polishing import check_polish, polished
 from nasprune.run.request import resolved
 from nasprune.run.result import SearchResult, result_of
-from nasprune.run.rounds import best_proved
 from nasprune.run.settings import Options
 from nasprune.run.sharing import Shared
 from nasprune.run.trace import trace
-from nasprune.run.whole import left_whole
-from nasprune.run.zeroing import zeroed
 from nasprune.train.polish import PolishStep
 
 
@@ -178,19 +176,14 @@ def search(
         uncounted = once("uncounted", lambda: left_out(submodule(request.model, scope), graph))
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
-        explored = best_proved if request.spaces.structure is not None else left_whole
-        found = explored(request, graph, lambda: Journal(folder, request.settings))
-        fitted, plan = found.proven.model.eval(), found.proven.plan
+        done = cut(request, graph, lambda: Journal(folder, request.settings))
+        found, fitted, plan = done.found, done.model, done.found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency = found.latency or compare_latency(both, graph.example_inputs)
         layers = layer_times(both[0], both[1], graph.example_inputs)
-        notes, sparsity = refitted(request, found.graph, fitted, plan), None
-        if request.spaces.zeros is not None:
-            sparse = zeroed(request, found, fitted)
-            found, plan, sparsity, notes = sparse.found, sparse.plan, sparse.sparsity, [*notes, *sparse.notes]
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
-    notes = [*notes, *recovered.notes]
-    result = result_of(request, found, small, uncounted, latency, notes, layers, time.monotonic() - started, sparsity)
+    done = replace(done, notes=(*done.notes, *recovered.notes))
+    result = result_of(request, done, small, uncounted, latency, layers, time.monotonic() - started)
     return result.measured(recovered.measured or {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import nn
 
@@ -30,10 +32,10 @@ NO_FASTER = (
 
 @dataclass(frozen=True)
 class Zeroed:
-    """A search whose result has zeros, the plan with their masks, and what came of them."""
+    """A search whose result has zeros, and what came of them. score: of the evaluator, with the zeros."""
 
     found: Found
-    plan: PrunePlan
+    score: float
     sparsity: Sparsity
     notes: tuple[str, ...]
 
@@ -67,6 +69,7 @@ def zeroed(request: Request, found: Found, fitted: nn.Module) -> Zeroed:
             memory=request.options.memory,
             on_price=pricing,
             on_step=pricing,
+            once=partial(request.options.shared.once, _key(request, plan)),
         )
     plan = replace(plan, masks=made.masks)
     with request.phases.phase("proving"):
@@ -74,13 +77,18 @@ def zeroed(request: Request, found: Found, fitted: nn.Module) -> Zeroed:
         if not proof.ok:
             raise VerificationError(f"the network with zeros is not what it should be: {proof.reason}")
     proven = replace(found.proven, plan=plan, proof=replace(proof, frozen=found.proven.proof.frozen))
-    score = _score(request, found, fitted)
     return Zeroed(
-        found=replace(found, proven=proven, best=replace(found.best, score=score)),
-        plan=plan,
+        found=replace(found, proven=proven),
+        score=_score(request, found, fitted),
         sparsity=_sparsity(made, dense, fitted),
         notes=(*_speed(graph, before, fitted), *made.notes),
     )
+
+
+def _key(request: Request, plan: PrunePlan) -> Hashable:
+    """What the harms of zeros depend on, among searches that differ in the budget alone."""
+    structure = tuple(sorted(plan.keep.items())), plan.drop
+    return "zeros", structure, request.settings["space"], request.settings["sparsifier"]
 
 
 def _score(request: Request, found: Found, fitted: nn.Module) -> float:

@@ -31,8 +31,15 @@ from nasprune.sparse.layers import Priced, Target, problem, targets, thinned, us
 from nasprune.sparse.patterns import Pattern
 from nasprune.sparse.shares import LayerHarms, lowest_first, spread
 
+Harms = Mapping[str, Mapping[int, float]]
+"""Layer -> number of weights that stay -> harm."""
 DAMP = 1e-3
 SPREADS = ("harm", "global", "uniform")
+
+
+def asked(make: Callable[[], Harms]) -> Harms:
+    """Nothing is remembered."""
+    return make()
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def sparsify(
     memory: int = MEMORY,
     on_price: Steps = unseen,
     on_step: Steps = unseen,
+    once: Callable[[Callable[[], Harms]], Harms] = asked,
 ) -> Sparsified:
     """Zeros in the weights of `small`, in place, and all its layers refitted.
 
@@ -118,6 +126,7 @@ def sparsify(
         graph: of `dense`. plan: that cut it.
         priced: calibration inputs (n, ...) that harms are measured on. images: batches that the refit sees.
         on_price: told how many batches have run back. on_step: how many batches and layers of the refit are done.
+        once: gives what it is given to make, or what that gave before for the same network, space and method.
 
     Raises:
         BudgetError: the layers that may have zeros cannot lose as much. InputError: none may have any.
@@ -139,7 +148,7 @@ def sparsify(
     room = budget.limit - (whole - own)
     _check_least(found, price, whole - own, budget, whole, space.pattern)
     pricing = Priced(small, graph, found, sparsifier, priced, seed)
-    kept, known = _shared_out(pricing, price, room, space, on_price)
+    kept, known = _shared_out(pricing, price, room, space, lambda: once(lambda: pricing.harms(on_price)))
     masks: dict[str, Tensor] = {}
 
     def choose(path: str, hessian: Tensor, best: Tensor) -> Tensor:
@@ -167,7 +176,7 @@ def sparsify(
 
 
 def _shared_out(
-    pricing: Priced, price: Mapping[str, int], room: int, space: ZeroSpace, on_step: Steps
+    pricing: Priced, price: Mapping[str, int], room: int, space: ZeroSpace, harms: Callable[[], Harms]
 ) -> tuple[dict[str, int], dict[str, float]]:
     """How many weights stay in each layer, and the estimated harm of that, where it is known."""
     found = pricing.found
@@ -178,7 +187,7 @@ def _shared_out(
         scores = pricing.losses()
         sizes = {path: space.pattern.size or target.kernel for path, target in found.items()}
         return lowest_first(scores, sizes, price, room), {}
-    known = pricing.harms(on_step)
+    known = harms()
     whole = bool(space.pattern.m)
     layers = {path: LayerHarms(target.size, price[path], known[path], whole) for path, target in found.items()}
     kept = spread(layers, room)

@@ -109,6 +109,17 @@ def test_widths_and_weights_together(model):
     assert found.report.settings["space"] == "widths+weights"
 
 
+def test_how_much_widths_take_is_tried_where_the_budget_does_not_say(model, tmp_path):
+    options = {"space": "widths+weights", "space_options": {"divisor": 2}, "out": tmp_path}
+    found = search(model, EXAMPLE, "10%NNZ", **options)
+    assert count_nonzeros(found.model) <= 0.1 * count_nonzeros(model)
+    assert found.report.proof.ok
+    note = next(note for note in found.report.notes if note.startswith("Shares of the FLOPs that widths"))
+    assert "100.0%: " in note
+    assert "75.0%: " in note
+    assert search(model, EXAMPLE, "10%NNZ", **options).plan == found.plan
+
+
 def test_multiply_adds_with_zeros_are_counted(model):
     graph = trace(model, EXAMPLE)
     part = submodule(model, None)
