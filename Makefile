@@ -21,7 +21,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-supernet bench-export bench-latency bench-new-user bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-latency bench-new-user bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -109,6 +109,9 @@ bench-ablation: $(STAMP) ## the same for each criterion, with and without recons
 
 bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of each phase, the refit on all images and on few
 	$(BIN)/python -m benchmarks.size
+
+bench-sparse: $(STAMP) ## zeros inside of weights without labels on CIFAR ResNets, beside magnitude and torch's prune (SEEDS=3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sparse --seeds $(SEEDS) --threads 1
 
 bench-trials: $(STAMP) ## whether more trials ever hurt: the default search with 1, 8, 24 and 64 (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cifar --trials --seeds $(SEEDS) --jobs 2 --threads 1
