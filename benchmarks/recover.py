@@ -69,7 +69,7 @@ def _own(job: Job, model: nn.Module, images: Images) -> list[Outcome]:
         polished = nasprune.polish(result, model, data, seed=job.seed, steps=job.steps)
         nets.append((RUNGS[2], polished.model, searched + polished.seconds))
     if job.epochs:
-        tuned, seconds = _tuned(job, result.model, model, images)
+        tuned, seconds = _tuned(job, result, model, images)
         nets.append((TUNED, tuned, searched + seconds))
     return [_outcome(job, *one, model, images) for one in nets]
 
@@ -88,7 +88,9 @@ def _allowed(job: Job, model: nn.Module) -> int:
     return measure(model, EXAMPLE).flops * job.case.percent // 100
 
 
-def _tuned(job: Job, net: nn.Module, dense: nn.Module, images: Images) -> tuple[nn.Module, float]:
+def _tuned(
+    job: Job, net: nasprune.SearchResult | nn.Module, dense: nn.Module, images: Images
+) -> tuple[nn.Module, float]:
     """With the defaults, all training images, the dense network as the teacher; and the seconds."""
     data = replace(images.by_seed(job.seed)[0], train=images.train)
     start = time.perf_counter()

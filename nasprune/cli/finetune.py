@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import writing
-from nasprune.cli.runs import dense_spec, plan_of, report_of, trimmed_network
+from nasprune.cli.runs import dense_spec, report_of, trimmed_network
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nasprune.cut.plan import PrunePlan
     from nasprune.data import DataSplits
     from nasprune.models.loading import LoadedModel
+    from nasprune.run.checkpoint import Loaded
     from nasprune.run.report import SearchReport
     from nasprune.train.recipe import Choice, Optimizer
 
@@ -88,11 +89,11 @@ def trained(options: FinetuneOptions) -> Tuned:
     report = report_of(options.run)
     out = options.out or options.run / "finetuned"
     with writing(out, (*FILES, config.FILE), partial(_kept, out)):
-        dense, small, plan, data = _loaded(options, report)
+        dense, cut, data = _loaded(options, report)
         _announce(options, dense, data)
-        nets = _before(options, report, dense, small, plan)
-        nets["fine-tuned"] = _trained(options, dense, small, plan, data, out)
-        result = _measured(options, report, nets, plan, data, out)
+        nets = _before(options, report, dense, cut)
+        nets["fine-tuned"] = _trained(options, dense, cut, data, out)
+        result = _measured(options, report, nets, cut.plan, data, out)
         save(result, out)
         config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
     return result
@@ -106,11 +107,11 @@ def _kept(out: Path) -> str:
     return f"the last whole epoch is kept in {shell_path(out)}; repeat the command to go on"
 
 
-def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel, nn.Module, PrunePlan, DataSplits]:
-    """The dense network, the small one with the saved weights, its plan, and the data that fits both."""
+def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel, Loaded, DataSplits]:
+    """The dense network, the small one with the saved weights and its plan, and the data that fits both."""
     from nasprune.data import load_data
     from nasprune.models.loading import chosen_device, load_model
-    from nasprune.run.checkpoint import load
+    from nasprune.run.checkpoint import loaded
 
     data: DataSplits | None = None
 
@@ -128,12 +129,12 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
         shape_of_data=shape_of_data,
     )
     device = chosen_device(options.device)
-    small = load(options.run, dense.model, plugins=options.plugins or None).to(device)
+    cut = loaded(options.run, dense.model, plugins=options.plugins or None)
+    cut.model.to(device)
     dense.model.to(device)
     return (
         dense,
-        small,
-        plan_of(options.run),
+        cut,
         data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1], model=dense.model),
     )
 
@@ -144,15 +145,13 @@ def _announce(options: FinetuneOptions, dense: LoadedModel, data: DataSplits) ->
         say(NO_TEACHER)
 
 
-def _trained(
-    options: FinetuneOptions, dense: LoadedModel, small: nn.Module, plan: PrunePlan, data: DataSplits, out: Path
-) -> nn.Module:
+def _trained(options: FinetuneOptions, dense: LoadedModel, cut: Loaded, data: DataSplits, out: Path) -> nn.Module:
     from nasprune.data.augment import flip_and_shift
     from nasprune.train.finetune import finetune
 
     with TrainingScreen().shown() as screen:
         return finetune(
-            small,
+            cut,
             data,
             epochs=options.epochs,
             lr=options.lr,
@@ -161,7 +160,6 @@ def _trained(
             teacher=dense.model if options.teacher and dense.weights is not None else None,
             choose=options.choose,
             augment=flip_and_shift if options.augment else None,
-            masks=plan.masks.below(plan.scope),
             seed=options.seed,
             device=options.device,
             precision=options.precision,
@@ -171,19 +169,17 @@ def _trained(
         )
 
 
-def _before(
-    options: FinetuneOptions, report: SearchReport, dense: LoadedModel, small: nn.Module, plan: PrunePlan
-) -> dict[str, nn.Module]:
+def _before(options: FinetuneOptions, report: SearchReport, dense: LoadedModel, cut: Loaded) -> dict[str, nn.Module]:
     """The nets that training is compared with, by name."""
     from nasprune.run.checkpoint import replayed
     from nasprune.strategies.prune import UNREFITTED
 
     if dense.weights is None:
-        return {"cut": small}
+        return {"cut": cut.model}
     nets = {"dense": dense.model}
     if report.settings.get("reconstruct") not in (None, "none"):
-        nets[UNREFITTED] = replayed(plan, dense.model, plugins=options.plugins or None)
-    return {**nets, "cut": small}
+        nets[UNREFITTED] = replayed(cut.plan, dense.model, plugins=options.plugins or None)
+    return {**nets, "cut": cut.model}
 
 
 def _measured(

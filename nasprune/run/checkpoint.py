@@ -6,7 +6,7 @@ A saved plan is replayed on the user's own dense model, so that the small networ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from nasprune.cut.plan import PrunePlan, plan_fields
 from nasprune.cut.surgery import build
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
+from nasprune.graph.model import ModelGraph
 from nasprune.graph.program import signature
 from nasprune.models.weights import load_weights, to_bytes
 from nasprune.registry import Plugins
@@ -124,6 +125,22 @@ def load(
         InputError: a file is missing or damaged, or the weights are of another save; names file and field.
         PlanError: the plan is damaged, or `model` is not the one it was made for; the first difference is named.
     """
+    return loaded(folder, model, example_inputs=example_inputs, plugins=plugins).model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A saved network with its plan and the graph of the dense one, which say which channels it has of that."""
+
+    model: nn.Module
+    plan: PrunePlan
+    graph: ModelGraph
+
+
+def loaded(
+    folder: str | Path, model: nn.Module, *, example_inputs: ExampleInputs | None = None, plugins: Plugins = None
+) -> Loaded:
+    """What `load` gives, and what it is of; arguments and errors are the same."""
     folder = path("folder", folder, "write nasprune.load('runs/mine', model=the_dense_model)")
     model = accepted(model)
     record = plan_fields(content_of(folder / PLAN, "the plan", THEN, most=LARGEST), repr(str(folder / PLAN)))
@@ -138,10 +155,11 @@ def load(
             f"{UNASKED:,} are made up unasked, as a network may run on them for minutes; pass example_inputs= if they "
             "are meant"
         )
-    small = replayed(plan, model, example_inputs, plugins=plugins)
+    graph = _graph(plan, model, example_inputs, plugins)
+    small = build(model, graph, plan).eval()
     load_weights(small, folder / WEIGHTS)
     check_zeros(plan.masks, submodule(small, plan.scope), "save the run again")
-    return small
+    return Loaded(small, plan, graph)
 
 
 def read_plan(folder: Path) -> PrunePlan:
@@ -154,10 +172,14 @@ def replayed(
     plan: PrunePlan, model: nn.Module, example_inputs: ExampleInputs | None = None, *, plugins: Plugins = None
 ) -> nn.Module:
     """A plan carried out on a copy of the dense `model`, with its weights, in eval mode; arguments as of `load`."""
+    return build(model, _graph(plan, model, example_inputs, plugins), plan).eval()
+
+
+def _graph(plan: PrunePlan, model: nn.Module, example_inputs: ExampleInputs | None, plugins: Plugins) -> ModelGraph:
+    """What the plan is of: the dense model's graph, traced anew."""
     part = submodule(model, plan.scope)
     inputs = Inputs.of(example_inputs, part) if example_inputs is not None else plan.inputs.noise()
-    graph = replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
-    return build(model, graph, plan).eval()
+    return replace(trace(part, inputs, rules=op_rules(plugins)), scope=plan.scope)
 
 
 def _html(result: Saveable, folder: Path) -> str:

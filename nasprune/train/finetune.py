@@ -53,7 +53,7 @@ def finetune(
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
     soft_share: float = 0.9,
-    feature_share: float = 0.0,
+    feature_share: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     warmup: float = 0.1,
@@ -85,14 +85,15 @@ def finetune(
         data: as for `nasprune.search`. Of a name or `DataSplits` the training part is trained on; of data of your own
             all but a tenth, the validation part, and but what you gave as a test part. What is held back is logged.
         epochs: passes over the training part, at least 1.
-        lr: highest learning rate; by default 0.01 for a network that has been trained and 0.05 for one as initialised,
-            with AdamW 0.0003 and 0.002.
+        lr: highest learning rate; by default 0.01 for a network that has been trained, 0.03 where the teacher's
+            features guide it, 0.05 for one as initialised; with AdamW 0.0003, 0.0003 and 0.002.
         optimizer: "sgd" with Nesterov momentum, or "adamw".
         batch_size: images a step, at least 2.
         teacher: a network with the same outputs to learn from as well, or `None`.
         temperature: softens the outputs of both nets, above 0. soft_share: weight of the teacher's term, in [0, 1].
         feature_share: weight of the squared distance from the teacher's features where blocks end, relative to their
-            size; needs a search's result as `model`, and its dense network as the teacher.
+            size (as FitNets do, Romero et al. 2015, arXiv:1412.6550); needs a search's result as `model`, and its dense
+            network as the teacher, and is 1 by default where these are given.
         momentum: of SGD. weight_decay: biases and norm weights do not decay. warmup: share of the steps, in [0, 1).
         smoothing: of labels, in [0, 1). average: decay of the averaged weights a step, in [0, 1); 0 is none.
         clip: largest norm of the gradient; 0 is any.
@@ -117,6 +118,9 @@ def finetune(
         InputError: an option is out of range, the model takes no gradients, the teacher has other outputs, labels are
         of one class or of none, the loss is not finite from the start, or `out` holds another training.
     """
+    found = model if isinstance(model, Found) else None
+    if feature_share is None:
+        feature_share = 1.0 if found is not None and teacher is not None else 0.0
     recipe = Recipe(
         epochs=epochs,
         lr=lr,
@@ -133,7 +137,6 @@ def finetune(
         feature_share=feature_share,
         choose=choose,
     )
-    found = model if isinstance(model, Found) else None
     start = accepted(found.model if found is not None else model)
     teacher = accepted(teacher, "teacher") if teacher is not None else None
     if masks is None:

@@ -15,6 +15,7 @@ from nasprune.errors import InputError
 Optimizer = Literal["sgd", "adamw"]
 Choice = Literal["last", "best"]
 RATES = {"sgd": (0.05, 0.01), "adamw": (2e-3, 3e-4)}  # of an initialised network, of a trained one
+GUIDED = 0.03  # of SGD, for a cut network that learns the features of the dense one
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Recipe:
 
     def rate(self, *, trained: bool) -> float:
         """The highest learning rate: the one given, or one for networks that are trained, or not, already."""
+        if self.lr is None and trained and self.feature_share and self.optimizer == "sgd":
+            return GUIDED
         return self.lr if self.lr is not None else RATES[self.optimizer][trained]
 
     def new_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
