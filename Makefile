@@ -21,7 +21,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-latency bench-new-user bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-recipes bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-latency bench-new-user bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -123,6 +123,9 @@ bench-train: $(STAMP) ## whether fine-tuning hurts, strategies at equal cost, tr
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finetune --jobs 2 --threads 1
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.strategies --seeds $(SEEDS) --jobs 2 --threads 1
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills_training
+
+bench-recipes: $(STAMP) ## which recipe of fine-tuning comes nearest to the dense net, on training images set apart (SEEDS=3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recipes --seeds $(SEEDS) --jobs 2 --threads 1
 
 bench-damage: $(STAMP) ## whether estimated damages order decisions as slow measurement does
 	$(BIN)/python -m benchmarks.damage
