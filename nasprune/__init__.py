@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from nasprune.strategies.contract import Strategy as Strategy
     from nasprune.strategies.contract import StrategyTask as StrategyTask
     from nasprune.strategies.noise import log_uniform_kl as log_uniform_kl
+    from nasprune.strategies.noise import log_uniform_slope as log_uniform_slope
     from nasprune.strategies.prune import Trained as Trained
     from nasprune.strategies.prune import prune as prune
     from nasprune.strategies.pruner import Pruned as Pruned
@@ -151,6 +152,7 @@ _HOMES = {
     "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
     "strategies.noise": "log_uniform_kl",
     "sparse.contract": "SparseLayer Sparsifier",
+    "strategies.noise": "log_uniform_kl log_uniform_slope",
     "strategies.prune": "Trained prune",
     "strategies.pruner": "Pruned Pruner pruner",
     "supernet.genotype.genotype": "Gene Genotype",

@@ -114,8 +114,11 @@ class StrategyTask(Protocol):
         It acts until the strategy is finished; all readers of a pass get the same factors.
         """
 
+    def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
+        """`seen` is called with the inputs of every pass of the network in training, until the finish."""
+
     def release(self) -> None:
-        """Takes away gates, and what was given to weights; it is done at the finish in any case."""
+        """Takes away gates, watchers, and what was given to weights; it is done at the finish in any case."""
 
     def fold(self, group: CoupledGroup, factors: Tensor) -> None:
         """Multiplies the weights of all layers that read the group's units by factors (width,)."""

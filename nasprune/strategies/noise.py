@@ -16,3 +16,9 @@ def log_uniform_kl(log_alpha: Tensor) -> Tensor:
     square.
     """
     return K1 * torch.sigmoid(-K2 - K3 * log_alpha) + 0.5 * torch.nn.functional.softplus(-log_alpha)
+
+
+def log_uniform_slope(log_alpha: Tensor) -> Tensor:
+    """The derivative of `log_uniform_kl` by each log alpha."""
+    gate = torch.sigmoid(K2 + K3 * log_alpha)
+    return -K1 * K3 * gate * (1 - gate) - 0.5 * torch.sigmoid(-log_alpha)

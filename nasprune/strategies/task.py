@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
@@ -119,6 +119,13 @@ class Task:
         gate = Gate(self.model, group.width, draw, self.hooks)
         for module, units in readers(submodule(self.model, self.graph.scope), self.graph, group):
             gate.on(module, units, self.hooks)
+
+    def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
+        def given(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if net.training:
+                seen(inputs)
+
+        self.hooks.before(self.model, given)
 
     def release(self) -> None:
         self.hooks.release()

@@ -66,9 +66,11 @@ class Bayes(Strategy):
     def step(self, progress: float, rate: float) -> None:
         if self._plan is None:
             with torch.enable_grad():
-                units = sum(log_uniform_kl(self._log_alpha(name)).sum() for name in self._mu)
-                weights = sum((noise.exp() - noise).sum() / 2 for noise in self._noise.values())
-                ((units + weights) * self._scale / self._items).backward()  # type: ignore[union-attr]
+                units = torch.cat([log_uniform_kl(self._log_alpha(name)) for name in self._mu]).sum()
+                (units * self._scale / self._items).backward()
+            for noise in self._noise.values():
+                if noise.grad is not None:
+                    noise.grad.add_((noise.exp() - 1) / 2, alpha=self._scale / self._items)
             self._adam.step()
             self._adam.zero_grad()
             self._scale = min(1.0, progress / self._warm)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nasprune import InputError, LiveWeight, PrunePlan, Strategy, StrategyTask, log_uniform_kl
+from nasprune import InputError, LiveWeight, PrunePlan, Strategy, StrategyTask, log_uniform_slope
 
 NOISE = 3.0
 LOWEST = 1e-8  # of a weight's square
@@ -30,7 +30,7 @@ class VD(Strategy):
         self,
         task: StrategyTask,
         items: int = 5000,
-        lr: float = 0.01,
+        lr: float = 0.02,
         start: float = -10.0,
         warm: float = 0.3,
         until: float = 0.8,
@@ -53,9 +53,10 @@ class VD(Strategy):
 
     def step(self, progress: float, rate: float) -> None:
         if not self._fixed:
-            with torch.enable_grad():
-                for weight in self._task.weights:
-                    (log_uniform_kl(self._log_alpha(weight)).sum() * self._scale / self._items).backward()
+            for weight in self._task.weights:
+                noise = self._noise[weight.name]
+                if noise.grad is not None:
+                    noise.grad.add_(log_uniform_slope(self._log_alpha(weight)), alpha=self._scale / self._items)
             self._adam.step()
             self._adam.zero_grad()
             self._scale = min(1.0, progress / self._warm)
@@ -72,12 +73,12 @@ class VD(Strategy):
     def _fix(self) -> None:
         self._fixed = True
         self._task.release()
-        noise = {weight.name: self._log_alpha(weight).detach() for weight in self._task.weights}
+        noise = {weight.name: self._log_alpha(weight) for weight in self._task.weights}
         kept = self._task.masks({name: -value for name, value in noise.items()})
         self._masks = {name: mask & (noise[name] <= NOISE) for name, mask in kept.items()}
 
     def _log_alpha(self, weight: LiveWeight) -> Tensor:
-        return self._noise[weight.name] - (weight.tensor.detach().square() + LOWEST).log()
+        return self._noise[weight.name].detach() - (weight.tensor.detach().square() + LOWEST).log()
 
     def _normal(self, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=self._generator)
@@ -89,10 +90,8 @@ class VD(Strategy):
         """The gradient of the divergence by the weight: by log alpha, times -2 w / w^2."""
 
         def gradient() -> Tensor:
-            value = self._log_alpha(weight).detach().requires_grad_()
-            with torch.enable_grad():
-                (by_alpha,) = torch.autograd.grad(log_uniform_kl(value).sum(), value)
             mean = weight.tensor.detach()
-            return by_alpha * (-2 * mean / (mean.square() + LOWEST)) * self._scale / self._items
+            slope = log_uniform_slope(self._log_alpha(weight))
+            return slope * (-2 * mean / (mean.square() + LOWEST)) * self._scale / self._items
 
         return gradient

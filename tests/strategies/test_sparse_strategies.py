@@ -48,8 +48,8 @@ def module_of(name: str):
 
 
 def test_these_make_weights_zero() -> None:
-    found = ["dns", "gradual", "iterative_magnitude", "l0", "lc", "snip", "targeted_dropout", "vd"]
-    assert [name for name in SPARSE if name != "olmp"] == found
+    found = ["dns", "gradual", "iterative_magnitude", "l0", "lc", "olmp", "snip", "targeted_dropout", "vd"]
+    assert found == SPARSE
     assert BOTH == ["l0", "targeted_dropout"]
 
 
@@ -84,7 +84,7 @@ def test_units_that_are_gated_shut_are_cut(name: str) -> None:
     assert found.cut.flops <= 0.6 * found.dense.flops
 
 
-@pytest.mark.parametrize("name", ["dns", "l0", "vd", "targeted_dropout"])
+@pytest.mark.parametrize("name", ["dns", "l0", "olmp", "vd", "targeted_dropout"])
 def test_a_strategy_goes_back_with_its_network(name: str) -> None:
     outcomes = []
     for detour in (False, True):
@@ -117,6 +117,7 @@ def test_budgets_that_a_strategy_cannot_keep_are_refused() -> None:
         ("vd(items=0)", "40%NNZ", "`items` must be at least 1"),
         ("l0(start=1)", "40%NNZ", "`start` must be in"),
         ("snip(batches=0)", "40%NNZ", "`batches` must be at least 1"),
+        ("olmp(trials=1)", "40%NNZ", "`trials` at least 4"),
         ("gradual(until=1)", "40%NNZ", "`until` must be in"),
         ("iterative_magnitude(rounds=0)", "40%NNZ", "`rounds` must be at least 1"),
         ("targeted_dropout(alpha=0)", "40%NNZ", "`alpha` must be in"),
@@ -212,6 +213,21 @@ def test_the_weakest_weights_are_dropped_by_chance() -> None:
     assert bool(((model[0](given) - model[0].bias).T != 0).all())
 
 
+def test_thresholds_are_searched_for_the_least_harm() -> None:
+    model, sgd, pruner = started("olmp(rounds=1, until=0.5, trials=120)", "60%NNZ", steps=4, lr=0.0)
+    with torch.no_grad():
+        model[0].weight[:16] *= 1e-3  # halves of no use, which thresholds by deviation alone keep too much of
+        model[2].weight[:, 16:] *= 0.2
+    pruner.strategy._whole = {weight.name: weight.tensor.detach().clone() for weight in pruner.task.weights}
+    wanted = model(X).detach()
+    alike = pruner.task.masks(pruner.strategy._scores(torch.zeros(2)))
+    run(model, sgd, pruner, 2)
+    searched = float((model(X).detach() - wanted).square().mean())
+    for weight in pruner.task.weights:
+        weight.tensor.data.copy_(pruner.strategy._whole[weight.name] * alike[weight.name])
+    assert searched < 0.7 * float((model(X).detach() - wanted).square().mean())
+
+
 def test_hard_concrete_gates_are_zero_as_often_as_said() -> None:
     code = module_of("l0")
     log_a = torch.tensor([-3.0, -0.5, 0.0, 2.0])
@@ -232,6 +248,9 @@ def test_the_divergence_of_variational_dropout_by_quadrature() -> None:
         mean_log = width * float((density * np.log(np.abs(1 + root * standard))).sum())
         exact = mean_log - log_alpha / 2 + (np.euler_gamma + math.log(2)) / 2
         assert float(nasprune.log_uniform_kl(torch.tensor(log_alpha))) == pytest.approx(exact, abs=0.02)
+    at = torch.linspace(-8, 6, 29, requires_grad=True)
+    nasprune.log_uniform_kl(at).sum().backward()
+    assert torch.allclose(nasprune.log_uniform_slope(at.detach()), at.grad, atol=1e-6)
 
 
 def test_log_normal_noise_by_quadrature_and_by_drawing() -> None:
