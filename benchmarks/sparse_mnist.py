@@ -1,6 +1,6 @@
 """Sparse LeNets on 7,000 MNIST digits, each method at the sparsity that it was published with.
 
-    python -m benchmarks.sparse_mnist --data mnist:DIR [--seeds 3] [--rows GLOB] [--threads N] [--validation]
+    python -m benchmarks.sparse_mnist [--data mnist:DIR] [--seeds 3] [--rows GLOB] [--threads N] [--validation]
 
 A row trains the dense network, and from it the sparse one for as many steps as the dense one had, or twice as many
 where the method learns noise; methods that begin with an untrained network say "from scratch". The increase of the
@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 import nasprune
+from benchmarks.cifar import ASSETS
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
@@ -150,7 +151,7 @@ def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="mnist:DIR")
+    parser.add_argument("--data", default=f"mnist:{ASSETS}", help="mnist:DIR, by default as NASPRUNE_ASSETS says")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
     parser.add_argument("--rows", default="*", help="glob, such as 'LeNet-5*'")
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")

@@ -150,7 +150,6 @@ _HOMES = {
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
     "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
-    "strategies.noise": "log_uniform_kl",
     "sparse.contract": "SparseLayer Sparsifier",
     "strategies.noise": "log_uniform_kl log_uniform_slope",
     "strategies.prune": "Trained prune",

@@ -22,6 +22,7 @@ from nasprune.cost.latency import compare_latency
 from nasprune.cost.units import number_of
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
+from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import has_labels
 from nasprune.data.load import DataSource, image_side
@@ -30,11 +31,11 @@ from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.models.initial import looks_initialised
 from nasprune.registry import Plugins, with_keywords
-from nasprune.run.report import SearchReport
+from nasprune.run.report import LayerOutcome, SearchReport, Sparsity
 from nasprune.run.result import SearchResult, outcomes, versions
 from nasprune.run.search import search
 from nasprune.strategies.partner import StrategyPartner
-from nasprune.strategies.pruner import Pruner, pruner
+from nasprune.strategies.pruner import Pruned, Pruner, pruner
 from nasprune.train.augmenting import Augment
 from nasprune.train.finetune import finetune
 from nasprune.train.fitness import training_parts
@@ -103,7 +104,7 @@ def prune(
         data: as for `nasprune.finetune`, with labels. The test part is not looked at.
         epochs: of training: after the search, or with the strategy.
         strategy: name of a plugin, with options where wanted, such as "soft(asymptotic=True)"; `None` searches, and
-            fine-tunes what was found. Widths are cut by a strategy, blocks stay.
+            fine-tunes what was found. Widths are cut by a strategy, or weights with a budget of NNZ; blocks stay.
         lr, batch_size, augment, task, device, on_epoch, on_step, should_stop: as for `nasprune.finetune`. With a
             strategy the rate is 0.05 by default, and gradients are clipped at norm 5.
         distil: whether the dense network teaches, where it has been trained.
@@ -117,7 +118,7 @@ def prune(
         UnknownNameError: there is no such strategy; the nearest are named. InputError: the data has no labels, or an
         argument cannot be used. BudgetError, TraceError, PluginError, VerificationError: as `nasprune.search`.
     """
-    dense, goal = accepted(model), parse_budget(budget, zeros=strategy is None)
+    dense, goal = accepted(model), parse_budget(budget, zeros=True)
     recipe = Recipe(epochs=epochs, lr=lr, batch_size=batch_size)
     if strategy is not None:  # an average of weights is not at the zeros of a mask
         recipe = replace(recipe, average=0.0, clip=CLIP)
@@ -256,6 +257,7 @@ def _with_strategy(
             "change by the cut": done.change,
         },
         versions=versions(),
+        sparsity=_sparsity(dense, done),
         notes=(
             f"Trained with the strategy {strategy} for {number_of(recipe.epochs, 'epoch')} on {parts.name}; the cut "
             f"changed outputs by {done.change:.1e} of the largest.",
@@ -263,6 +265,13 @@ def _with_strategy(
         ),
     )
     return Trained(small, done.plan, done.graph, report)
+
+
+def _sparsity(dense: nn.Module, done: Pruned) -> Sparsity | None:
+    """Where the plan holds weights at zero."""
+    masks = done.plan.masks
+    layers = (LayerOutcome(name.rpartition(".")[0], mask.numel(), int(mask.sum())) for name, mask in masks.items())
+    return Sparsity(count_nonzeros(dense), done.nonzeros, tuple(layers)) if masks else None
 
 
 def _reached(nets: Mapping[str, nn.Module], parts: DataSplits, task: TrainingTask | None) -> dict[str, float]:

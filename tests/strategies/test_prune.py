@@ -48,6 +48,16 @@ def test_a_strategy_trains_within_the_budget(dense, tmp_path) -> None:
         assert torch.equal(loaded(IMAGE + 1), found.model(IMAGE + 1))
 
 
+def test_a_strategy_makes_zeros_within_the_budget(dense, tmp_path) -> None:
+    found = nasprune.prune(dense, IMAGE, "30%NNZ", data="digits", epochs=2, strategy="dns")
+    assert found.report.sparsity.cut <= 0.3 * found.report.sparsity.dense
+    assert sum(layer.size - layer.kept for layer in found.report.sparsity.layers) == found.plan.masks.zeros
+    nasprune.save(found, tmp_path)
+    loaded = nasprune.load(tmp_path, model=tiny_net(1))
+    with torch.no_grad():
+        assert torch.equal(loaded(IMAGE + 1), found.model(IMAGE + 1))
+
+
 def test_a_strategy_learns_while_it_cuts() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
