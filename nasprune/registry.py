@@ -102,7 +102,7 @@ BUILT_IN = {
         "kl": "nasprune.evaluators.kl:KL",
         "loss": "nasprune.evaluators.loss:Loss",
     },
-    "sparsifiers": {"obs": "nasprune.sparse.obs:OBS"},
+    "sparsifiers": {"obs": "nasprune.sparse.obs:OBS", "nettrim": "nasprune.sparse.nettrim:NetTrim"},
     "op_scorers": {
         "flops_order": "nasprune.supernet.score.scorers.flops_order:FlopsOrder",
         "random": "nasprune.supernet.score.scorers.random:RandomOps",

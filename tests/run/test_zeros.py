@@ -73,6 +73,7 @@ def test_saved_loaded_polished_and_tuned_zeros_stay(result, model, tmp_path):
         {"sparsifier": "magnitude"},
         {"sparsifier": "magnitude(refit=False, normalise=layer)", "space": "weights(spread=global)"},
         {"sparsifier": "obd"},
+        {"sparsifier": "nettrim(epsilon=0.2)"},
         {"space": "weights(spread=uniform)"},
         {"space": "weights(pattern='block:2')"},
         {"space": "kernels"},

@@ -42,7 +42,8 @@ def search(
         str, typer.Option("--reconstruct", help="Closed-form refitting on calibration data: lstsq, obs or none.")
     ] = "auto",
     sparsifier: Annotated[
-        str, typer.Option("--sparsifier", help="Which weights become zero, for budgets of NNZ: obs, magnitude, obd.")
+        str,
+        typer.Option("--sparsifier", help="Which weights become zero: obs, obd, nettrim, magnitude."),
     ] = "auto",
     polish: Annotated[
         bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
