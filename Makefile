@@ -113,6 +113,7 @@ bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of eac
 bench-sparse: $(STAMP) ## zeros inside of weights without labels on CIFAR ResNets, beside magnitude and torch's prune (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sparse --seeds $(SEEDS) --threads 1
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sparse_mnist --seeds $(SEEDS) --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sparse_points --seeds $(SEEDS) --threads 1
 
 bench-trials: $(STAMP) ## whether more trials ever hurt: the default search with 1, 8, 24 and 64 (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cifar --trials --seeds $(SEEDS) --jobs 2 --threads 1

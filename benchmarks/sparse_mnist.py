@@ -37,7 +37,7 @@ from nasprune.train.loops import Schedule
 from nasprune.train.measures import accuracy
 
 NETS = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
-EPOCHS = {"LeNet-300-100": 30, "LeNet-5": 15}
+EPOCHS = {"LeNet-300-100": 20, "LeNet-5": 8}
 BATCH, RATE = 128, 0.1
 
 
@@ -100,11 +100,18 @@ class Outcome:
     seconds: float
 
 
-def trained(model: nn.Module, data: DataSplits, epochs: int, seed: int, strategy: tuple[str, str] | None = None):
+def trained(
+    model: nn.Module,
+    data: DataSplits,
+    epochs: int,
+    seed: int,
+    strategy: tuple[str, str] | None = None,
+    rate: float = RATE,
+):
     """A network after training; with a strategy what it came to. strategy: with its budget."""
     steps = epochs * -(-size_of(data.train) // BATCH)
-    schedule = Schedule(RATE, steps, 0.05)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    schedule = Schedule(rate, steps, 0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=1e-4)
     pruner = None
     if strategy is not None:
         name, budget = strategy
