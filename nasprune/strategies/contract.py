@@ -149,9 +149,11 @@ class Strategy(ABC):
 
     It works after the optimizer's steps, so that it goes with any optimizer and any loop; a penalty is a proximal step.
     takes: "structure" where it keeps budgets of what widths cost, "zeros" where it keeps those of numbers not zero.
+    notes: what the user should read in the end, in sentences.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("structure",)
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def __init__(self, task: StrategyTask) -> None: ...

@@ -261,6 +261,7 @@ def _with_strategy(
         notes=(
             f"Trained with the strategy {strategy} for {number_of(recipe.epochs, 'epoch')} on {parts.name}; the cut "
             f"changed outputs by {done.change:.1e} of the largest.",
+            *done.notes,
             *notes,
         ),
     )

@@ -41,7 +41,7 @@ class Pruned:
 
     dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
     cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone.
-    nonzeros: numbers of the cut network's parameters that are not zero.
+    nonzeros: numbers of the cut network's parameters that are not zero. notes: what the strategy says.
     """
 
     model: nn.Module = field(repr=False)
@@ -52,6 +52,7 @@ class Pruned:
     cut: Cost
     change: float
     nonzeros: int
+    notes: tuple[str, ...] = ()
 
 
 class Pruner:
@@ -103,6 +104,7 @@ class Pruner:
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
                 task.hooks.release()
+                notes = tuple(self.strategy.notes)
                 ready = twin(task.model)
             proven = prove(ready.eval(), task.graph, plan)
             cost = CostModel(task.graph).costs([proven.plan.counts])[0]
@@ -120,7 +122,7 @@ class Pruner:
                     f"strategy `{self._name}` left {nonzeros:,} numbers that are not zero, the budget allows "
                     f"{task.nonzeros:,}"
                 )
-        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change, nonzeros)
+        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change, nonzeros, notes)
 
 
 @dataclass(frozen=True)

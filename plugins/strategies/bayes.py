@@ -11,7 +11,6 @@ and what is left trains on. The horseshoe prior (BC-GHS) is not here.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 
@@ -21,7 +20,6 @@ from torch import Tensor
 from nasprune import CoupledGroup, InputError, LiveWeight, PrunePlan, Strategy, StrategyTask, log_uniform_kl
 
 LOWEST = 1e-8
-logger = logging.getLogger(__name__)
 
 
 def bits(weights: Tensor, variances: Tensor) -> int:
@@ -86,9 +84,12 @@ class Bayes(Strategy):
 
     def _settle(self) -> PrunePlan:
         self._task.release()
-        for weight in self._task.weights:
-            count = bits(weight.tensor.detach(), self._noise[weight.name].detach().exp())
-            logger.info("%s: its posterior needs %d bits a weight", weight.name, count)
+        counts = {
+            weight.name: bits(weight.tensor.detach(), self._noise[weight.name].detach().exp())
+            for weight in self._task.weights
+        }
+        needed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        self.notes = (f"Bits that the noise of weights leaves to each of them: {needed}.",)
         scores = {group.name: -self._log_alpha(group.name).detach() for group in self._task.groups}
         for group in self._task.groups:
             self._task.fold(group, self._mu[group.name].detach())

@@ -82,6 +82,7 @@ def test_units_that_are_gated_shut_are_cut(name: str) -> None:
     found = pruner.finish()
     assert found.change < 1e-4
     assert found.cut.flops <= 0.6 * found.dense.flops
+    assert ("Bits that the noise" in " ".join(found.notes)) == (name == "bayes")
 
 
 @pytest.mark.parametrize("name", ["dns", "l0", "olmp", "vd", "targeted_dropout"])
