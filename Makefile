@@ -149,6 +149,9 @@ bench-export: $(STAMP) ## cut networks in every format of `nasprune export`, and
 bench-latency: $(STAMP) ## whether budgets of latency are kept, beside the best FLOPs budget in equal time; on a quiet machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.latency
 
+bench-new-user: $(STAMP) ## what a new user types with the built wheel, and how long each line takes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.new_user
+
 bench-fuzz: $(STAMP) ## 2,000 damaged files of every kind: none may run code, hang, or load as another net (TIMES=2000)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz --times $(TIMES)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
     from nasprune.calibration.removal import removal_scores as removal_scores
+    from nasprune.cli.watching import progress as progress
     from nasprune.codec.compressed import Compressed as Compressed
     from nasprune.codec.compressed import compress as compress
     from nasprune.codec.compressed import decompress as decompress
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from nasprune.run.hub import from_pretrained as from_pretrained
     from nasprune.run.hub import push_to_hub as push_to_hub
     from nasprune.run.names import search_space as search_space
+    from nasprune.run.plots import Plot as Plot
     from nasprune.run.report import FrontPoint as FrontPoint
     from nasprune.run.report import GroupOutcome as GroupOutcome
     from nasprune.run.report import SearchReport as SearchReport
@@ -125,6 +127,7 @@ _HOMES = {
     "OpScorer OpTask ScoreContext SpaceBuilder",
     "calibration.removal": "removal_scores",
     "codec.compressed": "Compressed compress decompress",
+    "cli.watching": "progress",
     "common.inputs": "Inputs",
     "cost.budget": "Budget Cost",
     "cost.flops": "predict",
@@ -141,6 +144,7 @@ _HOMES = {
     "run.checkpoint": "save",
     "run.hub": "from_pretrained push_to_hub",
     "run.names": "search_space",
+    "run.plots": "Plot",
     "run.report": "FrontPoint GroupOutcome SearchReport",
     "run.result": "SearchResult",
     "run.search": "search",

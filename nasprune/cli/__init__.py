@@ -81,7 +81,7 @@ def _logged() -> Iterator[None]:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    logger, notes = logging.getLogger("nasprune"), Notes(logging.WARNING)
+    logger, notes = logging.getLogger("nasprune"), Notes(logging.INFO)
     logger.addHandler(notes)
     try:
         yield

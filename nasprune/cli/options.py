@@ -51,4 +51,5 @@ Config = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Each phase as it starts, with time and memory.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes while it runs.")]

@@ -16,8 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nasprune.common.memory import written
+from nasprune.common.phases import highest_memory
 from nasprune.common.words import visible
 from nasprune.cost.units import short
+from nasprune.errors import InputError
 
 if TYPE_CHECKING:
     from nasprune.common.phases import PhaseStep
@@ -31,18 +34,25 @@ _PLAIN_SECONDS = 5.0
 
 @dataclass
 class Mode:
-    """What a command prints. json: one object instead of tables. quiet: no progress and no notes."""
+    """What a command prints. json: one object instead of tables. quiet: no progress and no notes.
+
+    verbose: every phase as it starts, and what the package logs as information.
+    """
 
     json: bool = False
     quiet: bool = False
+    verbose: bool = False
 
 
 MODE = Mode()
 
 
-def speak(*, as_json: bool = False, quiet: bool = False) -> None:
-    """Says how the command at hand is to print."""
-    MODE.json, MODE.quiet = as_json, quiet
+def speak(*, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    """Says how the command at hand is to print. Raises InputError where that is both much and little."""
+    if quiet and verbose:
+        raise InputError("--quiet and --verbose are opposites; leave one of them out")
+    MODE.json, MODE.quiet, MODE.verbose = as_json, quiet, verbose
+    logging.getLogger("nasprune").setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
 def answer(record: Mapping[str, object]) -> None:
@@ -76,7 +86,8 @@ class Notes(logging.Handler):
     """Shows what the package logs, a line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"note: {record.getMessage()}")
+        if record.levelno >= logging.WARNING or MODE.verbose:
+            say(f"note: {record.getMessage()}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
@@ -94,6 +105,7 @@ class SearchScreen:
 
     def __init__(self, time_limit: float | None) -> None:
         self._limit = time_limit
+        self._began = time.monotonic()
         self._console = stderr()
         self._bar: Any = None
         self._task: Any = None
@@ -102,7 +114,7 @@ class SearchScreen:
     @contextmanager
     def shown(self) -> Iterator[SearchScreen]:
         """The bar is on the screen while the context lasts."""
-        if not self._console.is_terminal or self._console.quiet:
+        if not (self._console.is_terminal or self._console.is_jupyter) or self._console.quiet:
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
@@ -126,6 +138,9 @@ class SearchScreen:
 
     def phase(self, step: PhaseStep) -> None:
         """Takes the start of each phase, and how far it is."""
+        if MODE.verbose and not step.done:
+            line = f"{time.monotonic() - self._began:7.1f} s  {step.phase}, {written(highest_memory())} held at most"
+            printed(self._bar.console if self._bar is not None else self._console, line)
         if self._bar is not None:
             self._bar.update(
                 self._task, description=step.phase, completed=step.done, total=step.of or None, state=_phase_state(step)
@@ -157,7 +172,7 @@ class TrainingScreen:
     @contextmanager
     def shown(self) -> Iterator[TrainingScreen]:
         """The bar is on the screen while the context lasts."""
-        if not self._console.is_terminal or self._console.quiet:
+        if not (self._console.is_terminal or self._console.is_jupyter) or self._console.quiet:
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn

@@ -88,6 +88,9 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Reads "2GFLOPs", "60%", "5MParams", "8ms", "20%NNZ", "25%NNZFLOPs" or several joined by commas.
 
+        >>> Budget.parse("2GMACs, 5MParams") == Budget(flops=2 * 10**9, params=5 * 10**6)
+        True
+
         Raises:
             BudgetError: a part does not parse, or two parts limit the same quantity.
         """

@@ -14,7 +14,11 @@ SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def scaled(text: str, prefix: str) -> int:
-    """The integer that `text` times the SI `prefix` stands for, rounded down ("1.5", "G" -> 1500000000)."""
+    """The integer that `text` times the SI `prefix` stands for, rounded down.
+
+    >>> scaled("1.5", "G")
+    1500000000
+    """
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -25,7 +29,11 @@ def scaled(text: str, prefix: str) -> int:
 
 
 def short(number: float, unit: str = "") -> str:
-    """`number` with four significant digits and an SI prefix: 1996488704, "FLOPs" -> "1.996 GFLOPs"."""
+    """`number` with four significant digits and an SI prefix.
+
+    >>> short(1996488704, "FLOPs")
+    '1.996 GFLOPs'
+    """
     prefix, scale = max(
         ((name, scale) for name, scale in SCALES.items() if abs(number) >= scale),
         key=lambda pair: pair[1],
@@ -37,10 +45,18 @@ def short(number: float, unit: str = "") -> str:
 
 
 def percent(share: float) -> str:
-    """A share of one as text: 0.4987 -> "49.9%"."""
+    """A share of one as text.
+
+    >>> percent(0.4987)
+    '49.9%'
+    """
     return f"{100 * share:.1f}%"
 
 
 def number_of(number: int, noun: str) -> str:
-    """ "1 trial", "2 trials"."""
+    """The number with its noun.
+
+    >>> number_of(1, "trial"), number_of(2000, "trial")
+    ('1 trial', '2,000 trials')
+    """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

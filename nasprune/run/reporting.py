@@ -62,7 +62,11 @@ def plain(report: SearchReport) -> str:
 
 
 def bar(kept: int, width: int) -> str:
-    """`kept` of `width` as a bar of twenty cells."""
+    """`kept` of `width` as a bar of twenty cells.
+
+    >>> bar(8, 32)
+    '█████░░░░░░░░░░░░░░░'
+    """
     filled = round(_BAR * kept / width)
     return "█" * filled + "░" * (_BAR - filled)
 

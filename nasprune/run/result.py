@@ -17,9 +17,11 @@ from nasprune.cut.selection import select
 from nasprune.cut.width_records import stale
 from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
+from nasprune.run.charts import charts
 from nasprune.run.cutting import Cut
 from nasprune.run.notes import of_scores
 from nasprune.run.page import cell
+from nasprune.run.plots import Plot, plotted
 from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
 from nasprune.run.reporting import plain
 from nasprune.run.request import Request
@@ -57,6 +59,16 @@ class SearchResult:
     def _repr_html_(self) -> str:
         """For notebooks."""
         return cell(self.report)
+
+    def plot(self, name: str | None = None) -> Plot:
+        """A chart of the report: "trials" (cost against score), "curves" (harm against width), "blocks" (harm of each).
+
+        It shows itself in a notebook; `plot.save("trials.svg")` writes it. Without a name the first that there is.
+
+        Raises:
+            InputError: there is nothing to draw. UnknownNameError: there is no such chart here; names those that are.
+        """
+        return plotted(charts(self.report, self.trials, self.harms), name)
 
     def plan_of(self, trial: int) -> PrunePlan:
         """The plan of any trial, such as a point of `report.front`: `nasprune.build(model, result.graph, plan)`.

@@ -67,5 +67,9 @@ def distinct(budgets: Sequence[str]) -> tuple[str, ...]:
 
 
 def folder_name(budget: str) -> str:
-    """ "50%" as 50pct, with nothing in it that a shell or a file system would stumble over."""
+    """A budget with nothing in it that a shell or a file system would stumble over.
+
+    >>> folder_name("50%, 8ms")
+    '50pct_8ms'
+    """
     return re.sub(r"[^\w.+-]+", "_", budget.strip().replace("%", "pct"))

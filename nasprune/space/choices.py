@@ -103,7 +103,11 @@ class Decision(Mapping[str, int]):
         return hashlib.sha256(json.dumps(self.items_).encode()).hexdigest()[:16]
 
     def replaced(self, name: str, option: int) -> Decision:
-        """The same decision with another option for one choice."""
+        """The same decision with another option for one choice.
+
+        >>> dict(Decision.of({"conv1": 16, "layer1.1": 1}).replaced("conv1", 8))
+        {'conv1': 8, 'layer1.1': 1}
+        """
         return Decision.of({**self._options, name: option})
 
 

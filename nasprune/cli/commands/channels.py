@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, Config, Device, InputSize, Model, Plugins, Quiet, Scope, Weights, app
+from nasprune.cli.options import AsJson, Config, Device, InputSize, Model, Plugins, Quiet, Scope, Verbose, Weights, app
 from nasprune.cli.screen import speak
 
 
@@ -99,11 +99,12 @@ def search(
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find, build, prove and save the best smaller network within a budget."""
     from nasprune.cli.search import SearchOptions, run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     if sweep is not None:
         from nasprune.cli.sweep import run
     if strategy is not None or finetune is not None:
