@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn import functional
 
 import nasprune
+from benchmarks.binary import BinaryLeNet5, packed_bytes
 from benchmarks.cifar import ASSETS
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
@@ -61,6 +62,7 @@ class Row:
 
 FC, CONV = "LeNet-300-100", "LeNet-5"
 UNKNOWN = (None, None)
+XNOR = "binary (XNOR-Net)"
 ROWS = (
     Row(FC, "Han 2015", "iterative_magnitude", "8.3%NNZ", (1.64, 1.59)),
     Row(FC, "gradual", "gradual", "5%NNZ", UNKNOWN),
@@ -82,6 +84,7 @@ ROWS = (
     Row(CONV, "SBP", "sbp", "30%", (0.80, 0.86), longer=2),
     Row(CONV, "L0 of units", "l0", "30%", (None, 0.9), longer=2),
     Row(CONV, "BC-GNJ", "bayes", "30%", (None, 1.0), longer=2),
+    Row(CONV, XNOR, "", "", UNKNOWN, scratch=True),
 )
 
 
@@ -134,6 +137,8 @@ def trained(
 
 def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) -> Outcome:
     """One row with one seed."""
+    if row.method == XNOR:
+        return binary(row, data, dense, seed, part)
     torch.manual_seed(seed + 1)
     model = NETS[row.net]()
     if not row.scratch:
@@ -154,6 +159,17 @@ def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) 
         4 * whole / file,
         seconds,
     )
+
+
+def binary(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) -> Outcome:
+    """The network with binary inner layers, trained from its start."""
+    torch.manual_seed(seed + 1)
+    started = time.monotonic()
+    model = trained(BinaryLeNet5(), data, EPOCHS[row.net], seed)
+    whole = sum(parameter.numel() for parameter in dense.parameters())
+    images = getattr(data, part)
+    errors = (100 * (1 - accuracy(net, images)) for net in (model, dense))
+    return Outcome(*errors, 100.0, (), 4 * whole / packed_bytes(model), time.monotonic() - started)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
