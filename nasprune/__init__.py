@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasprune.base import OpTask as OpTask
     from nasprune.base import ScoreContext as ScoreContext
     from nasprune.base import SpaceBuilder as SpaceBuilder
+    from nasprune.calibration.kernel_entropy import kernel_indicator as kernel_indicator
     from nasprune.calibration.removal import removal_scores as removal_scores
     from nasprune.cli.watching import progress as progress
     from nasprune.codec.compressed import Compressed as Compressed
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from nasprune.space.choices import WidthChoice as WidthChoice
     from nasprune.space.trials import Trial as Trial
     from nasprune.space.trials import pareto_front as pareto_front
+    from nasprune.sparse.clusters import KernelNet as KernelNet
+    from nasprune.sparse.clusters import share_kernels as share_kernels
     from nasprune.sparse.contract import SparseLayer as SparseLayer
     from nasprune.sparse.contract import Sparsifier as Sparsifier
     from nasprune.strategies.contract import LiveSlots as LiveSlots
@@ -125,6 +128,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "base": "Batch Candidate ConsumerGram Controller Criterion EvaluationTask Evaluator LayerUnits "
     "OpScorer OpTask ScoreContext SpaceBuilder",
+    "calibration.kernel_entropy": "kernel_indicator",
     "calibration.removal": "removal_scores",
     "codec.compressed": "Compressed compress decompress",
     "cli.watching": "progress",
@@ -154,6 +158,7 @@ _HOMES = {
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
     "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
+    "sparse.clusters": "KernelNet share_kernels",
     "sparse.contract": "SparseLayer Sparsifier",
     "strategies.noise": "log_uniform_kl log_uniform_slope",
     "strategies.prune": "Trained prune",
