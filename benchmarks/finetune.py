@@ -80,7 +80,7 @@ class Run:
 
     @property
     def hurts(self) -> bool:
-        return self.after < self.before - self.error
+        return min(self.after, self.taught) < self.before - self.error
 
     def __str__(self) -> str:
         told = f"dense {self.dense:.1%}, refitted {self.before:.1%} ± {self.error:.1%}, fine-tuned {self.after:.1%}"
@@ -91,10 +91,10 @@ def run(case: Case, seed: int) -> Run:
     data = case.data(seed)
     torch.manual_seed(seed)
     dense = nasprune.finetune(case.net(), data, epochs=case.epochs, lr=0.1, seed=seed)
-    found = nasprune.search(dense, torch.zeros(1, *data.input_shape), "40%", data=data, seed=seed).model
+    found = nasprune.search(dense, torch.zeros(1, *data.input_shape), "40%", data=data, seed=seed)
     tuned = nasprune.finetune(found, case.tuned(data), seed=seed)
     taught = nasprune.finetune(found, case.tuned(data), seed=seed, teacher=dense)
-    reached = [accuracy(net, data.test) for net in (dense, found, tuned, taught)]
+    reached = [accuracy(net, data.test) for net in (dense, found.model, tuned, taught)]
     share = reached[1]
     return Run(*reached, math.sqrt(share * (1 - share) / len(data.test)))  # type: ignore[arg-type]
 
