@@ -17,14 +17,19 @@ from mkdocs.structure.files import File, Files
 LICENCE = "LICENSE"
 DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 BOX = re.compile(r'(\w+)\["([^"]+)"\]')
-LINK = re.compile(r"\]\((?:docs/)([\w/.#-]+)\)")
+LINK = re.compile(r"(?:\[docs/(\w+)\.md)?\]\(docs/([\w/.#-]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The README becomes `index.md`; its links into `docs/` become links of the site."""
     text = (Path(config.config_file_path).parent / "README.md").read_text(encoding="utf-8")
-    files.append(File.generated(config, "index.md", content=LINK.sub(r"](\1)", text)))
+    files.append(File.generated(config, "index.md", content=LINK.sub(_of_the_site, text)))
     return files
+
+
+def _of_the_site(link: re.Match[str]) -> str:
+    """A link from the README; where its words are the path of a page, they become the page's name."""
+    return f"{f'[{link[1]}' if link[1] else ''}]({link[2]})"
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

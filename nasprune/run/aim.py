@@ -142,6 +142,11 @@ class LatencyAim:
         )
         if self.used(one) > 1:
             text += " No network of the search was measured within it: times here may be unsteady; ask for less."
+        elif self.used(one) < 1 - OFF:
+            text += (
+                f" That is {1 - self.used(one):.0%} less than was allowed, and nothing that was measured came nearer: "
+                "times here may be unsteady, or no network lies between. Search again when nothing else runs."
+            )
         return [text]
 
 

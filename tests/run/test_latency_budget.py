@@ -76,6 +76,14 @@ def test_a_promise_that_cannot_be_kept_is_said(device: Device) -> None:
     assert any("No network of the search was measured within it" in note for note in result.report.notes)
 
 
+def test_a_network_far_below_the_promise_is_said(device: Device) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10.0 if flops == dense else 2.0)
+    result = search(model, EXAMPLE, "60% latency", trials=2)
+    assert any("That is 67% less than was allowed" in note for note in result.report.notes)
+
+
 def test_other_limits_hold_beside_it(device: Device) -> None:
     model = TinyResNet()
     dense = measure(model, EXAMPLE)
