@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import custom_from_mask
 
 from nasprune.cut.tensors import cut_positions
 from nasprune.errors import PlanError
@@ -101,6 +102,20 @@ class WeightMasks(Mapping[str, Tensor]):
             if bool(held[name].detach().cpu()[~mask].count_nonzero()):
                 return name
         return None
+
+    def register(self, part: nn.Module) -> None:
+        """Gives `part` the names of `torch.nn.utils.prune`: `weight_orig` and `weight_mask` in the place of `weight`.
+
+        For code that works with torch's own pruning; `torch.nn.utils.prune.remove` takes them off again.
+
+        Raises:
+            PlanError: as `check`.
+        """
+        self.check(part)
+        for name, mask in self.items():
+            path, _, leaf = name.rpartition(".")
+            module = part.get_submodule(path)
+            custom_from_mask(module, leaf, mask.to(getattr(module, leaf).device))  # type: ignore[no-untyped-call]
 
     def on_dense(self, part: nn.Module, graph: ModelGraph, keep: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """The same masks in the shapes of the dense `part`: `True` at all that is cut. keep: as in a plan.

@@ -23,6 +23,7 @@ from nasprune.sparse.contract import SparseLayer, Sparsifier
 from nasprune.sparse.patterns import Pattern
 from nasprune.sparse.restricted import restricted
 from nasprune.sparse.shares import MEASURED
+from nasprune.sparse.surgeon import QUICK
 
 TEMPERATURE = 4.0
 NUMBERS = 2**27
@@ -86,9 +87,15 @@ def problem(target: Target, weights: Tensor, hessian: Tensor, curvature: Tensor 
     return SparseLayer(weights, hessian, flat, target.pattern, target.kernel)
 
 
-def thinned(layer: SparseLayer, mask: Tensor, *, updates: bool) -> Tensor:
-    """The weights (groups, F, O), zero outside of the mask; those that stay make good what the others gave."""
-    weights = restricted(layer.hessian, layer.weights, mask) if updates else layer.weights
+def thinned(
+    layer: SparseLayer, mask: Tensor, *, updates: bool, start: Tensor | None = None, steps: int | None = None
+) -> Tensor:
+    """The weights (groups, F, O), zero outside of the mask; those that stay make good what the others gave.
+
+    start, steps: as of `restricted`.
+    """
+    solved = restricted(layer.hessian, layer.weights, mask, start=start, steps=steps) if updates else None
+    weights = layer.weights if solved is None else solved
     return torch.where(mask, weights, 0.0)
 
 
@@ -154,8 +161,9 @@ class Priced:
     def _changes(self, path: str, layer: SparseLayer) -> tuple[list[tuple[str, int]], Tensor]:
         """Of one layer: what is priced, and what each changes in the weights, (groups * F * O, numbers)."""
         counts, scores = self.found[path].counts(), self.sparsifier.score(layer)
-        masks = (layer.pattern.mask(scores, kept, layer.kernel) for kept in counts)
-        columns = [
-            (thinned(layer, mask, updates=self.sparsifier.updates) - layer.weights).reshape(-1) for mask in masks
-        ]
+        columns, weights = [], layer.weights
+        for kept in counts:  # falling, so that each solution starts the next
+            mask = layer.pattern.mask(scores, kept, layer.kernel)
+            weights = thinned(layer, mask, updates=self.sparsifier.updates, start=weights, steps=QUICK)
+            columns.append((weights - layer.weights).reshape(-1))
         return [(path, kept) for kept in counts], torch.stack(columns, 1)

@@ -13,18 +13,21 @@ STEPS = 60
 CLOSE = 1e-4
 
 
-def restricted(hessian: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+def restricted(
+    hessian: Tensor, weights: Tensor, mask: Tensor, *, start: Tensor | None = None, steps: int | None = None
+) -> Tensor:
     """The minimum of tr((W - weights)' H (W - weights)) over W that is zero outside of `mask`.
 
-    Exact, by the factor of each output's own matrix, where that is not too much work; else by conjugate gradients from
-    the masked weights, until the gradient has fallen by `CLOSE`.
+    Exact, by the factor of each output's own matrix, where that is not too much work; else by conjugate gradients until
+    the gradient has fallen by `CLOSE`.
 
     Args:
         hessian: (groups, F, F), positive definite. weights, mask: (groups, F, O).
+        start: where gradients start, `weights` by default. steps: of those at most.
     """
     groups, features, outputs = weights.shape
     if groups * outputs * features**3 // 3 > EXACT:
-        return _by_gradients(hessian, weights, mask)
+        return _by_gradients(hessian, weights, mask, weights if start is None else start, steps or STEPS)
     return torch.stack([_exact(h, w, m) for h, w, m in zip(hessian, weights, mask, strict=True)])
 
 
@@ -54,15 +57,15 @@ def _exact(hessian: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
-def _by_gradients(hessian: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+def _by_gradients(hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor, steps: int) -> Tensor:
     """Conjugate gradients with the diagonal as preconditioner, each output its own problem, all at once."""
     scale = hessian.diagonal(dim1=1, dim2=2)[:, :, None]
-    found = weights * mask
+    found = start * mask
     left = (hessian @ (weights - found)) * mask
     way = left / scale
     size = (left * way).sum(1, keepdim=True)
     goal = CLOSE**2 * size
-    for _ in range(STEPS):
+    for _ in range(steps):
         ahead = (hessian @ way) * mask
         along = (way * ahead).sum(1, keepdim=True)
         step = torch.where(along > 0, size / along.clamp(min=1e-30), 0.0)

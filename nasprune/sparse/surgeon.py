@@ -26,7 +26,9 @@ WORK = 10**11
 TOGETHER = 64
 """Into how many steps the removal of all weights of an output is cut."""
 SHRINK = 0.8
-STAGES = tuple(0.75**stage for stage in range(1, 17))
+QUICK = 8
+"""Steps of gradients between stages, where outputs are not solved exactly."""
+STAGES = tuple(0.66**stage for stage in range(1, 12))
 
 
 def losses(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int, *, exact: bool = False) -> Tensor:
@@ -142,5 +144,5 @@ def _in_stages(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int) 
         found = torch.where(goes, torch.maximum(costs, highest), found)
         highest = torch.maximum(highest, found.amax())
         mask = mask & stays
-        now = restricted(hessian, weights, mask)
+        now = restricted(hessian, weights, mask, start=now, steps=QUICK)
     return torch.where(mask, highest + now.square() / scale, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -140,3 +141,12 @@ def test_masks_of_a_later_round_are_of_the_final_net(model, graph, outcome):
     assert composed.masks == masks
     built = nasprune.build(model, graph, composed)
     assert not dict(built.named_parameters())[name].any()
+
+
+def test_the_names_of_torchs_own_pruning_are_given_on_request(outcome):
+    small, x = copy.deepcopy(outcome.model), torch.randn(2, 1, 8, 8)
+    outcome.plan.masks.register(small)
+    assert {name for name, _ in small.named_buffers() if name.endswith("weight_mask")} == {
+        f"{name}_mask" for name in outcome.plan.masks
+    }
+    assert torch.equal(small(x), outcome.model(x))
