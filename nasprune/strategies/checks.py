@@ -29,13 +29,19 @@ CHANGE = 1e-4
 def check_strategy(kind: type[Strategy]) -> None:
     """A strategy ends within the budget with a cut that changes no output, the same for the same seed.
 
-    It is run for a few steps on a small residual network. It must not draw from the global generators while it steps,
-    nor give a network back whose outputs its cut changes by more than 1e-4 of the largest.
+    It is run for a few steps on a small residual network, with each kind of budget that it takes. It must not draw
+    from the global generators while it steps, nor give a network back whose outputs its cut changes by more than 1e-4
+    of the largest.
 
     Raises:
         PluginError: it does not.
     """
-    first, second = (_pruned(kind) for _ in range(2))
+    for budget in kind.takes:
+        _check(kind, sparse=budget == "zeros")
+
+
+def _check(kind: type[Strategy], *, sparse: bool) -> None:
+    first, second = (_pruned(kind, sparse=sparse) for _ in range(2))
     if not first.change <= CHANGE:
         _fail(kind, f"changes outputs by {first.change:.1e} of the largest in the cut; empty or merge what goes before")
     same = zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=False)
@@ -43,10 +49,9 @@ def check_strategy(kind: type[Strategy]) -> None:
         _fail(kind, "comes to another network when run again; draw with a generator seeded by `task.seed`")
 
 
-def _pruned(kind: type[Strategy]) -> Pruned:
+def _pruned(kind: type[Strategy], *, sparse: bool) -> Pruned:
     model = _net()
     graph = trace(twin(model).eval(), torch.zeros(1, 3, 8, 8, device="cpu"))
-    sparse = "structure" not in kind.takes
     goal = Budget() if sparse else Budget.parse("60%")
     nonzeros = sum(parameter.numel() for parameter in model.parameters()) // 2 if sparse else None
     task = Task(model, graph, PricedSpace(graph, search_space(graph), CostModel(graph), goal), 1, nonzeros)
