@@ -1,12 +1,14 @@
 """Bayesian compression: units and weights learn their noise together; what is noise is cut, the rest needs few bits.
 
-Louizos, Ullrich, Welling 2017, "Bayesian compression for deep learning", arXiv:1705.08665, with group normal-Jeffreys
-priors (BC-GNJ): what layers read of a unit is multiplied by z ~ N(mu, sigma^2), and weights have a noise of their own
-with a normal prior around zero. Units whose log sigma^2 - log mu^2 is above a threshold go. The variance of what is
-left says how many bits a layer's weights need: as many as bring the rounding below the mean deviation. Departures: the
-inputs of the network have no noise, since they are not cut; noise is learned by an Adam of its own; where more units
-are left than the budget allows, the noisiest go, too; at `until` z becomes its mean, is multiplied into the weights,
-and what is left trains on. The horseshoe prior (BC-GHS) is not here.
+Louizos, Ullrich, Welling 2017, "Bayesian compression for deep learning", arXiv:1705.08665: what layers read of a unit
+is multiplied by a random z, and weights have a noise of their own with a normal prior around zero. With group
+normal-Jeffreys priors (BC-GNJ) z ~ N(mu, sigma^2), and units go whose log sigma^2 - log mu^2 is above a threshold. With
+group horseshoe priors (BC-GHS) z is the root of four log-normal factors, two of them shared by a group, under
+half-Cauchy priors written as gamma and inverse gamma ones; units go whose mode is small. The variance of what is left
+says how many bits a layer's weights need: as many as bring the rounding below the mean deviation. Departures: the
+inputs of the network have no noise, since they are not cut; noise is learned by an Adam of its own; modes are compared
+with the largest of their group, as their logarithms; where more units are left than the budget allows, the noisiest go,
+too; at `until` z becomes its mean, is multiplied into the weights, and what is left trains on.
 """
 
 from __future__ import annotations
@@ -28,15 +30,105 @@ def bits(weights: Tensor, variances: Tensor) -> int:
     return max(1, 1 + math.ceil(math.log2(max(1.0, float(weights.abs().max()) / max(step, 1e-12)))))
 
 
+class Jeffreys:
+    """Normal factors of `width` units under a normal-Jeffreys prior."""
+
+    threshold = 0.0  # of log alpha
+
+    def __init__(self, width: int) -> None:
+        self.mu = torch.ones(width).requires_grad_()
+        self.sigma = torch.full((width,), -8.0).requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.mu, self.sigma]
+
+    def drawn(self, normal: Tensor) -> Tensor:
+        """Factors (items, width) for numbers from a standard normal distribution (items, width + 1)."""
+        return self.mu + (self.sigma / 2).exp() * normal[:, 1:]
+
+    def mean(self) -> Tensor:
+        return self.mu.detach()
+
+    def badness(self) -> Tensor:
+        """log alpha."""
+        return self.sigma - (self.mu.square() + LOWEST).log()
+
+    def divergence(self) -> Tensor:
+        return log_uniform_kl(self.badness()).sum()
+
+
+class Horseshoe:
+    """Log-normal factors of `width` units under a horseshoe prior. Rows: gamma and inverse gamma halves of a scale."""
+
+    threshold = 4.0  # of how far the logarithm of a mode lies below the largest
+    scale = 1e-5
+    """Of the half-Cauchy prior of a whole group, as in the paper."""
+
+    def __init__(self, width: int) -> None:
+        whole = 2 * math.log(self.scale)  # where the prior wants the gamma half; the heavy tail of the other makes up
+        self.mu, self.shared = (
+            torch.zeros(2, width).requires_grad_(),
+            torch.tensor([[whole], [-whole]]).requires_grad_(),
+        )
+        self.sigma = torch.full((2, width), -8.0).requires_grad_()
+        self.shared_sigma = torch.full((2, 1), -8.0).requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        return [self.mu, self.shared, self.sigma, self.shared_sigma]
+
+    def drawn(self, normal: Tensor) -> Tensor:
+        own = self._location(self.mu) + self._deviation(self.sigma) * normal[:, 1:]
+        return (own + self._location(self.shared) + self._deviation(self.shared_sigma) * normal[:, :1]).exp()
+
+    def mean(self) -> Tensor:
+        location, variance = self._whole()
+        return (location + variance / 2).exp().detach()
+
+    def badness(self) -> Tensor:
+        location, variance = self._whole()
+        modes = location - variance
+        return modes.max() - modes
+
+    def divergence(self) -> Tensor:
+        own = log_normal_kl(self.mu, self.sigma, 1.0).sum()
+        return own + log_normal_kl(self.shared, self.shared_sigma, self.scale).sum()
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        location = self._location(self.mu) + self._location(self.shared)
+        return location, self._deviation(self.sigma).square() + self._deviation(self.shared_sigma).square()
+
+    def _location(self, mu: Tensor) -> Tensor:
+        return mu.sum(0) / 2
+
+    def _deviation(self, log_variance: Tensor) -> Tensor:
+        return log_variance.exp().sum(0).sqrt() / 2
+
+
+def log_normal_kl(mu: Tensor, log_variance: Tensor, scale: float) -> Tensor:
+    """Divergences (2, n) of log-normal factors from Gamma(1/2, scale^2), row 0, and inverse Gamma(1/2, 1), row 1."""
+    half = log_variance.exp() / 2
+    common = math.log(math.sqrt(math.pi)) - 0.5 * (math.log(2 * math.pi * math.e) + log_variance)
+    gamma = (mu[0] + half[0]).exp() / scale**2 - mu[0] / 2 + math.log(scale)
+    inverse = (-mu[1] + half[1]).exp() + mu[1] / 2
+    return torch.stack([gamma, inverse]) + common
+
+
+PRIORS: dict[str, type[Jeffreys] | type[Horseshoe]] = {"gnj": Jeffreys, "ghs": Horseshoe}
+
+
 class Bayes(Strategy):
-    """items: of the training data. lr: of the noise. threshold: of log alpha. warm, until: shares of the steps."""
+    """prior: "gnj" or "ghs". items: of the training data. lr: of the noise. warm, until: shares of the steps.
+
+    threshold: of log alpha, or of the distance of modes; by default that of the prior.
+    """
 
     def __init__(
         self,
         task: StrategyTask,
+        prior: str = "gnj",
         items: int = 5000,
         lr: float = 0.02,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         warm: float = 0.3,
         until: float = 0.8,
     ) -> None:
@@ -45,16 +137,19 @@ class Bayes(Strategy):
                 f"`items` must be at least 1, `lr` above 0, `warm` and `until` in (0, 1) with `warm` first, got "
                 f"{items}, {lr}, {warm} and {until}"
             )
-        self._task, self._items, self._threshold, self._warm, self._until = task, items, threshold, warm, until
+        if prior not in PRIORS:
+            raise InputError(f"`prior` must be one of {', '.join(PRIORS)}, got {prior!r}")
+        self._task, self._items, self._warm, self._until = task, items, warm, until
+        self._threshold = PRIORS[prior].threshold if threshold is None else threshold
         self._scale = 0.0
         self._plan: PrunePlan | None = None
         self._generator = torch.Generator().manual_seed(task.seed)
-        self._mu = {group.name: torch.ones(group.width).requires_grad_() for group in task.groups}
-        self._sigma = {group.name: torch.full((group.width,), -8.0).requires_grad_() for group in task.groups}
+        self._factors = {group.name: PRIORS[prior](group.width) for group in task.groups}
         self._noise = {
             weight.name: torch.full_like(weight.tensor.detach(), -8.0).requires_grad_() for weight in task.weights
         }
-        self._adam = torch.optim.Adam([*self._mu.values(), *self._sigma.values(), *self._noise.values()], lr=lr)
+        own = [value for factors in self._factors.values() for value in factors.parameters()]
+        self._adam = torch.optim.Adam([*own, *self._noise.values()], lr=lr)
         for group in task.groups:
             task.gate(group, self._opened(group))
         for weight in task.weights:
@@ -64,7 +159,7 @@ class Bayes(Strategy):
     def step(self, progress: float, rate: float) -> None:
         if self._plan is None:
             with torch.enable_grad():
-                units = torch.cat([log_uniform_kl(self._log_alpha(name)) for name in self._mu]).sum()
+                units = torch.stack([factors.divergence() for factors in self._factors.values()]).sum()
                 (units * self._scale / self._items).backward()
             for noise in self._noise.values():
                 if noise.grad is not None:
@@ -90,13 +185,10 @@ class Bayes(Strategy):
         }
         needed = ", ".join(f"{name} {count}" for name, count in counts.items())
         self.notes = (f"Bits that the noise of weights leaves to each of them: {needed}.",)
-        scores = {group.name: -self._log_alpha(group.name).detach() for group in self._task.groups}
+        scores = {name: -factors.badness().detach() for name, factors in self._factors.items()}
         for group in self._task.groups:
-            self._task.fold(group, self._mu[group.name].detach())
+            self._task.fold(group, self._factors[group.name].mean())
         return self._task.plan(scores, spread="global", least=-self._threshold)
-
-    def _log_alpha(self, name: str) -> Tensor:
-        return self._sigma[name] - (self._mu[name].square() + LOWEST).log()
 
     def _normal(self, shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=self._generator)
@@ -110,9 +202,9 @@ class Bayes(Strategy):
 
     def _opened(self, group: CoupledGroup) -> Callable[[int, bool], Tensor]:
         def draw(items: int, training: bool) -> Tensor:
-            mu, sigma = self._mu[group.name], self._sigma[group.name]
+            factors = self._factors[group.name]
             if not training:
-                return mu.detach()[None]
-            return mu + (sigma / 2).exp() * self._normal(torch.Size([items, group.width]))
+                return factors.mean()[None]
+            return factors.drawn(self._normal(torch.Size([items, group.width + 1])))
 
         return draw
