@@ -1,6 +1,7 @@
 """The squares of the weights, as Han et al. 2015, arXiv:1506.02626, cut by a threshold for each layer.
 
-Departure: the weights that stay are refitted in closed form; `refit=False` leaves them as they are.
+Departure: every layer is fitted in closed form before it loses weights, and the weights that stay are refitted after
+that; `refit=False` leaves out the latter.
 """
 
 import torch
