@@ -81,7 +81,7 @@ def _made(seed: int, out: Path) -> Callable[[], None]:
             settings={"model": MODEL},
         )
     say("3/3 fine-tuning the cut net with the dense one as its teacher")
-    tuned = finetune(result.model, data, epochs=TUNING_EPOCHS, lr=0.05, teacher=dense, seed=seed, on_epoch=_say_epoch)
+    tuned = finetune(result, data, epochs=TUNING_EPOCHS, teacher=dense, seed=seed, on_epoch=_say_epoch)
     save(result, out, model=tuned)
     rows = [_Row("dense", dense), _Row("cut", result.model), _Row("fine-tuned", tuned)]
     report = result.report
