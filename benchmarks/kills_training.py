@@ -1,11 +1,11 @@
-"""Whether a fine-tuning that is killed at any moment goes on to the same weights, bit for bit.
+"""Whether a training that is killed at any moment goes on to the same weights, bit for bit.
 
-    python -m benchmarks.kills_training [--times 20] [--seed 0]
+    python -m benchmarks.kills_training [--times 20] [--seed 0] [--rows GLOB]
 
-A small network with batch norm and dropout is fine-tuned once undisturbed. Then the same is begun, killed with SIGKILL
-at random moments up to three times, and repeated to its end, until it was killed `--times` times. Every time the
-weights must be those of the undisturbed one, and nothing but the two files of the last state may be left. The exit code
-is 1 where anything is wrong.
+A small network with batch norm and dropout is fine-tuned, and trained with strategies, once undisturbed. Then the same
+is begun, killed with SIGKILL at random moments up to three times, and repeated to its end, until each row was killed
+`--times` times. Every time the weights must be those of the undisturbed one, and nothing but the two files of the last
+state may be left. The exit code is 1 where anything is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,18 +45,32 @@ def tuned(out: Path | None) -> bytes:
     return to_bytes(model.state_dict())
 
 
+def pruned(strategy: str, out: Path | None) -> bytes:
+    given: dict[str, Any] = {"data": IMAGES, "epochs": 8, "batch_size": 16, "on_step": _slow}
+    found = nasprune.prune(net(), IMAGES[0][:1], "50%", strategy=strategy, out=out, **given)
+    return to_bytes(found.model.state_dict()) + found.plan.to_json().encode()
+
+
+ROWS: Mapping[str, tuple[Callable[[Path | None], bytes], str]] = {
+    "fine-tuning": (tuned, "."),
+    "csgd": (partial(pruned, "csgd"), "training"),
+    "resrep": (partial(pruned, "resrep"), "training"),
+}
+"""The training, and where below its folder the state lies."""
+
+
 def _slow(_: object) -> None:
     time.sleep(0.002)
 
 
-def started(out: Path, result: Path) -> int:
+def started(train: Callable[[Path | None], bytes], out: Path, result: Path) -> int:
     """The process id of a fork that trains and writes its weights to `result`."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        result.write_bytes(tuned(out))
+        result.write_bytes(train(out))
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -64,29 +82,50 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20, help="how often it is killed")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    rng, wrong, kills, rounds = random.Random(options.seed), 0, 0, 0
+def killed(train: Callable[[Path | None], bytes], below: str, times: int, rng: random.Random) -> tuple[str, int]:
+    """What came of it, in words, and how often it was wrong."""
+    wrong = kills = rounds = 0
     start = time.perf_counter()
-    expected = tuned(None)
+    expected = undisturbed(train)
     seconds = time.perf_counter() - start
-    while kills < options.times:
+    while kills < times:
         with tempfile.TemporaryDirectory() as place:
             out, result = Path(place) / "out", Path(place) / "weights"
             for _ in range(rng.randint(1, 3)):
-                child = started(out, result)
+                child = started(train, out, result)
                 time.sleep(rng.uniform(0, seconds))
                 os.kill(child, signal.SIGKILL)
                 kills += ended(child) == -signal.SIGKILL
-            code = ended(started(out, result))
-            fine = code == 0 and result.read_bytes() == expected and len(list(out.iterdir())) == 2
+            code = ended(started(train, out, result))
+            fine = code == 0 and result.read_bytes() == expected and len(list((out / below).iterdir())) == 2
             rounds, wrong = rounds + 1, wrong + (not fine)
-    print(f"{kills} kills in {rounds} trainings of {seconds:.1f} s: {wrong} with other weights or files left behind")
+    told = f"{kills} kills in {rounds} trainings of {seconds:.1f} s: {wrong} with other weights or files left behind"
+    return told, wrong
+
+
+def undisturbed(train: Callable[[Path | None], bytes]) -> bytes:
+    """The weights, from a process of its own: autograd's threads in this one would not live on in forks."""
+    with tempfile.TemporaryDirectory() as place:
+        result = Path(place) / "weights"
+        if ended(started(train, Path(place) / "out", result)):
+            raise RuntimeError("the undisturbed training failed")
+        return result.read_bytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20, help="how often each is killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--rows", default="*", help="glob, such as 'csgd'")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    rng, wrong = random.Random(options.seed), 0
+    for name, (train, below) in ROWS.items():
+        if fnmatchcase(name, options.rows):
+            told, times = killed(train, below, options.times, rng)
+            print(f"{name}: {told}", flush=True)
+            wrong += times
     sys.exit(wrong > 0)
 
 

@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from nasprune.sparse.clusters import share_kernels as share_kernels
     from nasprune.sparse.contract import SparseLayer as SparseLayer
     from nasprune.sparse.contract import Sparsifier as Sparsifier
+    from nasprune.strategies.contract import LiveBlock as LiveBlock
+    from nasprune.strategies.contract import LiveScale as LiveScale
     from nasprune.strategies.contract import LiveSlots as LiveSlots
     from nasprune.strategies.contract import LiveWeight as LiveWeight
     from nasprune.strategies.contract import Strategy as Strategy
@@ -118,10 +120,12 @@ if TYPE_CHECKING:
     from nasprune.supernet.storage import save_architecture as save_architecture
     from nasprune.supernet.storage import save_supernet as save_supernet
     from nasprune.supernet.supernet import Supernet as Supernet
+    from nasprune.train.detection import Detection as Detection
     from nasprune.train.finetune import finetune as finetune
     from nasprune.train.polish import Polished as Polished
     from nasprune.train.polish import PolishStep as PolishStep
     from nasprune.train.polish import polish as polish
+    from nasprune.train.targets import ModelTask as ModelTask
     from nasprune.train.targets import TrainingTask as TrainingTask
 
 # Module -> the public names that live there; the imports above say the same to type checkers and editors.
@@ -157,7 +161,7 @@ _HOMES = {
     "space.budgeted": "BudgetedSpace",
     "space.choices": "BlockChoice Decision OpChoice SearchSpace WidthChoice",
     "space.trials": "Trial pareto_front",
-    "strategies.contract": "LiveSlots LiveWeight Strategy StrategyTask",
+    "strategies.contract": "LiveBlock LiveScale LiveSlots LiveWeight Strategy StrategyTask",
     "sparse.clusters": "KernelNet share_kernels",
     "sparse.contract": "SparseLayer Sparsifier",
     "strategies.noise": "log_uniform_kl log_uniform_slope",
@@ -175,9 +179,10 @@ _HOMES = {
     "supernet.folders": "load",
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",
     "supernet.supernet": "Supernet",
+    "train.detection": "Detection",
     "train.finetune": "finetune",
     "train.polish": "Polished PolishStep polish",
-    "train.targets": "TrainingTask",
+    "train.targets": "ModelTask TrainingTask",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -177,7 +177,7 @@ class Statistics:
         for inputs, labels in batches(self._data, max(1, min(64, values // first.numel())), order):
             self._share = len(inputs) / len(order)
             kind = home.dtype if inputs.is_floating_point() else inputs.dtype
-            yield inputs.to(home.device, kind), labels.to(home.device)
+            yield inputs.to(home.device, kind), labels.to(home.device) if isinstance(labels, Tensor) else labels
 
     def _drawn(self, one: Consumer, number: int, count: int, each: int = 1) -> Tensor:
         """Which of `count` rows to take from one batch, rising; `each` samples come from a row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from nasprune.cli import config
 from nasprune.cli.interrupts import writing
 from nasprune.cli.runs import dense_spec, report_of, trimmed_network
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
+from nasprune.common.processes import is_first
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
 from nasprune.errors import InputError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from nasprune.models.loading import LoadedModel
     from nasprune.run.checkpoint import Loaded
     from nasprune.run.report import SearchReport
+    from nasprune.train.mixing import Mix
     from nasprune.train.recipe import Choice, Optimizer
 
 NO_TEACHER = (
@@ -45,6 +48,9 @@ class FinetuneOptions:
     optimizer: Optimizer
     batch_size: int
     choose: Choice
+    accumulate: int
+    mix: Mix
+    log: tuple[str, ...]
     augment: bool
     teacher: bool
     input_size: str | None
@@ -85,21 +91,29 @@ def trained(options: FinetuneOptions) -> Tuned:
 
     if options.data is None:
         raise InputError("fine-tuning needs labelled images; give some with --data")
-    Recipe(epochs=options.epochs, lr=options.lr, optimizer=options.optimizer, batch_size=options.batch_size)
+    Recipe(
+        epochs=options.epochs,
+        lr=options.lr,
+        optimizer=options.optimizer,
+        batch_size=options.batch_size,
+        mix=options.mix,
+    )
     report = report_of(options.run)
     out = options.out or options.run / "finetuned"
-    with writing(out, (*FILES, config.FILE), partial(_kept, out)):
+    here = writing(out, (*FILES, config.FILE), partial(kept, out)) if is_first() else nullcontext()
+    with here:
         dense, cut, data = _loaded(options, report)
         _announce(options, dense, data)
         nets = _before(options, report, dense, cut)
         nets["fine-tuned"] = _trained(options, dense, cut, data, out)
         result = _measured(options, report, nets, cut.plan, data, out)
-        save(result, out)
-        config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
+        if is_first():
+            save(result, out)
+            config.keep(out, "finetune", options, {"model": dense.spec, "out": out})
     return result
 
 
-def _kept(out: Path) -> str:
+def kept(out: Path) -> str:
     from nasprune.train.resume import FILE
 
     if not (out / FILE).exists():
@@ -159,6 +173,9 @@ def _trained(options: FinetuneOptions, dense: LoadedModel, cut: Loaded, data: Da
             batch_size=options.batch_size,
             teacher=dense.model if options.teacher and dense.weights is not None else None,
             choose=options.choose,
+            accumulate=options.accumulate,
+            mix=options.mix,
+            log=options.log,
             augment=flip_and_shift if options.augment else None,
             seed=options.seed,
             device=options.device,

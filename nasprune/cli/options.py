@@ -44,6 +44,10 @@ SupernetData = Annotated[
     typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
 ]
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
+Log = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Write the training to csv:DIR, tensorboard:DIR, mlflow[:URI] or wandb[:PROJECT]."),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

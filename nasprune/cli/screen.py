@@ -18,6 +18,7 @@ from rich.text import Text
 
 from nasprune.common.memory import written
 from nasprune.common.phases import highest_memory
+from nasprune.common.processes import is_first
 from nasprune.common.words import visible
 from nasprune.cost.units import short
 from nasprune.errors import InputError
@@ -51,20 +52,21 @@ def speak(*, as_json: bool = False, quiet: bool = False, verbose: bool = False) 
     """Says how the command at hand is to print. Raises InputError where that is both much and little."""
     if quiet and verbose:
         raise InputError("--quiet and --verbose are opposites; leave one of them out")
-    MODE.json, MODE.quiet, MODE.verbose = as_json, quiet, verbose
+    MODE.json, MODE.quiet, MODE.verbose = as_json, quiet or not is_first(), verbose
     logging.getLogger("nasprune").setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
 def answer(record: Mapping[str, object]) -> None:
     """The one JSON object on stdout, where it was asked for."""
-    if MODE.json:
+    if MODE.json and is_first():
         sys.stdout.write(json.dumps(record, indent=1, default=str) + "\n")
 
 
 def stdout() -> Console:
     """Wide where it is not a terminal, so that no cell is cut off in a file. Silent where JSON was asked for."""
-    console = Console(highlight=False, soft_wrap=True, quiet=MODE.json)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, quiet=MODE.json)
+    silent = MODE.json or not is_first()
+    console = Console(highlight=False, soft_wrap=True, quiet=silent)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, quiet=silent)
 
 
 def stderr() -> Console:

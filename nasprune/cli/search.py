@@ -77,6 +77,7 @@ class SearchOptions:
     sweep: str | None = None
     strategy: str | None = None
     finetune: int | None = None
+    log: tuple[str, ...] = ()
 
 
 def run(options: SearchOptions) -> None:
@@ -137,6 +138,8 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
     from nasprune.run.checks import check_latency, check_limits
     from nasprune.run.polishing import check_polish
 
+    if options.log and options.finetune is None:
+        raise InputError("--log is of a training; say how long with --finetune EPOCHS, or leave it out")
     check_limits(options.trials, options.time_limit)
     bytes_of(options.memory)
     check_latency(options.batch, options.threads, options.runtime)

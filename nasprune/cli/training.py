@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli import config, finetune, search
-from nasprune.cli.finetune import FinetuneOptions
+from nasprune.cli.finetune import FinetuneOptions, kept
 from nasprune.cli.interrupts import writing
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout
 from nasprune.cli.search import SearchOptions
 from nasprune.cli.show import show_accuracies
+from nasprune.common.processes import how_many, is_first
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +51,11 @@ def _check(options: SearchOptions) -> None:
     if options.sweep is not None:
         raise InputError("--sweep does not train what it finds; leave it out, or --strategy and --finetune")
     check_strategy_named(options.strategy, options.plugins or None, {})
+    if how_many() > 1 and options.strategy is None:
+        raise InputError(
+            "several processes would search beside each other; search in one, and start `nasprune finetune RUN` with "
+            "torchrun"
+        )
     if options.finetune is None:
         raise InputError("a strategy cuts while it trains; say how long with --finetune EPOCHS")
     if options.data is None:
@@ -71,8 +80,6 @@ def _check_labelled(data: DataSplits | None) -> None:
 
 def _training(options: SearchOptions, out: object) -> FinetuneOptions:
     """`nasprune finetune` on the folder of the search, with its defaults."""
-    from pathlib import Path
-
     folder = Path(str(out))
     return FinetuneOptions(
         run=folder,
@@ -84,6 +91,9 @@ def _training(options: SearchOptions, out: object) -> FinetuneOptions:
         optimizer="sgd",
         batch_size=64,
         choose="last",
+        accumulate=1,
+        mix="none",
+        log=options.log,
         augment=False,
         teacher=True,
         input_size=options.input_size,
@@ -99,7 +109,8 @@ def _with_strategy(options: SearchOptions) -> None:
     from nasprune.run.checkpoint import FILES, save
 
     _, out = search.checked(options)
-    with writing(out, (*FILES, config.FILE)):
+    here = writing(out, (*FILES, config.FILE), partial(kept, out / "training")) if is_first() else nullcontext()
+    with here:
         loaded, data = search.load(options)
         _check_labelled(data)
         if data is None:
@@ -110,15 +121,16 @@ def _with_strategy(options: SearchOptions) -> None:
         )
         if loaded.weights is None:
             say("No weights were given, so the network is trained from its initial ones, without a teacher.")
-        done = _measured(_trained(options, loaded, data), loaded, data)
-        save(done, out)
-        config.keep(out, "search", options, {"out": out})
+        done = _measured(_trained(options, loaded, data, out), loaded, data)
+        if is_first():
+            save(done, out)
+            config.keep(out, "search", options, {"out": out})
     answer({"folder": str(out), "report": asdict(done.report)})
     search.show(done.report, out)
     show_accuracies(done.report)
 
 
-def _trained(options: SearchOptions, loaded: LoadedModel, data: DataSplits) -> Trained:
+def _trained(options: SearchOptions, loaded: LoadedModel, data: DataSplits, out: Path) -> Trained:
     from nasprune.strategies.prune import prune
 
     with TrainingScreen().shown() as screen:
@@ -138,6 +150,8 @@ def _trained(options: SearchOptions, loaded: LoadedModel, data: DataSplits) -> T
             seed=options.seed,
             device=options.device,
             plugins=options.plugins or None,
+            out=out,
+            log=options.log,
             settings={"model": options.model, "weights from": loaded.weights or "none"},
             on_epoch=screen.epoch,
             on_step=screen.step,

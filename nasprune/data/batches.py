@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -24,10 +24,11 @@ def draw(size: int, count: int) -> list[int]:
 
 def batches(
     dataset: Dataset[tuple[Tensor, int]], size: int, order: Sequence[int] | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Any, Any]]:
     """Images (n, ...) and labels (n,), n ≤ `size`. order: item numbers, each once; else 0, 1, 2, …
 
-    Images without a label have the label -1.
+    Images without a label have the label -1. Labels that are dicts, as of boxes, come in a list, and so do images where
+    they differ in shape.
 
     Raises:
         InputError: an item cannot be read, or has another shape than the others.
@@ -39,8 +40,17 @@ def batches(
         if isinstance(items, ArrayDataset):
             yield items.images[chosen], items.labels[chosen]
         else:
-            images, labels = default_collate([items[index] for index in chosen])
+            read = [items[index] for index in chosen]
+            if any(isinstance(label, dict) for _, label in read):
+                yield _stacked([image for image, _ in read]), [label for _, label in read]
+                continue
+            images, labels = default_collate(read)
             yield images, torch.as_tensor(labels)
+
+
+def _stacked(images: list[Tensor]) -> Tensor | list[Tensor]:
+    """One tensor where all have one shape."""
+    return torch.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
 class EqualBatches(Sequence[Tensor]):
@@ -71,6 +81,8 @@ class EqualBatches(Sequence[Tensor]):
             return [self[each] for each in range(len(self))[number]]
         start = min(range(len(self))[number] * self._size, len(self._order) - self._size)
         inputs, _ = next(batches(self._dataset, self._size, self._order[start : start + self._size]))
+        if not isinstance(inputs, Tensor):
+            raise InputError("calibration images differ in shape; give them in one, resized or cut in the data set")
         return finite(inputs).to(self._device)
 
 
@@ -87,4 +99,7 @@ def finite(inputs: Tensor) -> Tensor:
 
 def has_labels(dataset: Dataset[tuple[Tensor, int]]) -> bool:
     """Whether any image has a label, any number but for whole ones below 0; reads on until one is found."""
-    return any(labels.is_floating_point() or bool((labels >= 0).any()) for _, labels in batches(dataset, 64))
+    return any(
+        not isinstance(labels, Tensor) or labels.is_floating_point() or bool((labels >= 0).any())
+        for _, labels in batches(dataset, 64)
+    )

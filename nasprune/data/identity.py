@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,13 @@ def _source(found: object) -> bytes:
         return getattr(found, "__qualname__", type(found).__qualname__).encode()
 
 
-def _bytes(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"".join(key.encode() + _bytes(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return b"".join(map(_bytes, value))
+    found: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return found
 
 
 def _digest(parts: Iterable[bytes]) -> str:

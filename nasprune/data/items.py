@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -57,6 +57,7 @@ class Checked(Dataset[tuple[Tensor, Any]]):
     """The items of `dataset` as (image, label), where an image without a label gets -1.
 
     Items may be (image, label), (image, None), (image,) or an image. All images must have one shape, and all labels.
+    A label may also be a dict of tensors, as of boxes; then images may differ in shape.
 
     Raises:
         InputError: on reading an item that fails, or that is something else; `name` says which data.
@@ -70,6 +71,8 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         image, label = self._read(index)
+        if isinstance(label, dict):
+            return image, label
         shapes = tuple(image.shape), tuple(label.shape) if isinstance(label, Tensor) else ()
         if self._shapes is None:
             self._shapes = shapes
@@ -111,8 +114,11 @@ def read_item(read: Callable[[], object], index: int, name: str) -> tuple[Tensor
 def _label(name: str, index: int, label: object) -> Any:
     if label is None:
         return UNKNOWN
+    if isinstance(label, Mapping) and all(isinstance(value, Tensor) for value in label.values()):
+        return dict(label)
     if not isinstance(label, (Tensor, np.ndarray, np.number, int, float)):
-        raise _failed(name, index, f"its label must be a class number or None, got a {type(label).__name__}")
+        kind = type(label).__name__
+        raise _failed(name, index, f"its label must be a class number, a dict of tensors or None, got a {kind}")
     label = torch.as_tensor(label)
     return label if label.ndim else label.item()
 

@@ -52,6 +52,11 @@ class Measured(Evaluator):
         with torch.inference_mode():
             for number, (inputs, labels) in enumerate(batches_of(self._validation)):
                 inputs = inputs.to(self._device)
+                if not isinstance(labels, Tensor):
+                    raise InputError(
+                        f"the evaluator {self._name!r} compares class numbers, and targets of this data are dicts, as "
+                        "of boxes; give evaluator='importance' (`--evaluator importance`), or a function of your own"
+                    )
                 value, size = self._sum(number, inputs, self._outputs(model, inputs), labels.to(self._device))
                 total, count = total + value, count + size
         if not count:

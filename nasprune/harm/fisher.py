@@ -7,7 +7,9 @@ with respect to a layer's weights, of one image, a change D of these weights giv
 layers by one option are added before they are squared.
 
 A network with one output has no softmax, whose Fisher information would be zero there: v is drawn from N(0, 1), so that
-the harm is half the mean squared change of the output (Gauss-Newton of the squared error).
+the harm is half the mean squared change of the output (Gauss-Newton of the squared error). Detectors list what they
+found, image by image, which has no such direction: there the harm is half the squared change of what the traced part
+gives, relative to its square.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from nasprune.common.calls import (
     removed_after,
     without_gradients,
 )
+from nasprune.common.outputs import tensors_of
 from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
@@ -131,13 +134,21 @@ def _run_back(
     generator = torch.Generator().manual_seed(seed)
     size = batch_size(graph) if _images_come_first(model, watched, batches[0]) else 1
     handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks]
+    given: list[Tensor] = []
+    part = submodule(model, graph.scope)
+    handles.append(part.register_forward_hook(lambda _, args, output: given.extend(tensors_of(output))))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
         for number, batch in enumerate(batches, 1):
             for inputs in torch.split(batch, size):
                 watcher.images = len(inputs)
-                logits = at_least_single(_logits(model(_tracked(in_type_of(model, inputs)))))
-                scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
+                given.clear()
+                outputs = model(_tracked(in_type_of(model, inputs)))
+                if _is_listed(outputs):
+                    scalar = _relative(given, len(inputs), generator)
+                else:
+                    logits = at_least_single(_logits(outputs))
+                    scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
                 if scalar.requires_grad:
                     torch.autograd.backward(scalar)
                 watcher.next_images()
@@ -262,6 +273,23 @@ def batch_size(graph: ModelGraph) -> int:
     """How many images' activations fit into BYTES, from 1 to 64."""
     numel = sum(prod(op.shape) for op in graph.ops if op.shape)
     return max(1, min(64, BYTES // (4 * max(numel, 1))))
+
+
+def _is_listed(outputs: Any) -> bool:
+    """Whether a model gave one dict for each image, as detectors do."""
+    return isinstance(outputs, (list, tuple)) and bool(outputs) and all(isinstance(one, dict) for one in outputs)
+
+
+def _relative(given: Sequence[Tensor], images: int, generator: torch.Generator) -> Tensor:
+    """v . z over all tensors that the traced part gave, where v is drawn from a normal distribution of 1 / |z|^2."""
+    parts = []
+    for value in given:
+        if value.is_floating_point() and value.numel():
+            noise = torch.randn(value.shape, generator=generator, device="cpu").to(value)
+            parts.append((value * noise).sum() * (images**0.5 / value.detach().norm().clamp(min=1e-12)))
+    if not parts:
+        raise InputError("damages need tensors that the traced part of the model gives; use another controller")
+    return torch.stack(parts).sum()
 
 
 def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

@@ -70,7 +70,9 @@ def _guesses(model: nn.Module, data: DataSplits, device: torch.device, most: int
             left = most - (int(counts.sum()) if counts is not None else 0)
             for images, labels in batches(part, 64, draw(size_of(part), max(0, left))):
                 found = main_output(model(images.to(device)))
-                if found is None or found.ndim != 2 or found.shape[1] < 2 or labels.shape != found.shape[:1]:
+                if found is None or found.ndim != 2 or found.shape[1] < 2:
+                    return None
+                if not isinstance(labels, Tensor) or labels.shape != found.shape[:1]:
                     return None
                 if labels.is_floating_point():
                     return None

@@ -18,6 +18,7 @@ from nasprune.errors import PluginError
 from nasprune.run.names import search_space
 from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
+from nasprune.strategies import memory
 from nasprune.strategies.contract import Strategy
 from nasprune.strategies.pruner import Pruned, Pruner, Rate
 from nasprune.strategies.task import Task
@@ -31,7 +32,8 @@ def check_strategy(kind: type[Strategy]) -> None:
 
     It is run for a few steps on a small residual network, with each kind of budget that it takes. It must not draw
     from the global generators while it steps, nor give a network back whose outputs its cut changes by more than 1e-4
-    of the largest.
+    of the largest. A run that is broken off, and goes on with a strategy made anew that is given the memory of the
+    first, comes to the same.
 
     Raises:
         PluginError: it does not.
@@ -41,15 +43,41 @@ def check_strategy(kind: type[Strategy]) -> None:
 
 
 def _check(kind: type[Strategy], *, sparse: bool) -> None:
-    first, second = (_pruned(kind, sparse=sparse) for _ in range(2))
+    first, resumed = _pruned(kind, sparse=sparse), _pruned(kind, sparse=sparse, broken_off=True)
     if not first.change <= CHANGE:
         _fail(kind, f"changes outputs by {first.change:.1e} of the largest in the cut; empty or merge what goes before")
-    same = zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=False)
-    if first.plan != second.plan or not all(torch.equal(a, b) for a, b in same):
+    if _same(first, resumed):
+        return
+    if not _same(first, _pruned(kind, sparse=sparse)):
         _fail(kind, "comes to another network when run again; draw with a generator seeded by `task.seed`")
+    _fail(kind, "comes to another network when it is broken off and goes on; keep all that it remembers in attributes")
 
 
-def _pruned(kind: type[Strategy], *, sparse: bool) -> Pruned:
+def _same(first: Pruned, second: Pruned) -> bool:
+    pairs = zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=False)
+    return first.plan == second.plan and all(torch.equal(a, b) for a, b in pairs)
+
+
+def _pruned(kind: type[Strategy], *, sparse: bool, broken_off: bool = False) -> Pruned:
+    """broken_off: half of the steps on another network, with another strategy that remembers as the first did."""
+    made = _made(kind, sparse=sparse)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(STEPS):
+        if broken_off and number == STEPS // 2:
+            made = _moved(made, _made(kind, sparse=sparse))
+        pruner, optimizer = made
+        images, labels = torch.randn(8, 3, 8, 8, generator=generator, device="cpu"), torch.arange(8, device="cpu") % 4
+        optimizer.zero_grad()
+        functional.cross_entropy(pruner.task.model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        before = _generators()
+        pruner.step()
+        if _generators() != before:
+            _fail(kind, "draws from a global generator; draw with a generator seeded by `task.seed`")
+    return made[0].finish()
+
+
+def _made(kind: type[Strategy], *, sparse: bool) -> tuple[Pruner, torch.optim.Optimizer]:
     model = _net()
     graph = trace(twin(model).eval(), torch.zeros(1, 3, 8, 8, device="cpu"))
     goal = Budget() if sparse else Budget.parse("60%")
@@ -59,18 +87,20 @@ def _pruned(kind: type[Strategy], *, sparse: bool) -> Pruned:
     with own_randomness(model), torch.no_grad():
         seed_all(task.seed, model)
         strategy = kind(task)
-    pruner = Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(STEPS):
-        images, labels = torch.randn(8, 3, 8, 8, generator=generator, device="cpu"), torch.arange(8, device="cpu") % 4
-        optimizer.zero_grad()
-        functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        before = _generators()
-        pruner.step()
-        if _generators() != before:
-            _fail(kind, "draws from a global generator; draw with a generator seeded by `task.seed`")
-    return pruner.finish()
+    return Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0)), optimizer
+
+
+def _moved(
+    old: tuple[Pruner, torch.optim.Optimizer], new: tuple[Pruner, torch.optim.Optimizer]
+) -> tuple[Pruner, torch.optim.Optimizer]:
+    """The new ones with all that the old ones know."""
+    (before, first), (after, second) = old, new
+    kept = memory.written(before.strategy, before.task, before.name)
+    after.task.model.load_state_dict(before.task.model.state_dict())
+    second.load_state_dict(first.state_dict())
+    memory.read(kept, after.strategy, after.task)
+    after.go_back(before.steps)
+    return new
 
 
 class _Branch(nn.Module):

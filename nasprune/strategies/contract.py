@@ -65,6 +65,29 @@ class LiveWeight(Protocol):
         """Adds to every gradient of the weight, before the optimizer takes it."""
 
 
+class LiveScale(Protocol):
+    """A batch norm or a layer, behind which factors scale what it gives: (width,) for its units, or one of all, ()."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def scaled(self, output: Tensor, factors: Tensor) -> Tensor:
+        """The module's output, scaled."""
+
+    def merge(self, factors: Tensor) -> None:
+        """Scales weight and bias of the module, which then gives what `scaled` gave."""
+
+
+class LiveBlock(Protocol):
+    """A removable block of a network in training: its path, and the scales at the ends of its branches."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scales(self) -> Sequence[LiveScale]: ...
+
+
 class StrategyTask(Protocol):
     """What a strategy works with. The network is live: an optimizer takes steps on it."""
 
@@ -80,6 +103,19 @@ class StrategyTask(Protocol):
 
     def slots(self, group: CoupledGroup) -> Sequence[LiveSlots]:
         """Every tensor that the group's units own a part of."""
+
+    def scales(self, group: CoupledGroup) -> Sequence[LiveScale]:
+        """Where the group's channels can be scaled; none where their order is not that of any module."""
+
+    @property
+    def blocks(self) -> Sequence[LiveBlock]:
+        """Those that may be dropped, and whose branches end with a batch norm or a layer."""
+
+    def within(self, alive: Mapping[str, int], drop: Sequence[str] = ()) -> bool:
+        """Whether the network is within the budget, where each group has about as many units left as `alive` says."""
+
+    def averaged(self, value: Tensor) -> Tensor:
+        """The mean of a strategy's own gradient over the processes that train together; itself where there is one."""
 
     def magnitudes(self) -> Mapping[str, Tensor]:
         """Group -> the norm (width,) of each unit's rows in the tensors that make its channels, now."""
@@ -97,16 +133,18 @@ class StrategyTask(Protocol):
         spread: str = "uniform",
         share: float = 1.0,
         least: float = float("-inf"),
+        drop: Sequence[str] = (),
     ) -> PrunePlan:
         """The plan within budget that keeps the units of the highest scores.
 
         spread: "uniform" for one ratio in all groups, "global" for one threshold over the scores of all groups.
         share: how much of the way from the whole network to the budget, in [0, 1].
         least: with "global", units with scores not above it go even where the budget would keep them.
+        drop: blocks that go.
         """
 
     def zero(self, plan: PrunePlan, roles: Sequence[str] = ("out", "scale")) -> None:
-        """Sets to zero what the units that the plan drops own of tensors in these roles."""
+        """Sets to zero what the units that the plan drops own of tensors in these roles, and the ends of its blocks."""
 
     def gate(self, group: CoupledGroup, draw: Callable[[int, bool], Tensor]) -> None:
         """What layers read of the group's units is multiplied by `draw(items, training)`, (items, width) or (1, width).

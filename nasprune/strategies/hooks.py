@@ -29,6 +29,10 @@ class Hooks:
         """`hook(gradient)` replaces every gradient of a parameter."""
         self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
+    @property
+    def are_there(self) -> bool:
+        return bool(self._held or self._handles)
+
     def release(self) -> None:
         """Takes all of them away."""
         for place, number in self._held:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasprune.strategies import memory
 from nasprune.strategies.contract import Strategy
 from nasprune.strategies.pruner import Pruner
 from nasprune.strategies.task import Task
+from nasprune.train.partners import Memory
 
 Make = Callable[[nn.Module, torch.optim.Optimizer, int], Pruner]
 
@@ -47,6 +49,13 @@ class StrategyPartner:
             strategy = self.pruner.strategy
             vars(strategy).update(_copied(state, strategy, self.pruner.task))
             self.pruner.go_back(steps)
+
+    def written(self) -> Memory:
+        return memory.written(self.pruner.strategy, self.pruner.task, self.pruner.name)
+
+    def read(self, memory_of: Memory, steps: int) -> None:
+        memory.read(memory_of, self.pruner.strategy, self.pruner.task)
+        self.pruner.go_back(steps)
 
 
 def _copied(state: dict[str, Any], strategy: Strategy, task: Task) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from nasprune.cut.surgery import build
 from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import has_labels
+from nasprune.data.identity import of_code
 from nasprune.data.load import DataSource, image_side
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -40,9 +41,10 @@ from nasprune.train.augmenting import Augment
 from nasprune.train.finetune import finetune
 from nasprune.train.fitness import training_parts
 from nasprune.train.measures import accuracy
+from nasprune.train.mixing import Mix
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import TrainingTask
+from nasprune.train.targets import AnyTask, ModelTask
 from nasprune.train.together import train_with
 
 CLIP = 5.0  # norm of gradients beside a strategy, which are larger while it takes away
@@ -77,8 +79,10 @@ def prune(
     lr: float | None = None,
     batch_size: int = 64,
     distil: bool = True,
+    accumulate: int = 1,
+    mix: Mix = "none",
     augment: Augment | None = None,
-    task: TrainingTask | None = None,
+    task: AnyTask | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     scope: str | None = None,
@@ -88,6 +92,7 @@ def prune(
     device: str = "auto",
     plugins: Plugins = None,
     out: str | Path | None = None,
+    log: str | Sequence[str] | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -104,13 +109,14 @@ def prune(
         data: as for `nasprune.finetune`, with labels. The test part is not looked at.
         epochs: of training: after the search, or with the strategy.
         strategy: name of a plugin, with options where wanted, such as "soft(asymptotic=True)"; `None` searches, and
-            fine-tunes what was found. Widths are cut by a strategy, or weights with a budget of NNZ; blocks stay.
-        lr, batch_size, augment, task, device, on_epoch, on_step, should_stop: as for `nasprune.finetune`. With a
-            strategy the rate is 0.05 by default, and gradients are clipped at norm 5.
+            fine-tunes what was found. Widths are cut by a strategy, or weights with a budget of
+            NNZ; blocks go by `gal` alone.
+        lr, batch_size, accumulate, mix, augment, task, device, log, on_epoch, on_step, should_stop: as for
+            `nasprune.finetune`. With a strategy the rate is 0.05 by default, and gradients are clipped at norm 5.
         distil: whether the dense network teaches, where it has been trained.
         seed: of the search, and of the training.
-        out: folder for the trials of a search, and in `finetuned` below it for the state of its training. A strategy
-            keeps nothing on the way: one that was killed begins anew.
+        out: folder for the trials of a search, and below it for the state of its training, in `finetuned`, or of that
+            with a strategy, in `training`. What was killed goes on there, on the CPU to the same weights bit for bit.
         settings: further names and values that belong to this run, kept in the report.
         searching: other arguments of `nasprune.search`, where there is no strategy.
 
@@ -119,18 +125,19 @@ def prune(
         argument cannot be used. BudgetError, TraceError, PluginError, VerificationError: as `nasprune.search`.
     """
     dense, goal = accepted(model), parse_budget(budget, zeros=True)
-    recipe = Recipe(epochs=epochs, lr=lr, batch_size=batch_size)
+    recipe = Recipe(epochs=epochs, lr=lr, batch_size=batch_size, accumulate=accumulate, mix=mix)
     if strategy is not None:  # an average of weights is not at the zeros of a mask
         recipe = replace(recipe, average=0.0, clip=CLIP)
     check_strategy_named(strategy, plugins, searching)
     parts = load_data(data, seed=seed, size=image_side(Inputs.of(example_inputs, model)), model=dense)
     check_labelled(parts)
     training: dict[str, Any] = {
-        "teacher": dense if distil and not looks_initialised(dense) else None,
+        "teacher": dense if distil and not isinstance(task, ModelTask) and not looks_initialised(dense) else None,
         "augment": augment,
         "task": task,
         "seed": seed,
         "device": device,
+        "log": log,
         "on_epoch": on_epoch,
         "on_step": on_step,
         "should_stop": should_stop,
@@ -149,8 +156,9 @@ def prune(
         found = search(dense, example_inputs, goal, data=parts, **cutting, **more)
         return _tuned(found, dense, data, parts, recipe, out, training)
     own = training_parts(data, seed=seed, input_size=None, model=dense)
+    below = Path(out) / "training" if out is not None else None
     return _with_strategy(
-        dense, Inputs.of(example_inputs, dense), goal, own, recipe, strategy, cutting, training, settings
+        dense, Inputs.of(example_inputs, dense), goal, own, recipe, strategy, cutting, training, settings, below
     )
 
 
@@ -192,7 +200,8 @@ def _tuned(
     training: dict[str, Any],
 ) -> Trained:
     """What a search found, fine-tuned."""
-    asked: dict[str, Any] = {"epochs": recipe.epochs, "lr": recipe.lr, "batch_size": recipe.batch_size}
+    given = ("epochs", "lr", "batch_size", "accumulate", "mix")
+    asked: dict[str, Any] = {name: getattr(recipe, name) for name in given}
     below = Path(out) / "finetuned" if out is not None else None
     tuned = finetune(found, data, out=below, **asked, **training)
     nets = {"dense": dense, **unrefitted(found.report, dense, found.graph, found.plan), "cut": found.model}
@@ -211,6 +220,7 @@ def _with_strategy(
     cutting: dict[str, Any],
     training: dict[str, Any],
     settings: Mapping[str, str] | None,
+    out: Path | None,
 ) -> Trained:
     """The network trained with the strategy, cut and proved."""
     started = time.monotonic()
@@ -220,7 +230,10 @@ def _with_strategy(
         return pruner(net, given, goal, steps=steps, strategy=strategy, optimizer=optimizer, **cutting)
 
     partner = StrategyPartner(made)
-    notes = train_with(partner, dense, parts, recipe, **training)
+    kind, _ = with_keywords("strategies", strategy, cutting["plugins"], ("task",))
+    decided = {"strategy": strategy, "strategy's code": of_code(kind), "budget": str(goal), "inputs": str(inputs)}
+    decided |= {name: str(value) for name, value in cutting.items() if name not in ("plugins", "seed")}
+    notes = train_with(partner, dense, parts, recipe, out=out, settings=decided, **training)
     done = partner.pruner.finish()
     small = done.model.to(next((value.device for value in dense.parameters()), torch.device("cpu")))
     measured = _reached({"dense": dense, "fine-tuned": small}, parts, training["task"])
@@ -275,5 +288,5 @@ def _sparsity(dense: nn.Module, done: Pruned) -> Sparsity | None:
     return Sparsity(count_nonzeros(dense), done.nonzeros, tuple(layers)) if masks else None
 
 
-def _reached(nets: Mapping[str, nn.Module], parts: DataSplits, task: TrainingTask | None) -> dict[str, float]:
+def _reached(nets: Mapping[str, nn.Module], parts: DataSplits, task: AnyTask | None) -> dict[str, float]:
     return {f"validation accuracy {name}": accuracy(net, parts.validation, task=task) for name, net in nets.items()}

@@ -63,7 +63,7 @@ class Pruner:
     """
 
     def __init__(self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate) -> None:
-        self.task, self.strategy, self._name = task, strategy, name
+        self.task, self.strategy, self.name = task, strategy, name
         self._steps, self._rate, self._done = steps, rate, 0
 
     @property
@@ -87,7 +87,7 @@ class Pruner:
                 "steps that the training takes: epochs times batches"
             )
         self._done += 1
-        with running(type(self.strategy), f"strategy `{self._name}`"), torch.no_grad():
+        with running(type(self.strategy), f"strategy `{self.name}`"), torch.no_grad():
             self.strategy.step(self._done / self._steps, self._rate.now())
 
     def finish(self) -> Pruned:
@@ -99,10 +99,10 @@ class Pruner:
         task = self.task
         with own_randomness(task.model):
             seed_all(task.seed, task.model)
-            with running(type(self.strategy), f"strategy `{self._name}`"), torch.no_grad(), _put_back(task.model):
+            with running(type(self.strategy), f"strategy `{self.name}`"), torch.no_grad(), _put_back(task.model):
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
-                    raise PluginError(f"strategy `{self._name}` finished with a {type(plan).__name__}, expected a plan")
+                    raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
                 task.hooks.release()
                 notes = tuple(self.strategy.notes)
                 ready = twin(task.model)
@@ -119,7 +119,7 @@ class Pruner:
             nonzeros = count_nonzeros(small)
             if task.nonzeros is not None and nonzeros > task.nonzeros:
                 raise VerificationError(
-                    f"strategy `{self._name}` left {nonzeros:,} numbers that are not zero, the budget allows "
+                    f"strategy `{self.name}` left {nonzeros:,} numbers that are not zero, the budget allows "
                     f"{task.nonzeros:,}"
                 )
         return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change, nonzeros, notes)
@@ -167,7 +167,7 @@ def pruner(
         steps: how many the training takes.
         strategy: name of a plugin, with options where wanted: "soft(asymptotic=True)".
         optimizer: whose learning rate scales what the strategy does; else `lr`.
-        space: widths are decided; blocks stay.
+        space: widths are decided; blocks by strategies that can take them.
         seed: of what the strategy draws.
 
     Raises:

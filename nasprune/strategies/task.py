@@ -21,8 +21,10 @@ from nasprune.space.choices import Decision
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies.gates import Draw, Gate, readers
 from nasprune.strategies.hooks import Hooks
+from nasprune.strategies.scales import Block, Scale, blocks_of, scales_of
 from nasprune.strategies.slots import Slots, slots_of
 from nasprune.strategies.weights import Weight, weights_of
+from nasprune.train.team import mean_over_processes
 
 HALVINGS = 24
 
@@ -42,6 +44,7 @@ class Task:
     nonzeros: int | None = None
     hooks: Hooks = field(default_factory=Hooks, repr=False)
     _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
+    _scales: dict[str, tuple[Scale, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def groups(self) -> tuple[CoupledGroup, ...]:
@@ -49,8 +52,21 @@ class Task:
 
     def slots(self, group: CoupledGroup) -> Sequence[Slots]:
         if group.name not in self._slots:
-            self._slots[group.name] = slots_of(submodule(self.model, self.graph.scope), self.graph, group)
+            self._slots[group.name] = slots_of(self._part, self.graph, group)
         return self._slots[group.name]
+
+    def scales(self, group: CoupledGroup) -> Sequence[Scale]:
+        if group.name not in self._scales:
+            self._scales[group.name] = scales_of(self._part, self.slots(group), group.width)
+        return self._scales[group.name]
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        return blocks_of(self._part, self.graph, [choice.name for choice in self.problem.space.blocks])
+
+    @property
+    def _part(self) -> nn.Module:
+        return submodule(self.model, self.graph.scope)
 
     def magnitudes(self) -> Mapping[str, Tensor]:
         found = {}
@@ -59,6 +75,13 @@ class Task:
             squares = [row.square().sum(1) for row in rows] or [torch.zeros(group.width, device="cpu")]
             found[group.name] = torch.stack(squares).sum(0).sqrt().cpu()
         return found
+
+    def within(self, alive: Mapping[str, int], drop: Sequence[str] = ()) -> bool:
+        options = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
+        for choice in self.problem.space.widths:
+            options[choice.name] = next(count for count in choice.options if count >= alive[choice.name])
+        decision = Decision.of({**options, **dict.fromkeys(drop, 0)})
+        return self.problem.budget.allows(self.problem.costs([decision])[0])
 
     def prices(self, alive: Mapping[str, int]) -> Mapping[str, float]:
         whole = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
@@ -85,6 +108,7 @@ class Task:
         spread: str = "uniform",
         share: float = 1.0,
         least: float = float("-inf"),
+        drop: Sequence[str] = (),
     ) -> PrunePlan:
         if spread not in ("uniform", "global"):
             raise PluginError(f"a strategy asked for a plan spread {spread!r}; expected 'uniform' or 'global'")
@@ -92,10 +116,10 @@ class Task:
             if group.name not in scores or tuple(scores[group.name].shape) != (group.width,):
                 raise PluginError(f"a strategy gave no scores of shape ({group.width},) for group {group.name!r}")
         low, high = 0.0, 1.0  # of what stays
-        best = self._decision(scores, spread, 0.0, least)
+        best = self._decision(scores, spread, 0.0, least, drop)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            decision = self._decision(scores, spread, middle, least)
+            decision = self._decision(scores, spread, middle, least, drop)
             if self._within(self.problem.costs([decision])[0], share):
                 low, best = middle, decision
             else:
@@ -103,6 +127,9 @@ class Task:
         if share == 1:
             best = self.problem.fit(best, Random(self.seed), grow=False)
         return select(self.graph, scores, best)
+
+    def averaged(self, value: Tensor) -> Tensor:
+        return mean_over_processes(value)
 
     def zero(self, plan: PrunePlan, roles: Sequence[str] = ("out", "scale")) -> None:
         for group in self.groups:
@@ -114,6 +141,9 @@ class Task:
             for slots in self.slots(group):
                 if slots.role in roles and slots.is_trained:
                     slots.write(slots.read() * stays[:, None].to(slots.tensor.device))
+        for block in self.blocks if plan.drop else ():
+            for scale in block.scales if block.name in plan.drop else ():
+                scale.merge(torch.zeros((), device=scale.module.weight.device))  # type: ignore[arg-type]
 
     def gate(self, group: CoupledGroup, draw: Draw) -> None:
         gate = Gate(self.model, group.width, draw, self.hooks)
@@ -180,10 +210,13 @@ class Task:
         whole = sum(parameter.numel() for parameter in self.model.parameters())
         return max(0, min(self._elements, (self.nonzeros or whole) - (whole - self._elements)))
 
-    def _decision(self, scores: Mapping[str, Tensor], spread: str, stays: float, floor: float) -> Decision:
-        """All blocks, and of the units a share: of each group, or of all groups' by score."""
+    def _decision(
+        self, scores: Mapping[str, Tensor], spread: str, stays: float, floor: float, drop: Sequence[str]
+    ) -> Decision:
+        """All blocks but those that go, and of the units a share: of each group, or of all groups' by score."""
+        gone = dict.fromkeys(drop, 0)
         if spread == "uniform":
-            return self.problem.space.scaled(stays)
+            return Decision.of({**self.problem.space.scaled(stays), **gone})
         options = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
         every = torch.cat([scores[group.name].double() for group in self.groups]).sort(descending=True).values
         least = max(floor, float(every[min(len(every) - 1, int(stays * len(every)))]))
@@ -191,7 +224,7 @@ class Task:
             wanted = int((scores[choice.name].double() > least).sum())
             fitting = [option for option in choice.options if option <= max(wanted, choice.options[0])]
             options[choice.name] = fitting[-1] if fitting else choice.options[0]
-        return Decision.of(options)
+        return Decision.of({**options, **gone})
 
     def _within(self, cost: Cost, share: float) -> bool:
         """Whether a cost is below the point so far on the way from the dense network to the budget."""

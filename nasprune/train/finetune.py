@@ -9,7 +9,7 @@ loss explodes all the same, training goes back to the last good epoch with a ten
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nasprune.common.accepted import accepted
+from nasprune.common.processes import is_first
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.cut.weight_masks import WeightMasks
@@ -26,17 +27,26 @@ from nasprune.graph.capture import submodule
 from nasprune.models.initial import looks_initialised
 from nasprune.models.weights import copy_into
 from nasprune.train.augmenting import Augment, batch_change
-from nasprune.train.fitness import check_augment, check_labels, check_teacher, check_trainable, training_parts
+from nasprune.train.fitness import (
+    check_augment,
+    check_labels,
+    check_teacher,
+    check_trainable,
+    classes_of,
+    training_parts,
+)
 from nasprune.train.found import Found
 from nasprune.train.identity import settings_of
+from nasprune.train.logs import ended, logged, logs_of
 from nasprune.train.loops import quiet, start_fabric
+from nasprune.train.mixing import Mix, mixing
 from nasprune.train.nearness import Nearness
 from nasprune.train.objective import Objective
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Choice, Optimizer, Recipe
 from nasprune.train.resume import Keeper
 from nasprune.train.taps import taps
-from nasprune.train.targets import TrainingTask, task_of
+from nasprune.train.targets import AnyTask, task_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
 
@@ -61,14 +71,17 @@ def finetune(
     average: float = 0.98,
     clip: float = 1.0,
     choose: Choice = "last",
+    accumulate: int = 1,
+    mix: Mix = "none",
     augment: Augment | None = None,
-    task: TrainingTask | None = None,
+    task: AnyTask | None = None,
     masks: WeightMasks | None = None,
     input_size: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "32-true",
     out: str | Path | None = None,
+    log: str | Sequence[str] | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -98,18 +111,25 @@ def finetune(
         smoothing: of labels, in [0, 1). average: decay of the averaged weights a step, in [0, 1); 0 is none.
         clip: largest norm of the gradient; 0 is any.
         choose: "last", or "best" for the epoch with the most right answers on the validation part, the start included.
+        accumulate: batches whose gradients make one step, which so has `batch_size` times as many images.
+        mix: "mixup", "cutmix" or "both": images of a batch are mixed with each other, and their classes in shares.
         augment: changes a batch of images, given a seeded generator, such as `nasprune.data.augment.flip_and_shift`, or
             one image tensor, as transforms of torchvision do; the shape stays.
         task: what is learned from labels, with its own loss and score; by default whole numbers are classes, and others
-            numbers, which are learned by their squared error.
+            numbers, which are learned by their squared error. `nasprune.Detection()` for boxes in dicts.
         masks: which weights stay, the others being zero all the while; by default those of a search's result.
         input_size: pixels of a side, for a data set name that resizes; else what the source says.
         seed: of the order of images, of augmentation and of dropout; global random states are left as they were.
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
         out: folder for the state after every epoch; a training that was killed goes on there, on the CPU to the same
             weights bit for bit.
+        log: "csv:DIR", "tensorboard:DIR", "mlflow" or "mlflow:URI", "wandb" or "wandb:PROJECT", or several: where loss,
+            rate and accuracies are written as well.
         on_epoch, on_step: called after every epoch and step.
         should_stop: asked after every step; where it says so, the last whole epoch is the result.
+
+    Processes that torchrun starts train together, each on `batch_size` images a step: every one gets the result, and
+    the first one alone calls, logs and writes.
 
     Returns:
         The trained network, in eval mode, on the device where `model` lies.
@@ -136,7 +156,11 @@ def finetune(
         soft_share=soft_share,
         feature_share=feature_share,
         choose=choose,
+        accumulate=accumulate,
+        mix=mix,
     )
+    logs = logs_of(log) if is_first() else []
+    on_step, on_epoch = logged(logs, on_step, on_epoch)
     start = accepted(found.model if found is not None else model)
     teacher = accepted(teacher, "teacher") if teacher is not None else None
     if masks is None:
@@ -147,13 +171,14 @@ def finetune(
     check_trainable(start)
     check_labels(start, parts, teacher is not None and soft_share == 1)
     if teacher is not None:
-        check_teacher(start, teacher, parts)
+        check_teacher(start, teacher, parts, task)
     check_augment(parts, augment)
     change = batch_change(augment)
+    mixed = mixing(mix, classes_of(start, parts) if mix != "none" else 0)
     home = next((tensor.device for tensor in start.parameters()), torch.device("cpu"))
     with quiet(), own_randomness(start), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         seed_all(seed, start)
-        fabric = start_fabric(device, precision)
+        fabric = start_fabric(device, precision, together=True)
         near = _nearness(found, teacher, feature_share, precision, fabric.device)
         objective = Objective(recipe, near, task or task_of(parts.train, smoothing))
         keeper = Keeper(Path(out) if out is not None else None, {})
@@ -168,6 +193,7 @@ def finetune(
             parts=parts,
             task=task or task_of(parts.train),
             change=change,
+            mixed=mixed,
             seed=seed,
             keeper=keeper,
             reference=twin(teacher) if teacher is not None else start,
@@ -178,6 +204,7 @@ def finetune(
         weights, notes = training.run()
         result = twin(start)
         copy_into(result, weights)
+    ended(logs)
     for note in notes:
         logging.getLogger(__name__).warning(note)
     return result.to(home).eval()

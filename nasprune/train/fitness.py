@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
 from nasprune.common.calls import in_type_of, main_output
@@ -16,6 +16,7 @@ from nasprune.data.items import checked
 from nasprune.data.load import PIXELS, DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
+from nasprune.train.targets import AnyTask, ModelTask
 
 
 def training_parts(data: DataSource, *, seed: int, input_size: int | None, model: nn.Module) -> DataSplits:
@@ -74,13 +75,15 @@ def check_labels(model: nn.Module, parts: DataSplits, taught: bool) -> None:
         return
     classes: set[int] = set()
     for _, labels in batches(parts.train, 256):
+        if not isinstance(labels, Tensor):  # boxes and the like, see `ModelTask`
+            return
         if labels.is_floating_point():  # numbers, see `task_of`
             return
         classes.update(labels.reshape(-1).tolist())
         if len(classes) > 1:
             return
     only = classes.pop()
-    if not 0 <= only < _outputs(model, parts):
+    if not 0 <= only < classes_of(model, parts):
         return  # the loss says what it needs
     raise InputError(
         f"all {images:,} training images of data {parts.name!r} have the label {only}, so the network would "
@@ -93,14 +96,14 @@ def check_augment(parts: DataSplits, augment: object) -> None:
     if augment is None:
         return
     _, labels = next(batches(parts.train, 1))
-    if labels.ndim > 1:
+    if not isinstance(labels, Tensor) or labels.ndim > 1:
         raise InputError(
             f"`augment` changes images alone, and those of data {parts.name!r} have a label for every position; leave "
             "it out, and change images and labels together in the data set"
         )
 
 
-def _outputs(model: nn.Module, parts: DataSplits) -> int:
+def classes_of(model: nn.Module, parts: DataSplits) -> int:
     """How many numbers a model gives for a validation image."""
     image, _ = checked(parts.validation, parts.name)[0]
     home = next((value.device for value in model.parameters()), image.device)
@@ -109,8 +112,13 @@ def _outputs(model: nn.Module, parts: DataSplits) -> int:
     return found.shape[1] if found is not None else 0
 
 
-def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits) -> None:
+def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits, task: AnyTask | None) -> None:
     """Raises InputError unless the teacher takes the data, and gives outputs of the model's shape."""
+    if isinstance(task, ModelTask):
+        raise InputError(
+            f"the outputs of two networks are not compared for the task {type(task).__name__}, whose networks give "
+            "losses; leave `teacher` out, and polish first, which compares features"
+        )
     image, _ = checked(parts.validation, parts.name)[0]
     shapes = []
     for name, net in (("model", model), ("teacher", teacher)):

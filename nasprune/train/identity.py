@@ -10,7 +10,7 @@ from nasprune.data import DataSplits
 from nasprune.data.identity import of_code, of_data, of_model
 from nasprune.train.augmenting import Augment
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import TrainingTask
+from nasprune.train.targets import AnyTask
 
 
 def settings_of(
@@ -21,7 +21,7 @@ def settings_of(
     seed: int,
     augment: Augment | None,
     precision: str,
-    task: TrainingTask | None = None,
+    task: AnyTask | None = None,
 ) -> dict[str, str]:
     """Names and values. Random transforms of the data draw from the global generators; seed these for the same."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nasprune.common.processes import how_many
 from nasprune.errors import InputError
 
 
@@ -39,11 +41,6 @@ class Schedule:
         return self.lr * (1 + math.cos(math.pi * done)) / 2
 
 
-def steps_of(images: int, batch_size: int) -> int:
-    """Batches of an epoch; batch norm cannot train on one image, so one that is left alone is left out."""
-    return math.ceil((images - (images > 1 and images % batch_size == 1)) / batch_size)
-
-
 def fast_precision(device: torch.device) -> str:
     """ "bf16-mixed" where the device multiplies bfloat16 faster than single precision, else "32-true"."""
     if device.type == "cuda":
@@ -51,16 +48,25 @@ def fast_precision(device: torch.device) -> str:
     return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
 
 
-def start_fabric(device: str, precision: str) -> Any:
+def start_fabric(device: str, precision: str, *, together: bool = False) -> Any:
     """Fabric on one device. device: "auto", "cpu", "cuda"; precision: as Fabric names it, such as "bf16-mixed".
+
+    together: whether the processes that torchrun started train one network, with DistributedDataParallel; else each
+    trains its own.
 
     Raises:
         InputError: there is no such device or precision here.
     """
     from lightning_fabric import Fabric
 
+    placed: dict[str, Any] = {"devices": 1}
+    if together and how_many() > 1:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        placed = {"devices": here, "num_nodes": how_many() // here, "strategy": "ddp_find_unused_parameters_true"}
     try:
-        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+        fabric = Fabric(accelerator=device, precision=precision, **placed)  # type: ignore[arg-type]
+        fabric.launch()
+        return fabric
     except (ValueError, RuntimeError) as error:
         raise InputError(f"cannot train on device {device!r} in precision {precision!r}: {error}") from error
 

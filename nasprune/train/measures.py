@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.train.targets import TrainingTask, task_of
+from nasprune.train.targets import AnyTask, ModelTask, task_of
 
 Images = Dataset[tuple[Tensor, int]]
 COMPARED = 1024  # images that tell whether others were learned by heart
@@ -37,7 +38,7 @@ class Judged:
         return math.sqrt(share * (1 - share) / self.count)
 
 
-def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: TrainingTask | None = None) -> float:
+def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: AnyTask | None = None) -> float:
     """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
 
     Of several outputs the first tensor (n, classes, ...) counts; where every position of an image has a label, an image
@@ -48,8 +49,7 @@ def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: 
     device = _home(model)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size):
-            outputs = class_outputs(main_output(model(in_type_of(model, images).to(device))))
-            right += float(task.score(outputs.cpu(), labels).sum())
+            right += float(_judged(model, task, *_placed(model, images, labels, device))[1].sum())
     return right / size_of(dataset)
 
 
@@ -59,7 +59,7 @@ def judged(
     *,
     most: int | None = None,
     batch_size: int = 256,
-    task: TrainingTask | None = None,
+    task: AnyTask | None = None,
 ) -> Judged:
     """Loss and accuracy on all images, or on at most `most`. The model is left as it is.
 
@@ -71,11 +71,33 @@ def judged(
     task = task or task_of(dataset)
     with undisturbed(model):
         for images, labels in batches(dataset, batch_size, order):
-            outputs = class_outputs(main_output(model(in_type_of(model, images).to(device)))).float().cpu()
-            loss += float(task.loss(outputs, labels)) * len(labels)
-            right += float(task.score(outputs, labels).sum())
-            count, guess = count + len(labels), task.guess(outputs)
+            found, scores, guess = _judged(model, task, *_placed(model, images, labels, device))
+            loss, right, count = loss + found * len(labels), right + float(scores.sum()), count + len(labels)
     return Judged(loss / count, right / count, count, guess)
+
+
+def _judged(model: nn.Module, task: AnyTask, images: Any, labels: Any) -> tuple[float, Tensor, float]:
+    """The mean loss of a batch, the scores (n,), and the loss of guesses. model: in eval mode."""
+    if isinstance(task, ModelTask):
+        loss, scores = task.judged(model, images, labels)
+        return float(loss), scores, task.guess_of(model)
+    outputs, labels = class_outputs(main_output(model(images))).float().cpu(), labels.cpu()
+    return float(task.loss(outputs, labels)), task.score(outputs, labels), task.guess(outputs)
+
+
+def _placed(model: nn.Module, images: Any, labels: Any, device: torch.device) -> tuple[Any, Any]:
+    """Images in the type of the model, and both where it lies."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, dict):
+            return {name: moved(inner) for name, inner in value.items()}
+        return [moved(inner) for inner in value]
+
+    many = isinstance(images, Tensor)
+    cast = in_type_of(model, images) if many else [in_type_of(model, image) for image in images]
+    return moved(cast), moved(labels)
 
 
 def class_outputs(outputs: object) -> Tensor:
@@ -91,7 +113,7 @@ def class_outputs(outputs: object) -> Tensor:
     return tensors[0]
 
 
-def learned_by_heart(model: nn.Module, train: Images, validation: Images, task: TrainingTask | None = None) -> bool:
+def learned_by_heart(model: nn.Module, train: Images, validation: Images, task: AnyTask | None = None) -> bool:
     """Whether validation images say nothing new of a network: it does as well on them as on those it was trained on.
 
     A network that was not trained on them is worse on them, by more than two standard errors, unless it is nearly

@@ -9,14 +9,16 @@ arXiv:1412.6550, without its regressor, since the channels are the same), as rel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from nasprune.train.measures import class_outputs
 from nasprune.train.nearness import Compared, Nearness
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import Numbers, TrainingTask
+from nasprune.train.targets import AnyTask, ModelTask, Numbers, TrainingTask
 
 
 @dataclass(frozen=True)
@@ -25,24 +27,31 @@ class Objective:
 
     recipe: Recipe
     near: Nearness | None
-    task: TrainingTask
+    task: AnyTask
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the model's outputs (n, classes, ...). images (n, ...), labels (n, ...)."""
+    def __call__(self, model: nn.Module, images: Any, targets: Any) -> tuple[Tensor, float]:
+        """The loss, and how many of the images are right; not known where the network gives losses alone."""
+        if isinstance(self.task, ModelTask):
+            return self.task.loss_of(model, images, targets), math.nan
+        loss, outputs = self._compared(self.task, model, images, targets)
+        return loss, float(self.task.score(outputs.detach(), targets).sum())
+
+    def _compared(self, task: TrainingTask, model: nn.Module, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """The loss, and the model's outputs (n, classes, ...)."""
         recipe = self.recipe
         if self.near is None:
             outputs = class_outputs(model(images)).float()
-            return self.task.loss(outputs, labels), outputs
+            return task.loss(outputs, labels), outputs
         with self.near.compared(model, images) as compared:
             outputs = class_outputs(compared.output).float()
-            loss = (1 - recipe.soft_share) * self.task.loss(outputs, labels)
-            loss = loss + recipe.soft_share * self._softened(compared, outputs)
+            loss = (1 - recipe.soft_share) * task.loss(outputs, labels)
+            loss = loss + recipe.soft_share * self._softened(task, compared, outputs)
             if recipe.feature_share and self.near.taps:
                 loss = loss + recipe.feature_share * compared.features()
         return loss, outputs
 
-    def _softened(self, compared: Compared, outputs: Tensor) -> Tensor:
+    def _softened(self, task: TrainingTask, compared: Compared, outputs: Tensor) -> Tensor:
         """The distance from what the teacher says; numbers have no temperature."""
-        if isinstance(self.task, Numbers):
-            return self.task.loss(outputs, class_outputs(compared.target).float())
+        if isinstance(task, Numbers):
+            return task.loss(outputs, class_outputs(compared.target).float())
         return compared.softened(self.recipe.temperature)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a partner remembers, for the disk. words: JSON, or nothing. tensors: by names that the words use."""
+
+    words: str = ""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Partner(Protocol):
@@ -22,3 +32,9 @@ class Partner(Protocol):
 
     def back(self) -> None:
         """Takes back the state put aside last, since the weights of then are back."""
+
+    def written(self) -> Memory:
+        """Its own state of now, for the disk."""
+
+    def read(self, memory: Memory, steps: int) -> None:
+        """Has begun, and goes on with what was written after so many steps, in another process perhaps."""

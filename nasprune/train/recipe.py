@@ -11,6 +11,7 @@ from torch import nn
 
 from nasprune.common.arguments import number, refused, whole_number
 from nasprune.errors import InputError
+from nasprune.train.mixing import Mix
 
 Optimizer = Literal["sgd", "adamw"]
 Choice = Literal["last", "best"]
@@ -40,9 +41,11 @@ class Recipe:
     soft_share: float = 0.9
     feature_share: float = 0.0
     choose: Choice = "last"
+    accumulate: int = 1
+    mix: Mix = "none"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
             given = getattr(self, name)
             whole_number(name, given, f"write for example {name}=64")
             if given < least:
@@ -54,7 +57,7 @@ class Recipe:
             number(name, given, f"write for example {name}=0.5")
             if not _holds(rule, given):
                 raise InputError(f"`{name}` must be {rule}, got {given}")
-        for name, known in (("optimizer", get_args(Optimizer)), ("choose", get_args(Choice))):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise refused(name, f"one of {', '.join(known)}", getattr(self, name), f"write {name}={known[0]!r}")
 
@@ -82,6 +85,7 @@ class Recipe:
         return torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.momentum > 0)
 
 
+CHOICES = {"optimizer": get_args(Optimizer), "choose": get_args(Choice), "mix": get_args(Mix)}
 RULES = {
     "lr": "above 0",
     "momentum": "in [0, 1)",

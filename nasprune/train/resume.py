@@ -21,10 +21,12 @@ from nasprune.common.records import record_of
 from nasprune.common.seals import check_bound, digest_of_bytes, sealed, unsealed
 from nasprune.errors import InputError
 from nasprune.models.weights import read_tensors, to_bytes
+from nasprune.train.partners import Memory
 from nasprune.train.progress import Epoch
 
 FILE = "finetune.json"
 LARGEST = 2**24
+PARTNER = "partner."
 THEN = "choose another folder, or delete the file to begin anew"
 
 
@@ -54,11 +56,21 @@ class Position:
 
 
 @dataclass(frozen=True)
+class State:
+    """All of a training. tensors: of the network, averages and the optimizer. memory: of the partner, if any."""
+
+    position: Position
+    tensors: dict[str, Tensor]
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True)
 class _Record:
     settings: Mapping[str, str]
     position: Position
     weights: str
     number: int = field(default=0)
+    partner: str = ""
 
 
 def files(number: int) -> str:
@@ -74,8 +86,8 @@ class Keeper:
     settings: Mapping[str, str]
     number: int = 0
 
-    def found(self) -> tuple[Position, dict[str, Tensor]] | None:
-        """Where an earlier run of the same training was, and its tensors; `None` where there was none.
+    def found(self) -> State | None:
+        """Where an earlier run of the same training was; `None` where there was none.
 
         Raises:
             InputError: the files are damaged, or of another training; the first setting that differs is named.
@@ -93,15 +105,22 @@ class Keeper:
         self.number = record.number
         tensors = self.folder / files(record.number)
         check_bound(tensors, Field(source, record.weights, "weights"), "tensors", THEN)
-        return record.position, read_tensors(tensors)
+        own: dict[str, Tensor] = {}
+        partners: dict[str, Tensor] = {}
+        for name, value in read_tensors(tensors).items():
+            part, whose = (partners, name.removeprefix(PARTNER)) if name.startswith(PARTNER) else (own, name)
+            part[whose] = value
+        return State(record.position, own, Memory(record.partner, partners))
 
-    def keep(self, position: Position, state: Mapping[str, Tensor]) -> None:
+    def keep(self, state: State) -> None:
         """Writes where the training is; what was written before is dropped once this is on the disk."""
         if self.folder is None:
             return
         before, self.number = self.number, self.number + 1
-        content = to_bytes(state)
-        record = asdict(_Record(dict(self.settings), position, digest_of_bytes(content), self.number))
+        partners = {f"{PARTNER}{name}": value for name, value in state.memory.tensors.items()}
+        content = to_bytes({**state.tensors, **partners})
+        digest, words = digest_of_bytes(content), state.memory.words
+        record = asdict(_Record(dict(self.settings), state.position, digest, self.number, words))
         write_all(
             self.folder, {files(self.number): content, FILE: json.dumps(sealed(_plain(record)), indent=1).encode()}
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
@@ -31,17 +31,40 @@ class TrainingTask(Protocol):
         """The loss of a network that knows nothing, by which a training that diverges is told."""
 
 
+@runtime_checkable
+class ModelTask(Protocol):
+    """A task that calls the network itself, since that takes the targets, too; given as `task` like a `TrainingTask`.
+
+    inputs: a tensor (n, ...), or a list where items differ in shape. targets: a list where an item's are in a dict.
+    """
+
+    def loss_of(self, model: nn.Module, inputs: Any, targets: Any) -> Tensor:
+        """What training lowers: a mean over the items of a batch."""
+
+    def judged(self, model: nn.Module, inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        """The same loss, and how right each item is, (n,) in [0, 1]. model: in eval mode, without gradients."""
+
+    def guess_of(self, model: nn.Module) -> float:
+        """The loss of a network that knows nothing, by which a training that diverges is told."""
+
+
+AnyTask = TrainingTask | ModelTask
+
+
 @dataclass(frozen=True)
 class Classes:
     """Cross-entropy of outputs (n, classes, ...) with class numbers (n, ...).
 
     Of labels for positions those below 0 do not count, such as the -100 that torch leaves out; images all have a label.
-    A position's share in its image's score is that of each other.
+    A position's share in its image's score is that of each other. Shares of classes (n, classes), as of mixed images,
+    are taken, too.
     """
 
     smoothing: float = 0.0
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if targets.is_floating_point() and targets.shape == outputs.shape:
+            return functional.cross_entropy(outputs, targets, label_smoothing=self.smoothing)
         if targets.ndim < 2 and outputs.ndim == 2 and not targets.is_floating_point():
             return cross_entropy(outputs, targets, smoothing=self.smoothing)
         known = _known(outputs, targets)
@@ -51,6 +74,8 @@ class Classes:
         return functional.cross_entropy(outputs, counted, ignore_index=LEFT_OUT, label_smoothing=self.smoothing)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if targets.is_floating_point():
+            targets = targets.argmax(1)
         right = outputs.argmax(1) == targets
         if targets.ndim < 2:
             return right.float()
@@ -86,13 +111,18 @@ class Numbers:
         return (outputs - targets.to(outputs.dtype).reshape(outputs.shape)).square().reshape(len(outputs), -1).mean(1)
 
 
-def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> TrainingTask:
+def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> Classes | Numbers:
     """What the labels of a data set are learned as: whole numbers are classes, others numbers.
 
     Raises:
         InputError: numbers are all the same.
     """
     _, first = next(batches(dataset, 1))
+    if not isinstance(first, Tensor):
+        raise InputError(
+            "targets in dicts are learned with a task that knows them: give task=nasprune.Detection() for boxes, or a "
+            "task of your own"
+        )
     if not first.is_floating_point():
         return Classes(smoothing)
     found = torch.cat([labels.double() for _, labels in batches(dataset, 256)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,15 @@ from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.train.augmenting import Augment
-from nasprune.train.loops import Schedule, steps_of
+from nasprune.train.loops import Schedule
 from nasprune.train.measures import Judged, judged, learned_by_heart
-from nasprune.train.partners import Partner
+from nasprune.train.mixing import Mixing
+from nasprune.train.partners import Memory, Partner
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.resume import Keeper, Position
-from nasprune.train.targets import TrainingTask
+from nasprune.train.resume import Keeper, Position, State
+from nasprune.train.targets import AnyTask
+from nasprune.train.team import steps_of
 from nasprune.train.tuner import Diverged, Tuner
 
 LOWER = 0.1  # times the rate, after each step back
@@ -41,7 +45,8 @@ class _Stopped(Exception):
 class Training:
     """All that one training needs.
 
-    top: the highest rate. task: what labels are judged by. reference: the network that may know validation images.
+    top: the highest rate. task: what labels are judged by. mixed: makes one of several images, after `change`.
+    reference: the network that may know validation images.
     partner: has begun; changes the network after every step, so that no judgement of its weights is passed before the
     end, and the last ones count.
     """
@@ -50,8 +55,9 @@ class Training:
     recipe: Recipe
     top: float
     parts: DataSplits
-    task: TrainingTask
+    task: AnyTask
     change: Augment
+    mixed: Mixing
     seed: int
     keeper: Keeper
     reference: nn.Module
@@ -70,7 +76,7 @@ class Training:
             self.tuner.after = self.partner.step
             self.partner.keep()
         start = self._state()
-        earlier = self.keeper.found()
+        earlier = self.tuner.team.agreed(self.keeper.found() if self.tuner.team.is_first else None)
         if earlier is None:
             first = judged(self.tuner.student, self.parts.validation, task=self.task)
             self.position = Position(start_loss=first.loss, start_accuracy=first.accuracy, guess=first.guess)
@@ -81,8 +87,11 @@ class Training:
                 )
             self.good = start
         else:
-            self.position, self.good = earlier
+            self.position, self.good = earlier.position, earlier.tensors
             self.tuner.restore(self._tuners(self.good), self.position.steps)
+            if self.partner is not None and earlier.memory.words:
+                self.partner.read(earlier.memory, self.position.steps)
+                self.partner.keep()
         try:
             while not self.position.ended and len(self.position.epochs) < self.recipe.epochs:
                 self._next()
@@ -97,8 +106,9 @@ class Training:
         number = len(self.position.epochs) + 1
         try:
             loss, rate = self._epoch(number)
+            self.tuner.team.align(self.tuner.student, self.tuner.average.net)
             net = self.tuner.average.net if self.partner is None else self.tuner.student
-            reached = judged(net, self.parts.validation, task=self.task)
+            reached = self.tuner.team.agreed(judged(net, self.parts.validation, task=self.task))
             if not reached.loss <= self._limit():
                 raise Diverged
         except Diverged:
@@ -123,10 +133,10 @@ class Training:
             best_accuracy=reached.accuracy if better else self.position.best_accuracy,
         )
         self.good = self._state() if better else self._state() | _below(self.good, "best", keep=True)
-        self.keeper.keep(self.position, self.good)
+        self._keep()
         if self.partner is not None:
             self.partner.keep()
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and self.tuner.team.is_first:
             self.on_epoch(epoch)
 
     def _back(self, number: int) -> None:
@@ -139,7 +149,13 @@ class Training:
             note = f"a rate of {rate:.2g} diverged in epoch {number}: back to {where}, on with {rate * LOWER:.2g}"
             self.position = replace(self.position.noted(note), backs=self.position.backs + 1)
         self._restore()
-        self.keeper.keep(self.position, self.good)
+        self._keep()
+
+    def _keep(self) -> None:
+        """On the disk, where there is a place."""
+        if self.keeper.folder is not None and self.tuner.team.is_first:
+            memory = self.partner.written() if self.partner is not None else Memory()
+            self.keeper.keep(State(self.position, self.good, memory))
 
     def _restore(self) -> None:
         """As after the last good epoch."""
@@ -154,20 +170,23 @@ class Training:
         generator = torch.Generator().manual_seed(seed)
         seed_all(seed, self.tuner.student)
         order = torch.randperm(size_of(images_of), generator=generator, device="cpu").tolist()
-        if len(order) % size == 1 and len(order) > 1:  # batch norm cannot train on one image
-            order.pop()
-        steps = steps_of(len(order), size)
+        team, together = self.tuner.team, self.recipe.accumulate
+        if team.rank:  # every process changes its images in its own way
+            generator.manual_seed(seed + team.rank)
+            seed_all(seed + team.rank, self.tuner.student)
+        steps = steps_of(len(order), size, accumulate=together, team_size=team.size)
+        own = team.share(order, size)
         schedule = Schedule(self.top * LOWER**self.position.backs, self.recipe.epochs * steps, self.recipe.warmup)
         total, right, seen, rate, start = 0.0, 0.0, 0, 0.0, time.perf_counter()
         self.tuner.student.train()
-        for step, (images, labels) in enumerate(batches(images_of, size, order)):
-            if self.should_stop is not None and self.should_stop():
+        waiting = iter(batches(images_of, size, own))
+        for step, parts in enumerate(iter(lambda: list(islice(waiting, together)), [])):
+            if self.should_stop is not None and team.agreed(self.should_stop()):
                 raise _Stopped
             rate = schedule.at((number - 1) * steps + step)
-            fabric = self.tuner.fabric
-            images, labels = fabric.to_device(self.change(images, generator)), fabric.to_device(labels)
-            loss, good = self._step(images, labels, rate)
-            total, right, seen = total + loss * len(labels), right + good, seen + len(labels)
+            loss, good = self._step([self._ready(*part, generator) for part in parts], rate)
+            count = team.size * sum(len(labels) for _, labels in parts)
+            total, right, seen = total + loss * count, right + good * count, seen + count
             if not self.position.first_loss:
                 self.position = replace(self.position, first_loss=loss)
             most = TAKEN if self.partner is not None else EXPLODED
@@ -176,9 +195,14 @@ class Training:
             self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
         return total / seen, rate
 
-    def _step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, float]:
+    def _ready(self, images: Any, labels: Any, generator: torch.Generator) -> tuple[Any, Any]:
+        """A batch as the network gets it."""
+        inputs, targets = self.tuner.fabric.to_device(self.mixed(self.change(images, generator), labels))
+        return inputs, targets
+
+    def _step(self, parts: Sequence[tuple[Any, Any]], rate: float) -> tuple[float, float]:
         try:
-            return self.tuner.step(images, labels, rate)
+            return self.tuner.step(parts, rate)
         except Diverged:
             if not self.tuner.steps:
                 raise InputError(
@@ -238,8 +262,9 @@ class Training:
         return _below(state, "tuner")
 
     def _say(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float, images: float) -> None:
-        if self.on_step is not None:
-            left = ((self.recipe.epochs - epoch) * steps + steps - step) * self.recipe.batch_size / images
+        if self.on_step is not None and self.tuner.team.is_first:
+            batch = self.recipe.batch_size * self.recipe.accumulate * self.tuner.team.size
+            left = ((self.recipe.epochs - epoch) * steps + steps - step) * batch / images
             self.on_step(TrainingStep(epoch, self.recipe.epochs, step, steps, loss, accuracy, rate, images, left))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from nasprune.common.untouched import twin
 from nasprune.train.averaging import Average
 from nasprune.train.objective import Objective
 from nasprune.train.recipe import Recipe
+from nasprune.train.team import Team
 
 
 class Diverged(Exception):
@@ -25,6 +28,7 @@ class Tuner:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, objective: Objective, fabric: Any) -> None:
+        self.team = Team(fabric)
         self.student = twin(model)
         self.recipe, self.objective, self.fabric = recipe, objective, fabric
         self.wrapped, self.optimizer = fabric.setup(self.student, recipe.new_optimizer(self.student))
@@ -32,26 +36,39 @@ class Tuner:
         self.steps = 0
         self.after: Callable[[], None] = lambda: None
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, float]:
-        """One step at a rate; the loss before it, and how many images were right. Raises Diverged.
+    def step(self, parts: Sequence[tuple[Any, Any]], rate: float) -> tuple[float, float]:
+        """One step at a rate; the loss before it, and the share of images that were right. Raises Diverged.
 
-        Where the loss is not finite, nothing has been changed but statistics of batch norms.
+        parts: inputs and targets of the batches whose gradients make one step; every image counts the same. Where the
+        loss is not finite, nothing has been changed but statistics of batch norms.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        value, outputs = self.objective(self.wrapped, images, labels)
-        loss = float(value.detach())
-        if not torch.isfinite(value.detach()):
+        count = sum(len(targets) for _, targets in parts)
+        loss, right = 0.0, 0.0
+        for number, (images, targets) in enumerate(parts, 1):
+            with self._waiting(number < len(parts)):
+                value, good = self.objective(self.wrapped, images, targets)
+                self.fabric.backward(value * (len(targets) / count))
+            loss, right = loss + float(value.detach()) * len(targets) / count, right + good / count
+        loss, right = self.team.mean((loss, right))
+        if not math.isfinite(loss):
             raise Diverged
-        self.fabric.backward(value)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._weights(), self.recipe.clip)
         self.optimizer.step()
         self.after()
         self.average.add(self.student)
         self.steps += 1
-        return loss, float(self.objective.task.score(outputs.detach(), labels).sum())
+        return loss, right
+
+    def _waiting(self, more: bool) -> AbstractContextManager[Any]:
+        """Several processes give each other their gradients after the last part of a step only."""
+        if more and self.team.size > 1:
+            held: AbstractContextManager[Any] = self.fabric.no_backward_sync(self.wrapped)
+            return held
+        return nullcontext()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that decides how it goes on, on the CPU."""

@@ -13,6 +13,7 @@ of a residual block; other groups are kept as long as the budget allows it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -49,6 +50,7 @@ class ResRep(Strategy):
     def step(self, progress: float, rate: float) -> None:
         for name, matrix in self._compactors.items():
             if matrix.grad is not None:
+                matrix.grad = self._task.averaged(matrix.grad)
                 matrix.grad[self._doomed(name)] = 0.0
                 self._moves[name].mul_(MOMENTUM).add_(matrix.grad)
                 self._moves[name][self._doomed(name)] = 0.0
@@ -67,15 +69,17 @@ class ResRep(Strategy):
         self._plan = self._plan if self._chosen_at > self._times and self._plan else self._chosen(1.0)
         self._forget(float("inf"))
         for name, (maker, norm) in self._pairs.items():
-            for module, number in zip((maker, norm), self._hooks[name], strict=True):
-                del module._forward_hooks[number]
+            for module in (maker, norm):
+                for number, hook in list(module._forward_hooks.items()):
+                    if hook in self._hooks[name]:
+                        del module._forward_hooks[number]
             if name in self._compactors:
                 _merge(maker, norm, self._compactors[name])
         self._task.zero(self._plan, ("out", "scale", "in"))
         return self._plan
 
-    def _watch(self, name: str) -> tuple[int, int]:
-        """Puts the compactor behind the norm as long as that reads what the convolution gave; the hooks' numbers."""
+    def _watch(self, name: str) -> tuple[Callable[..., object], Callable[..., object]]:
+        """Puts the compactor behind the norm as long as that reads what the convolution gave; the hooks."""
 
         def made(module: nn.Module, inputs: object, output: Tensor) -> None:
             self._made[name] = output, _version(output)
@@ -88,7 +92,9 @@ class ResRep(Strategy):
             return output if matrix is None else torch.einsum("oc,nc...->no...", matrix.to(output.dtype), output)
 
         maker, norm = self._pairs[name]
-        return maker.register_forward_hook(made).id, norm.register_forward_hook(normed).id
+        maker.register_forward_hook(made)
+        norm.register_forward_hook(normed)
+        return made, normed
 
     def _forget(self, by: float) -> None:
         """Takes so much off the norms of rows that are to go; other groups' units are zero in the end."""

@@ -43,7 +43,7 @@ def _raise(error):
         (lambda: (torch.zeros(3, 5, 4), 1), r"image has shape \(3, 5, 4\), others have \(3, 4, 4\)"),
         (lambda: (IMAGE, torch.zeros(4)), r"label has shape \(4,\), others have \(\)"),
         (lambda: (IMAGE / 0, 1), "its image holds NaN or infinite values; repair or remove it"),
-        (lambda: (IMAGE, "cat"), "label must be a class number or None, got a str"),
+        (lambda: (IMAGE, "cat"), "label must be a class number, a dict of tensors or None, got a str"),
         (lambda: ([0.0], 1), r"expected \(tensor, class number\) items.* got a tuple of \(list, int\)"),
         (lambda: {IMAGE}, "got a set"),
     ],

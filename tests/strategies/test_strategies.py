@@ -93,6 +93,7 @@ def test_the_names_are_those_that_the_docs_list() -> None:
         "bayes",
         "csgd",
         "fpgm_soft",
+        "gal",
         "greg",
         "hard",
         "l0",
@@ -332,3 +333,46 @@ def test_two_searches_are_one_plan_on_the_original(tmp_path) -> None:
         assert torch.equal(loaded(X), second.model(X))
     with pytest.raises(PlanError):
         nasprune.compose(model, second, first)
+
+
+@pytest.mark.parametrize("blocks", [0, 3])
+def test_gal_takes_channels_and_blocks_and_learns_to_judge(blocks: int) -> None:
+    torch.manual_seed(0)
+    model = TinyResNet(8, 3).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    spec = f"gal(strength=0.1, blocks={blocks}, near=0.5, until=0.8)"
+    pruner = nasprune.pruner(model, EXAMPLE, "65%", steps=50, strategy=spec, optimizer=optimizer)
+    strategy = pruner.strategy
+    for step in range(50):
+        part = slice(16 * (step % 3), 16 * (step % 3) + 16)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(X[part]), Y[part]).backward()
+        optimizer.step()
+        pruner.step()
+        if step == 0:
+            judge = [value.detach().clone() for value in strategy._judge]
+    assert not all(torch.equal(*pair) for pair in zip(judge, strategy._judge, strict=True))
+    model.eval()
+    with torch.no_grad():
+        trained = model(X)
+        found = pruner.finish()
+        assert torch.equal(model(X), trained)
+        assert float((found.model(X) - trained).abs().max() / trained.abs().max()) < 1e-4
+    assert bool(found.plan.drop) == bool(blocks)
+    assert found.plan.keep
+    assert found.cut.flops <= 0.65 * found.dense.flops
+    assert not any(module._forward_hooks for module in found.model.modules())
+
+
+def test_fista_goes_ahead_and_stops_at_zero() -> None:
+    fista = load("strategies", "gal").__init__.__globals__["Fista"]
+    ahead, plain = fista(2, torch.device("cpu")), 1.0
+    for _ in range(5):
+        ahead.point.grad = torch.tensor([0.0, -10.0])
+        ahead.step(0.1, 0.5)
+        plain -= 0.05
+    assert ahead.value[0] < plain - 0.05  # accelerated
+    assert ahead.value[1] > 1.0
+    for _ in range(20):
+        ahead.step(0.1, 0.5)
+    assert ahead.value[0] == ahead.point[0] == 0.0

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, Config, Device, InputSize, Model, Plugins, Quiet, Scope, Verbose, Weights, app
+from nasprune.cli.options import (
+    AsJson,
+    Config,
+    Device,
+    InputSize,
+    Log,
+    Model,
+    Plugins,
+    Quiet,
+    Scope,
+    Verbose,
+    Weights,
+    app,
+)
 from nasprune.cli.screen import speak
 
 
@@ -55,6 +68,7 @@ def search(
     finetune: Annotated[
         int | None, typer.Option("--finetune", help="Epochs of training on labels, of what was found or by --strategy.")
     ] = None,
+    log: Log = None,
     plugins: Plugins = None,
     include: Annotated[
         list[str] | None,
@@ -137,6 +151,7 @@ def search(
             sweep=sweep,
             strategy=strategy,
             finetune=finetune,
+            log=tuple(log or ()),
             batch=batch,
             threads=threads,
             runtime=runtime,
@@ -160,7 +175,10 @@ def finetune(
         float | None, typer.Option("--lr", help="Highest rate.  [default: 0.01, or 0.05 for an untrained net]")
     ] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd or adamw.")] = "sgd",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step, of each process.")] = 64,
+    accumulate: Annotated[int, typer.Option("--accumulate", help="Batches whose gradients make one step.")] = 1,
+    mix: Annotated[str, typer.Option("--mix", help="Mix training images: mixup, cutmix, both or none.")] = "none",
+    log: Log = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
     ] = None,
@@ -200,6 +218,9 @@ def finetune(
             optimizer=optimizer,  # type: ignore[arg-type]
             batch_size=batch_size,
             choose=choose,  # type: ignore[arg-type]
+            accumulate=accumulate,
+            mix=mix,  # type: ignore[arg-type]
+            log=tuple(log or ()),
             augment=augment,
             teacher=teacher,
             input_size=input_size,

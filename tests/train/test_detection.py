@@ -1,0 +1,110 @@
+"""Detectors, which take images and boxes and give their own losses, from the search to the fine-tuning."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+import nasprune
+from nasprune.cost.flops import measure
+from nasprune.errors import InputError
+from nasprune.graph.capture import submodule
+from nasprune.harm.fisher import _is_listed
+
+
+class Backbone(nn.Module):
+    """Two maps of features of 16 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.second, self.third = conv(3, 8, 2), conv(8, 16, 2), conv(16, 16, 2)
+        self.out_channels = [16, 16]
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        x = self.second(self.stem(x))
+        return OrderedDict([("0", x), ("1", self.third(x))])
+
+
+def conv(inputs: int, outputs: int, stride: int) -> nn.Module:
+    layer = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def detector() -> nn.Module:
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssd import SSD
+
+    torch.manual_seed(0)
+    anchors = DefaultBoxGenerator([[1.0], [1.0]], scales=[0.3, 0.5, 0.8])
+    return SSD(Backbone(), anchors, (32, 32), 3, image_mean=[0, 0, 0], image_std=[1, 1, 1])
+
+
+class Boxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """One bright square an image, of one of two colours, and noise."""
+
+    def __init__(self, count: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.items = []
+        for number in range(count):
+            image, side = 0.1 * torch.randn(3, 32, 32, generator=generator), 10 + number % 5
+            x, y = torch.randint(0, 32 - side, (2,), generator=generator).tolist()
+            image[number % 2, y : y + side, x : x + side] += 1
+            box = torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32)
+            self.items.append((image, {"boxes": box, "labels": torch.tensor([number % 2 + 1])}))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.items[index]
+
+
+@pytest.mark.slow
+def test_a_detector_is_searched_polished_and_fine_tuned(tmp_path) -> None:
+    data, task = Boxes(64), nasprune.Detection()
+    image = data[0][0][None]
+    epochs: list[float] = []
+    told = {"on_epoch": lambda epoch: epochs.append(epoch.validation_loss)}
+    dense = nasprune.finetune(detector(), data, task=task, epochs=3, batch_size=8, lr=0.02, **told)
+    assert epochs[-1] < epochs[0]
+    options = {"scope": "backbone", "data": data, "allow_chance": True}
+    with pytest.raises(InputError, match=r"targets of this data are dicts.*evaluator='importance'"):
+        nasprune.search(dense, image, "60%", evaluator="accuracy", **options)
+    found = nasprune.search(dense, image, "60%", evaluator="importance", **options)
+    parts = [submodule(net, "backbone") for net in (dense, found.model)]
+    big, small = (measure(part, image).flops for part in parts)
+    assert small <= 0.6 * big
+    polished = nasprune.polish(found, dense, data, steps=8)
+    assert polished.after <= polished.before
+    tuned = nasprune.finetune(found, data, task=task, epochs=1, batch_size=8, lr=0.01, out=tmp_path, **told)
+    assert all(value.isfinite().all() for value in tuned.state_dict().values())
+    pruned = nasprune.prune(
+        dense, image, "60%", scope="backbone", data=data, epochs=1, strategy="soft", task=task, batch_size=8
+    )
+    assert pruned.report.proof.ok
+    with pytest.raises(InputError, match="outputs of two networks are not compared for the task Detection"):
+        nasprune.finetune(found, data, task=task, teacher=dense)
+    with pytest.raises(InputError, match=r"targets in dicts are learned with .* task=nasprune.Detection"):
+        nasprune.finetune(found, data)
+
+
+def test_boxes_are_right_where_class_and_place_are() -> None:
+    task = nasprune.Detection()
+    true = {"boxes": torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]), "labels": torch.tensor([1, 2])}
+    found = {
+        "boxes": torch.tensor([[0.0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 9, 10]]),
+        "labels": torch.tensor([1, 1, 1]),
+        "scores": torch.tensor([0.9, 0.8, 0.7]),
+    }
+    assert task._score(found, true) == pytest.approx(2 / 5)  # one right of three found and two true
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
+    assert task._score(none, true) == 0.0
+    assert task._score(none, none) == 1.0
+    assert _is_listed([found])
+    assert not _is_listed([torch.zeros(2, 3)])
+    with pytest.raises(InputError, match="detection needs a network that gives a dict of losses"):
+        task.loss_of(lambda inputs, targets: torch.zeros(()), [torch.zeros(3, 8, 8)], [true])  # type: ignore[arg-type]
