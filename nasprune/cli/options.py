@@ -46,7 +46,9 @@ SupernetData = Annotated[
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
 Log = Annotated[
     list[str] | None,
-    typer.Option("--log", help="Write the training to csv:DIR, tensorboard:DIR, mlflow[:URI] or wandb[:PROJECT]."),
+    typer.Option(
+        "--log", help="Write trials and trainings to csv:DIR, tensorboard:DIR, mlflow[:URI] or wandb[:PROJECT]."
+    ),
 ]
 Config = Annotated[
     Path | None,

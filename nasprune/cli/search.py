@@ -138,8 +138,6 @@ def checked(options: SearchOptions) -> tuple[Budget, Path]:
     from nasprune.run.checks import check_latency, check_limits
     from nasprune.run.polishing import check_polish
 
-    if options.log and options.finetune is None:
-        raise InputError("--log is of a training; say how long with --finetune EPOCHS, or leave it out")
     check_limits(options.trials, options.time_limit)
     bytes_of(options.memory)
     check_latency(options.batch, options.threads, options.runtime)
@@ -200,6 +198,7 @@ def _searched(
             batch=options.batch,
             threads=options.threads,
             runtime=options.runtime,
+            log=options.log or None,
             shared=shared,
         )
 

@@ -29,13 +29,18 @@ from nasprune.space.trials import Trial
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search is. total: `None` where only the time is limited. elapsed: seconds; cost, best_score: so far."""
+    """How far a search is. total: `None` where only the time is limited. elapsed: seconds; cost, best_score: so far.
+
+    score, own: of the trial that has just ended, its score and cost.
+    """
 
     index: int
     total: int | None
     best_score: float
     cost: Cost
     elapsed: float
+    score: float
+    own: Cost
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ class Exploration:
             trials.append(trial)
             best = trial if best is None or trial.score > best.score else best
             if on_progress is not None:
-                on_progress(Progress(index, limits.trials, best.score, best.cost, time.monotonic() - start))
+                elapsed = time.monotonic() - start
+                on_progress(Progress(index, limits.trials, best.score, best.cost, elapsed, trial.score, trial.cost))
         return trials
 
     def _trial(self, index: int, decision: Decision, known: Mapping[str, float]) -> Trial:

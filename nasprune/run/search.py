@@ -32,6 +32,7 @@ from nasprune.run.cutting import cut
 from nasprune.run.exploration import Progress
 from nasprune.run.journal import Journal
 from nasprune.run.layer_times import layer_times
+from nasprune.run.logs import logged
 from nasprune.run.methods import Names
 from nasprune.run.names import op_rules
 from nasprune.run.polishing import check_polish, polished
@@ -78,6 +79,7 @@ def search(
     batch: int = 1,
     threads: int | None = None,
     runtime: str = "eager",
+    log: str | Sequence[str] | None = None,
     shared: Shared | None = None,
 ) -> SearchResult:
     """Finds the best smaller network within a budget, builds it, and proves that the cut is right.
@@ -122,6 +124,8 @@ def search(
         batch, threads, runtime: items that run at once, threads of the CPU, and what runs networks ("eager", "compile"
             or "onnxruntime", on a CPU), for a budget of latency.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
+        log: "csv:DIR", "tensorboard:DIR", "mlflow" or "mlflow:URI", "wandb" or "wandb:PROJECT", or several: where each
+            trial is written to.
         shared: what searches of the same model that differ in the budget alone hand on; `nasprune.sweep` gives it.
         allow_uncounted: take a share of the FLOPs also where operators that nobody can count take much of the time.
 
@@ -169,7 +173,9 @@ def search(
         on_progress,
         phases,
     )
-    with held(folder) if folder is not None else nullcontext(), own_randomness(request.model):
+    here = held(folder) if folder is not None else nullcontext()
+    with here, own_randomness(request.model), logged(log, on_progress) as told:
+        request = replace(request, on_progress=told)
         once = request.options.shared.once
         with phases.phase("tracing"):
             graph = once("graph", lambda: trace(request.original, request.inputs, scope, rules=op_rules(plugins)))

@@ -10,7 +10,15 @@ from nasprune.run.exploration import Progress
 
 
 def progress(index, total, elapsed):
-    return Progress(index=index, total=total, best_score=0.5, cost=Cost(2_000_000, 10, 10), elapsed=elapsed)
+    return Progress(
+        index=index,
+        total=total,
+        best_score=0.5,
+        cost=Cost(2_000_000, 10, 10),
+        elapsed=elapsed,
+        score=0.4,
+        own=Cost(3, 2, 1),
+    )
 
 
 @pytest.mark.parametrize(
