@@ -29,7 +29,7 @@ class OLMP(Strategy):
 
     takes = ("zeros",)
 
-    def __init__(self, task: StrategyTask, rounds: int = 4, until: float = 0.6, trials: int = 40) -> None:
+    def __init__(self, task: StrategyTask, rounds: int = 8, until: float = 0.6, trials: int = 24) -> None:
         if rounds < 1 or not 0 < until < 1 or trials < SEARCHES:
             raise InputError(
                 f"`rounds` must be at least 1, `until` in (0, 1) and `trials` at least {SEARCHES}, got {rounds}, "
