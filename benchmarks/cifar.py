@@ -222,7 +222,8 @@ def table(outcomes: Iterable[Outcome], *, title: str, unseen: bool) -> Table:
         cells = [str(case) if case != last else "", row, f"{100 * kept:.2f}", f"{mean(tests):.1f}", spread]
         cells.append(f"{seconds:.1f}" if seconds else "")
         if unseen:
-            cells.append(f"{100 * mean(outcome.unseen for outcome in found):.1f}")
+            known = mean(outcome.unseen for outcome in found)
+            cells.append(f"{100 * known:.1f}" if known else "")
         shown.add_row(*cells)
         last = case
     return shown

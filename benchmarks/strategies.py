@@ -44,7 +44,7 @@ SEARCHED, DENSE = "search, refit, fine-tuning", "dense"
 ROWS = (
     SEARCHED,
     *("hard", "hard(rounds=3)", "soft", "soft(asymptotic=True)", "fpgm_soft"),
-    *("slimming(strength=0.01)", "morphnet", "greg", "csgd", "resrep", "scratch"),
+    *("slimming(strength=0.01)", "morphnet", "gal", "greg", "csgd", "resrep", "scratch"),
 )
 
 
