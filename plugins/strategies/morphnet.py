@@ -25,7 +25,7 @@ class MorphNet(Strategy):
     times: how often costs are counted.
     """
 
-    def __init__(self, task: StrategyTask, strength: float = 0.01, until: float = 0.7, times: int = 20) -> None:
+    def __init__(self, task: StrategyTask, strength: float = 0.05, until: float = 0.7, times: int = 20) -> None:
         if strength <= 0 or not 0 < until <= 1 or times < 1:
             raise InputError(
                 f"`strength` must be above 0, `until` in (0, 1] and `times` at least 1, got {strength}, {until} and "
