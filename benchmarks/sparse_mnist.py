@@ -39,7 +39,8 @@ from nasprune.train.measures import accuracy
 
 NETS = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
 EPOCHS = {"LeNet-300-100": 20, "LeNet-5": 8}
-BATCH, RATE = 128, 0.1
+RATES = {"LeNet-300-100": 0.1, "LeNet-5": 0.02}
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def trained(
     epochs: int,
     seed: int,
     strategy: tuple[str, str] | None = None,
-    rate: float = RATE,
+    *,
+    rate: float,
 ):
     """A network after training; with a strategy what it came to. strategy: with its budget."""
     steps = epochs * -(-size_of(data.train) // BATCH)
@@ -144,7 +146,7 @@ def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) 
     if not row.scratch:
         model.load_state_dict(dense.state_dict())
     started = time.monotonic()
-    found = trained(model, data, EPOCHS[row.net] * row.longer, seed, (row.strategy, row.budget))
+    found = trained(model, data, EPOCHS[row.net] * row.longer, seed, (row.strategy, row.budget), rate=RATES[row.net])
     seconds = time.monotonic() - started
     whole = sum(parameter.numel() for parameter in dense.parameters())
     units = tuple(len(found.plan.keep.get(group.name, range(group.width))) for group in found.graph.free_groups)
@@ -165,7 +167,7 @@ def binary(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) -
     """The network with binary inner layers, trained from its start."""
     torch.manual_seed(seed + 1)
     started = time.monotonic()
-    model = trained(BinaryLeNet5(), data, EPOCHS[row.net], seed)
+    model = trained(BinaryLeNet5(), data, EPOCHS[row.net], seed, rate=RATES[row.net])
     whole = sum(parameter.numel() for parameter in dense.parameters())
     images = getattr(data, part)
     errors = (100 * (1 - accuracy(net, images)) for net in (model, dense))
@@ -191,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = load_data(options.data, seed=seed)
         for net in dict.fromkeys(row.net for row in rows):
             torch.manual_seed(seed)
-            dense = trained(NETS[net](), data, EPOCHS[net], seed)
+            dense = trained(NETS[net](), data, EPOCHS[net], seed, rate=RATES[net])
             for row in (row for row in rows if row.net == net):
                 found = outcome(row, data, dense, seed, part)
                 reached.setdefault(row.name, []).append(found)
