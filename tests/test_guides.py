@@ -1,6 +1,7 @@
 """Every block of code in the guides runs as it stands, in the order of its page, and no link of the docs is dead.
 
-A block that begins with the name of a file is that file; what says `# needs` is of another tool. Lines of
+A block that begins with the name of a file is that file; what says `# needs` is of another tool; `py`
+instead of `python` needs what only the reader has, and is read. Lines of
 the shell run where their network is bundled or written above, and else are read by the command's parser.
 """
 
@@ -84,6 +85,8 @@ def test_every_block_runs(name, folder, capsys):
             ast.parse(body)  # run below
         elif language == "python":
             exec(compile(body, f"docs/{name}.md", "exec"), names)
+        elif language == "py":
+            ast.parse(body)  # needs what only the reader has
         elif language == "sh":
             for line in lines_of(body):
                 run_in_shell(line, capsys)
