@@ -11,7 +11,7 @@ import pytest
 
 from nasprune.cli import main
 from nasprune.cli.app import program
-from nasprune.cli.config import written
+from nasprune.cli.config import _kinds, written
 
 MODEL = 'model = "tests.toys:tiny_net"\nbudget = "60%"\ntrials = 3\n'
 
@@ -62,20 +62,17 @@ def test_every_option_of_the_long_commands_may_stand_in_a_file(words, tmp_path):
     group = program()
     for word in words:
         group = group.commands[word]
-    flags = dict.fromkeys(("augment", "polish", "discretise", "allow_chance", "allow_uncounted"), True)
-    lists = {name: ["some"] for name in ("include", "exclude", "plugins")}
-    numbers = dict.fromkeys(("lr", "time_limit"), 0.5)
-    sizes = ("batch", "threads", "batch_size", "channels", "layers", "supernet_channels", "supernet_layers", "keep_max")
-    counts = dict.fromkeys(("trials", "seed", "epochs", "warmup_epochs", "check", "tune", "finetune", *sizes), 3)
-    samples = {"teacher": False, **flags, **lists, **numbers, **counts}
-    names = [p.name for p in group.params if p.name not in ("config", "as_json", "quiet", "help")]
-    lines = [f"{name.replace('_', '-')} = {json.dumps(samples.get(name, 'some'))}" for name in names]
+    options = [p for p in group.params if p.name not in ("config", "as_json", "quiet", "help")]
+    kinds = _kinds(group.make_context(group.name, [], resilient_parsing=True))
+    plain = {int: 3, float: 0.5, list: ["some"], str: "some"}
+    samples = {p.name: not p.default if kinds[p.name] is bool else plain[kinds[p.name]] for p in options}
+    lines = [f"{name.replace('_', '-')} = {json.dumps(value)}" for name, value in samples.items()]
     (tmp_path / "all.toml").write_text("\n".join(lines))
     found = parsed(*words, "--config", str(tmp_path / "all.toml"))
-    for name in names:
+    for name, wanted in samples.items():
         value = found[name]
-        plain = [str(part) for part in value] if isinstance(value, list) else value
-        assert (str(plain) if isinstance(value, Path) else plain) == samples.get(name, "some"), name
+        texts = [str(part) for part in value] if isinstance(value, list) else value
+        assert (str(texts) if isinstance(value, Path) else texts) == wanted, name
 
 
 @pytest.mark.parametrize(
