@@ -124,6 +124,7 @@ def kept(out: Path) -> str:
 def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel, Loaded, DataSplits]:
     """The dense network, the small one with the saved weights and its plan, and the data that fits both."""
     from nasprune.data import load_data
+    from nasprune.data.load import prepared_for
     from nasprune.models.loading import chosen_device, load_model
     from nasprune.run.checkpoint import loaded
 
@@ -149,7 +150,7 @@ def _loaded(options: FinetuneOptions, report: SearchReport) -> tuple[LoadedModel
     return (
         dense,
         cut,
-        data or load_data(str(options.data), seed=options.seed, size=dense.shape[-1], model=dense.model),
+        prepared_for(dense.model, data, str(options.data), seed=options.seed, size=dense.shape[-1]),
     )
 
 

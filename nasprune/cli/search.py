@@ -215,6 +215,7 @@ def _noted(options: SearchOptions, result: SearchResult, loaded: LoadedModel, da
 def load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     """The model and the data, which fit each other. The data says the shape of images where the model does not."""
     from nasprune.data import check_fits, load_data
+    from nasprune.data.load import prepared_for
     from nasprune.models.loading import chosen_device, load_model
 
     data: DataSplits | None = None
@@ -234,7 +235,7 @@ def load(options: SearchOptions) -> tuple[LoadedModel, DataSplits | None]:
     loaded.model.to(chosen_device(options.device))
     if options.data is None:
         return loaded, None
-    data = data or load_data(options.data, seed=options.seed, size=loaded.shape[-1], model=loaded.model)
+    data = prepared_for(loaded.model, data, options.data, seed=options.seed, size=loaded.shape[-1])
     if loaded.shape_given and data.input_shape != loaded.shape:
         raise InputError(
             f"--input-size says {'x'.join(map(str, loaded.shape))}, data {data.name!r} gives "

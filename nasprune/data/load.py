@@ -108,6 +108,13 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = PIXELS, model: n
     return replace(found, normalisation=pixels.words) if prepare.used else found
 
 
+def prepared_for(model: nn.Module, data: DataSplits | None, source: str, *, seed: int, size: int) -> DataSplits:
+    """`data`, which was read before the network was known, or read (anew) where that says how images are prepared."""
+    if data is not None and Pixels.of(model) == Pixels():
+        return data
+    return load_data(source, seed=seed, size=size, model=model)
+
+
 def image_side(inputs: Inputs) -> int:
     """Pixels of a side of the images that a network is called with."""
     first = inputs.tensors[0] if inputs.tensors else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
+from weakref import finalize
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 import nasprune
 from nasprune.data import load_data
+from nasprune.data.load import prepared_for
 from nasprune.data.pixels import Pixels
 from nasprune.data.streams import Taken
 from nasprune.errors import InputError
@@ -95,6 +96,18 @@ def test_a_search_prepares_the_images_of_a_folder_for_its_network(tmp_path):
     assert "mean 0.5, 0.5, 0.5 and deviation 0.25, 0.25, 0.25" in found.report.settings["normalisation"]
 
 
+def test_data_that_was_read_before_its_network_is_prepared_for_it(tmp_path):
+    for number in range(20):
+        place = tmp_path / f"class{number % 2}"
+        place.mkdir(exist_ok=True)
+        Image.new("RGB", (12, 12), (255, 255, 255)).save(place / f"{number}.png")
+    source = f"imagefolder:{tmp_path}"
+    early = load_data(source, size=8)
+    assert prepared_for(nn.Linear(1, 1), early, source, seed=0, size=8) is early
+    says = Says(mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert torch.equal(prepared_for(says, early, source, seed=0, size=8).train[0][0], torch.ones(3, 8, 8))
+
+
 class Stream(IterableDataset):
     def __init__(self, count: int, shape=(3, 8, 8)) -> None:
         self.count, self.shape = count, shape
@@ -117,11 +130,20 @@ def test_a_stream_is_taken_up_to_its_end(caplog):
 
 
 def test_of_a_long_stream_the_first_items_are_taken_in_constant_memory():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken = Taken(Stream(10**9, (32, 32, 64)), lambda image: image, "long", most=600)
+    alive, most = set(), 0
+
+    def watched():
+        nonlocal most
+        for number, (image, label) in enumerate(Stream(10**9)):
+            alive.add(number)
+            finalize(image, alive.discard, number)
+            most = max(most, len(alive))
+            yield image, label
+
+    taken = Taken(watched(), lambda image: image, "long", most=600)
     assert len(taken) == 600
     assert float(taken[599][0].mean()) == 599.0
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # 64 MiB of 150
+    assert most < 5
     place = taken._folder
     del taken
     assert not os.path.exists(place)
