@@ -129,8 +129,9 @@ def run(name: str) -> dict[str, object]:
 
     import nasprune
     from nasprune.cost.flops import CostModel, measure
+    from nasprune.cut.stirred import distinct
     from nasprune.cut.trial_plans import half_plan
-    from nasprune.cut.verify import distinct, verify
+    from nasprune.cut.verify import verify
     from nasprune.graph.capture import submodule
 
     torch.manual_seed(0)
@@ -178,9 +179,9 @@ def _round_trip(model, small, graph, plan) -> bool:
     from safetensors.torch import save_model
 
     import nasprune
+    from nasprune.cut.compare import run as run_model
     from nasprune.cut.plan import PrunePlan
-    from nasprune.cut.verify import noise_like
-    from nasprune.cut.verify import run as run_model
+    from nasprune.cut.stirred import noise_like
     from nasprune.graph.capture import submodule
     from nasprune.models.weights import load_weights
 

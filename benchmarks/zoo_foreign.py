@@ -307,8 +307,8 @@ def run(spec: str) -> Row:
 
     import nasprune
     from nasprune.common.inputs import Inputs
+    from nasprune.cut.compare import run as outputs_of
     from nasprune.cut.life import in_training, why_not
-    from nasprune.cut.verify import run as outputs_of
 
     warnings.simplefilter("ignore")
     torch.manual_seed(0)

@@ -38,9 +38,10 @@ from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.criteria.l2 import L2
 from nasprune.cut.selection import select
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build as build_model
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct, trial
+from nasprune.cut.tried import trial
 from nasprune.errors import PlanError, PluginError
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.graph.program import operator

@@ -24,6 +24,8 @@ CLOSE = 1e-2
 """Of the largest output: how far an item may be in a batch from what it is alone, in the model's own precision."""
 LARGE = 128
 """Pixels a side from which on images are also tried smaller: most of a proof's time goes into pixels."""
+SMALL = 64
+"""Pixels a side that are left of a large image at least."""
 STEP = 32
 """Of the sides of other images, in pixels."""
 
@@ -88,7 +90,7 @@ def doubled(inputs: Inputs) -> Inputs:
 
 
 def resized(inputs: Inputs) -> Inputs:
-    """Images (n, c, h, w) of another size, other inputs as they are: large ones cut to about half, small ones repeated.
+    """Images (n, c, h, w) of another size, other inputs as they are: large ones cut to a quarter, small ones repeated.
 
     What is left of a large image is its upper left part, with sides that are whole numbers of `STEP`.
     """
@@ -98,7 +100,7 @@ def resized(inputs: Inputs) -> Inputs:
         if not _is_image(value):
             return value
         if large:
-            return value[..., : _half(value.shape[2]), : _half(value.shape[3])]
+            return value[..., : _quarter(value.shape[2]), : _quarter(value.shape[3])]
         return torch.cat([value, value], 2).repeat(1, 1, 1, 2)[..., : value.shape[2] + STEP, : value.shape[3] + STEP]
 
     return inputs.map(other)
@@ -114,8 +116,8 @@ def is_large(inputs: Inputs) -> bool:
     return bool(images) and all(min(value.shape[2:]) >= LARGE for value in images)
 
 
-def _half(side: int) -> int:
-    return -(-side // (2 * STEP)) * STEP
+def _quarter(side: int) -> int:
+    return max(-(-side // (4 * STEP)) * STEP, SMALL)
 
 
 def _failure(model: nn.Module, situation: Situation) -> str:

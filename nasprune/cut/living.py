@@ -13,7 +13,7 @@ from nasprune.common.untouched import in_same_memory, twin
 from nasprune.cut.life import Situation, as_given, in_training, why_not
 from nasprune.cut.surgery import draft
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import bisect
+from nasprune.cut.tried import bisect
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 

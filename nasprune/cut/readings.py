@@ -8,10 +8,11 @@ from functools import partial
 
 from torch import nn
 
+from nasprune.cut.compare import Match
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.remedies import Place, Reading, joined, owner, readings, splits_axis
 from nasprune.cut.trial_plans import half_plan, uneven_plan
-from nasprune.cut.verify import Match, bisect, runs, trial
+from nasprune.cut.tried import bisect, runs, trial
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.hints import Hints
 from nasprune.graph.model import CoupledGroup, ModelGraph

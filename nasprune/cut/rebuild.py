@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nasprune.cut.compare import run
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
-from nasprune.cut.verify import run
 from nasprune.errors import VerificationError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph

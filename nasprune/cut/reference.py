@@ -85,7 +85,7 @@ class MaskedProgram:
         with torch.no_grad(), default_dtype(self._dtype):
             for index, node in enumerate(program.nodes):
                 if node.op == "placeholder":
-                    values[node] = cast_float(self._leaf(node.name, state, given), self._dtype)
+                    values[node] = self._leaf(node.name, state, given)
                 elif node.op == "call_function":
                     values[node] = self._call(node, values)
                     if node.name in self._zeroed:
@@ -96,12 +96,13 @@ class MaskedProgram:
             return [values[node] for node in program.outputs if isinstance(values[node], Tensor)]
 
     def _leaf(self, name: str, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> Any:
+        """Parameters as they are, each cast where it is used and no longer kept; copies of what may be written to."""
         program = self._graph.program
-        if name in program.params:
-            value = state[program.params[name]]
-            return value.clone() if program.params[name] in program.buffers else value  # the program may write to it
-        value = given[name] if name in given else program.constants[name]
-        return value.clone() if isinstance(value, Tensor) else value
+        path = program.params.get(name)
+        if path is not None and path not in program.buffers:
+            return state[path]
+        value = state[path] if path is not None else given[name] if name in given else program.constants[name]
+        return cast_float(value.clone() if isinstance(value, Tensor) else value, self._dtype)
 
     def _call(self, node: Node, values: Mapping[Node, Any]) -> Any:
         name = operator(node)

@@ -12,8 +12,9 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.readings import Settled, settle_lines
 from nasprune.cut.remedies import Place, joined, readings
+from nasprune.cut.stirred import distinct
 from nasprune.cut.trial_plans import half_plan, uneven_plan
-from nasprune.cut.verify import bisect, distinct, runs, trial
+from nasprune.cut.tried import bisect, runs, trial
 from nasprune.graph.analysis import Analysis
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph

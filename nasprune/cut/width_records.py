@@ -17,10 +17,11 @@ from torch.fx import Node
 
 from nasprune.cost.sizes import Extent, Sizes
 from nasprune.cut.attributes import configured, is_size, listed
+from nasprune.cut.compare import run
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import draft
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import bisect, run
+from nasprune.cut.tried import bisect
 from nasprune.graph.analysis import units_along
 from nasprune.graph.capture import submodule
 from nasprune.graph.hints import AxisOf, Place, SizeAttribute

@@ -21,7 +21,8 @@ from nasprune.cost.flops import CostModel
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import Proof
 from nasprune.cut.rebuild import rebuilt
-from nasprune.cut.verify import noise_like, prove
+from nasprune.cut.stirred import noise_like
+from nasprune.cut.verify import prove
 from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
 from nasprune.graph.model import ModelGraph

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 import nasprune
 from nasprune.common.inputs import Inputs
+from nasprune.cut.compare import compare
 from nasprune.cut.life import doubled, everywhere, resized, why_not
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.stirred import noise_like
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import compare, noise_like, prove
+from nasprune.cut.verify import prove
 from tests.forks import forked
 
 X = torch.rand(1, 3, 16, 16)
@@ -154,7 +157,7 @@ def test_two_items_and_larger_images():
 
 def test_large_images_are_tried_on_a_part():
     whole = torch.rand(1, 3, 224, 130)
-    assert torch.equal(resized(Inputs((whole,))).args[0], whole[..., :128, :96])
+    assert torch.equal(resized(Inputs((whole,))).args[0], whole[..., :64, :64])
     sizes = []
 
     class Watched(Trunk):
@@ -167,7 +170,7 @@ def test_large_images_are_tried_on_a_part():
             assert x.shape[2:] == whole.shape[2:]
             return super().forward(x)
 
-    for kind, in_training in ((Watched, (128, 96)), (Fixed, (224, 130))):
+    for kind, in_training in ((Watched, (64, 64)), (Fixed, (224, 130))):
         sizes.clear()
         assert why_not(kind(), kind(), everywhere(Inputs((whole,)), whole=True)) == ""
         assert [size for size, training in sizes if training] == [in_training]
@@ -192,6 +195,30 @@ def test_a_program_that_holds_a_size_is_compared_on_the_whole_image():
     part = resized(noise_like(graph.example_inputs))
     assert "outputs differ" in compare(model, nasprune.build(model, graph, plan), graph, plan, [part]).reason
     assert prove(model, graph, plan).plan == plan
+
+
+class Fussy(nn.Module):
+    """On large images it takes multiples of four channels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.other, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        large = x.shape[2] >= 128
+        x = self.conv(x).relu()
+        if large and x.shape[1] % 4:
+            raise ValueError("a multiple of four")
+        return self.head(self.other(x).relu().mean((2, 3)))
+
+
+def test_what_fails_on_whole_images_only_is_left_whole():
+    model = Fussy().eval()
+    graph = nasprune.trace(model, torch.rand(1, 3, 128, 128))
+    plan = PrunePlan(graph.signature, {"conv": (0, 1, 2, 3, 4, 6), "other": (0, 1, 2, 3, 4, 6)})
+    proven = prove(model, graph, plan)
+    assert list(proven.plan.keep) == ["other"]
+    assert "a multiple of four" in proven.proof.frozen["conv"]
 
 
 class Positive(Trunk):

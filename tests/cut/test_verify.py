@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.cost.flops import CostModel, measure
+from nasprune.cut.compare import compare
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import bisect, compare, distinct, prove, verify
+from nasprune.cut.tried import bisect
+from nasprune.cut.verify import prove, verify
 from nasprune.errors import PlanError
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet

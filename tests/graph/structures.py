@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from nasprune.cut.verify import distinct
+from nasprune.cut.stirred import distinct
 from nasprune.graph.model import ModelGraph
 from nasprune.run.trace import trace
 from tests.graph.joins import JOINS

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nasprune import build, trace
+from nasprune.cut.stirred import distinct
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct, prove
+from nasprune.cut.verify import prove
 from tests.graph.test_random_nets import PIECES, RandomNet
 
 STATES: dict[str, Callable[[nn.Module], nn.Module]] = {

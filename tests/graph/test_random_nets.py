@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nasprune.cost.flops import CostModel, measure
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct, verify
+from nasprune.cut.verify import verify
 from nasprune.run.trace import trace
 
 PIECES = (

@@ -10,9 +10,11 @@ from torch.nn.utils import weight_norm
 
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.selection import best_units
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct, trial, verify
+from nasprune.cut.tried import trial
+from nasprune.cut.verify import verify
 from nasprune.graph.model import ModelGraph
 from nasprune.run.trace import trace
 from tests.graph.attention import ATTENTION

@@ -7,7 +7,8 @@ import pytest
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import trial, verify
+from nasprune.cut.tried import trial
+from nasprune.cut.verify import verify
 from tests.graph.structure import Structure
 from tests.graph.structures import STRUCTURES, traced
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nasprune.calibration.consumers import consumers
 from nasprune.cut.selection import best_units
-from nasprune.cut.verify import distinct
+from nasprune.cut.stirred import distinct
 from nasprune.errors import InputError
 from nasprune.harm import damage
 from nasprune.harm.damage import _interpolated, _measured, damages

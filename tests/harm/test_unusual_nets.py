@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasprune.cut.verify import distinct
+from nasprune.cut.stirred import distinct
 from nasprune.data import ArrayDataset
 from nasprune.harm.damage import damages
 from nasprune.run.names import scorer, search_space

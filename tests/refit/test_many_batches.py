@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct
 from nasprune.graph.model import ModelGraph
 from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace

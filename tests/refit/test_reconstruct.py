@@ -11,9 +11,9 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
-from nasprune.cut.verify import distinct
 from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet

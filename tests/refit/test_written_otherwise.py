@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_cuts import half_plan
-from nasprune.cut.verify import distinct
 from nasprune.refit.reconstruct import reconstruct, sites
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
