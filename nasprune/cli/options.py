@@ -35,6 +35,9 @@ def group_of(parent: typer.Typer, name: str, text: str) -> typer.Typer:
 
 
 Model = Annotated[str, MODEL]
+DenseModel = Annotated[
+    str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
+]
 Weights = Annotated[str | None, WEIGHTS]
 InputSize = Annotated[str | None, INPUT_SIZE]
 Scope = Annotated[str | None, SCOPE]
@@ -43,6 +46,7 @@ SupernetData = Annotated[
     str | None,
     typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
 ]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
 Log = Annotated[
     list[str] | None,

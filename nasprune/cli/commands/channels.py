@@ -10,6 +10,7 @@ import typer
 from nasprune.cli.options import (
     AsJson,
     Config,
+    DenseModel,
     Device,
     InputSize,
     Log,
@@ -17,6 +18,7 @@ from nasprune.cli.options import (
     Plugins,
     Quiet,
     Scope,
+    Seed,
     Verbose,
     Weights,
     app,
@@ -86,7 +88,7 @@ def search(
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", help="Seconds after which no trial starts.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/MODEL-BUDGET]")
     ] = None,
@@ -179,9 +181,7 @@ def finetune(
     accumulate: Annotated[int, typer.Option("--accumulate", help="Batches whose gradients make one step.")] = 1,
     mix: Annotated[str, typer.Option("--mix", help="Mix training images: mixup, cutmix, both or none.")] = "none",
     log: Log = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
-    ] = None,
+    model: DenseModel = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="Of the dense net, which then teaches; a file, or `default`.")
     ] = None,
@@ -193,7 +193,7 @@ def finetune(
         str, typer.Option("--choose", help="The epoch that counts: last, or best on validation.")
     ] = "last",
     input_size: InputSize = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
     plugins: Plugins = None,
@@ -255,7 +255,7 @@ def inspect(
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same numbers.")] = 0,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

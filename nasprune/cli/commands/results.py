@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, InputSize, Plugins, Quiet, app
+from nasprune.cli.options import AsJson, DenseModel, InputSize, Plugins, Quiet, app
 from nasprune.cli.screen import speak
 
 Run = Annotated[Path, typer.Argument(help="A folder that `nasprune search` or `finetune` wrote.", show_default=False)]
@@ -42,9 +42,7 @@ def export(
         str | None,
         typer.Option("--format", help="onnx, pt2, torchscript, module or timm.  [default: as --out ends, else onnx]"),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
-    ] = None,
+    model: DenseModel = None,
     input_size: InputSize = None,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model.SUFFIX]")] = None,
@@ -69,9 +67,7 @@ def compress(
     gap_bits: Annotated[
         int | None, typer.Option("--gap-bits", help="Of the zeros between two values.  [default: 8, of matrices 5]")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The dense model, where it is your own: file.py:factory.")
-    ] = None,
+    model: DenseModel = None,
     input_size: InputSize = None,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/compressed.safetensors]")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import SUPERNETS, AsJson, Config, Device, Plugins, Quiet, SupernetData, app, group_of
+from nasprune.cli.options import SUPERNETS, AsJson, Config, Device, Plugins, Quiet, Seed, SupernetData, app, group_of
 from nasprune.cli.screen import speak
 
 supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
@@ -58,7 +58,7 @@ def trim(
         str | None,
         typer.Option("--prune-channels", help="Leave this share, such as 20%, to cutting channels; one budget in all."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     plugins: Plugins = None,
     out: Annotated[
@@ -124,7 +124,7 @@ def train(
     ] = "bilevel",
     channels: Annotated[int | None, typer.Option("--channels", help="Of the first cells.")] = None,
     layers: Annotated[int | None, typer.Option("--layers", help="Number of cells, as the space counts.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     plugins: Plugins = None,
     out: Annotated[
