@@ -16,6 +16,11 @@ from nasprune.common.untouched import untouched
 from nasprune.cost.runtimes import EAGER, Runtime
 from nasprune.errors import InputError
 
+Enough = Callable[[Sequence[Sequence[float]]], bool]
+"""Takes the seconds of every pass so far, a sequence for each model; whether no more passes are needed."""
+LEAST = 5
+"""Turns of a comparison whose length is not given."""
+
 
 def measure_latency(
     model: nn.Module, example_inputs: ExampleInputs, *, repeats: int = 30, threads: int | None = None
@@ -32,8 +37,13 @@ def compare_latency(
     threads: int | None = None,
     seconds: float = 1.0,
     runtime: Runtime = EAGER,
+    enough: Enough | None = None,
 ) -> list[float]:
-    """Median milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
+    """Milliseconds of one forward pass of each model, measured in alternation so that drift hits all alike.
+
+    Of the first model it is the median. Of every other one it is that times the median of the ratios to the first
+    within each turn: on a busy machine, whose speed changes from turn to turn, these vary ten times less than the ratio
+    of the medians.
 
     Args:
         models: run in eval mode; they are left as they are.
@@ -42,6 +52,7 @@ def compare_latency(
             as take about `seconds`, from 5 to 50 for each of them.
         threads: of the CPU, or `None` for what torch uses now.
         runtime: what runs them.
+        enough: asked after every turn but the first few; where it says so, measuring ends before `seconds` have passed.
 
     Raises:
         InputError: the runtime cannot run one of them.
@@ -54,21 +65,52 @@ def compare_latency(
         calls = [
             partial(_pass, runtime.ready(model, inputs), inputs) for model, inputs in zip(models, given, strict=True)
         ]
+        if enough is not None and repeats is None:
+            return _milliseconds(_until(calls, enough, seconds))
         if repeats is None:
-            once = sum(_medians(calls, 1))
-            repeats = max(5, min(int(50 * max(seconds, 1.0)), int(seconds / max(once, 1e-6))))
-        return [1e3 * found for found in _medians(calls, repeats)]
+            once = sum(each[0] for each in _turns(calls, 1))
+            repeats = max(LEAST, min(_most(seconds), int(seconds / max(once, 1e-6))))
+        return _milliseconds(_turns(calls, repeats))
 
 
-def _medians(calls: Sequence[Callable[[], float]], repeats: int) -> list[float]:
-    """Median seconds of each call, all in turn, after some runs that warm up."""
+def _milliseconds(times: Sequence[Sequence[float]]) -> list[float]:
+    """Of seconds of each model, in turn."""
+    first, *others = times
+    own = 1e3 * median(first)
+    ratios = ([other / max(one, 1e-9) for one, other in zip(first, each, strict=True)] for each in others)
+    return [own, *(own * median(each) for each in ratios)]
+
+
+def _until(calls: Sequence[Callable[[], float]], enough: Enough, seconds: float) -> list[list[float]]:
+    """Seconds of each call, all in turn after one that warms up, until they are enough or `seconds` have passed."""
+    times: list[list[float]] = [[] for _ in calls]
+    spent = 0.0
+    for turn in range(-1, _most(seconds)):
+        passed = [call() for call in calls]
+        if turn < 0:
+            continue
+        for each, elapsed in zip(times, passed, strict=True):
+            each.append(elapsed)
+        spent += sum(passed)
+        if turn + 1 >= LEAST and (spent > seconds or enough(times)):
+            break
+    return times
+
+
+def _most(seconds: float) -> int:
+    """Turns that are worth while, however short they are."""
+    return int(50 * max(seconds, 1.0))
+
+
+def _turns(calls: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Seconds of each call, all in turn, after some runs that warm up."""
     times: list[list[float]] = [[] for _ in calls]
     for repeat in range(-max(2, repeats // 10), repeats):
         for number, call in enumerate(calls):
             elapsed = call()
             if repeat >= 0:
                 times[number].append(elapsed)
-    return [median(measured) for measured in times]
+    return times
 
 
 def _pass(call: Callable[[Inputs], object], inputs: Inputs) -> float:

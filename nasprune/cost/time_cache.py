@@ -1,4 +1,4 @@
-"""Measured times of layers on disk, so that a device measures a layer once: one JSON file in the user's cache.
+"""Measured times on disk, so that a device measures a layer or another call once: one JSON file in the user's cache.
 
 It lies in `NASPRUNE_CACHE`, else in `~/.cache/nasprune`. A file that is damaged is measured anew and written over;
 where nothing can be written, nothing is kept.
@@ -11,14 +11,13 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from nasprune.common.files import write_all
-from nasprune.cost.times import Fit
+from nasprune.cost.times import Fit, Table
 from nasprune.errors import InputError
 
 FILE = "times.json"
@@ -31,16 +30,21 @@ def device_key(device: torch.device, threads: int, layers_by: str) -> str:
     return f"{_processor()}, {threads} threads, {layers_by}"
 
 
-def known_times(key: str) -> dict[str, Fit]:
-    """What was measured for this device before, by layer."""
-    layers = _read().get(key, {})
-    return {name: Fit(*values) for name, values in layers.items()}
+def known_times(key: str) -> Table:
+    """What was measured for this device before."""
+    kept = _read().get(key, {})
+    layers = {name: Fit(*values) for name, values in kept.items() if len(values) > 1}
+    return Table(layers, {name: values[0] for name, values in kept.items() if len(values) == 1})
 
 
-def keep_times(key: str, fits: Mapping[str, Fit]) -> None:
-    """Adds to what is kept for this device."""
+def keep_times(key: str, table: Table) -> None:
+    """Adds to what is kept for this device; nothing is written where it is there already."""
     found = _read()
-    found.setdefault(key, {}).update({name: list(vars(fit).values()) for name, fit in fits.items()})
+    layers = {name: list(vars(fit).values()) for name, fit in table.layers.items()}
+    kept = {**found.get(key, {}), **layers, **{name: [value] for name, value in table.calls.items()}}
+    if kept == found.get(key):
+        return
+    found[key] = kept
     try:
         write_all(_folder(), {FILE: json.dumps(found, indent=1).encode()})
     except InputError as error:
@@ -61,10 +65,13 @@ def _read() -> dict[str, dict[str, list[float]]]:
 
 def _sound(found: object) -> bool:
     return isinstance(found, dict) and all(
-        isinstance(layers, dict)
-        and all(isinstance(values, list) and len(values) == 4 and all(map(_time, values)) for values in layers.values())
-        for layers in found.values()
+        isinstance(kept, dict) and all(map(_times, kept.values())) for kept in found.values()
     )
+
+
+def _times(values: object) -> bool:
+    """Of a layer, or of another call."""
+    return isinstance(values, list) and len(values) in (1, 4) and all(map(_time, values))
 
 
 def _time(value: object) -> bool:

@@ -1,8 +1,9 @@
-"""Layers as they are timed: what decides the time of a convolution or linear layer alone, at any of its widths."""
+"""What decides the time of a convolution or linear layer alone, at any of its widths, and that of any other call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -82,7 +83,7 @@ def layer_of(node: Node, batch: int) -> Layer | None:
             return None
         settings = {key: _each(given[key], spatial) for key in ("stride", "dilation", "padding")}
         settings["groups"] = int(given["groups"])
-    kind = str(source.meta["val"].dtype).removeprefix("torch.")
+    kind = _type(source.meta["val"])
     return Layer(
         name,
         (shape[0] * batch, *shape[1:]),
@@ -91,6 +92,33 @@ def layer_of(node: Node, batch: int) -> Layer | None:
         dtype=kind,
         **settings,  # type: ignore[arg-type]
     )
+
+
+def call_key(node: Node) -> str:
+    """What decides the time of a call: its operator and arguments, of tensors the type and the shape.
+
+    >>> import nasprune
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU())
+    >>> program = nasprune.trace(net, torch.zeros(1, 1, 8, 8)).program
+    >>> call_key(program.live[-2])
+    'aten.relu.default(float32 (1, 2, 6, 6))'
+    """
+    given = [*map(_sort, node.args), *(f"{name}={_sort(value)}" for name, value in node.kwargs.items())]
+    return f"{node.target}({', '.join(given)})"
+
+
+def _sort(argument: Any) -> str:
+    """An argument of a call in words."""
+    if isinstance(argument, list | tuple):
+        return f"[{', '.join(map(_sort, argument))}]"
+    value = argument.meta.get("val") if isinstance(argument, Node) else argument
+    if isinstance(argument, Node) and isinstance(value, list | tuple):
+        return _sort(value)
+    return f"{_type(value)} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else str(value)
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _share(whole: int, share: float) -> int:

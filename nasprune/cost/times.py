@@ -10,10 +10,10 @@ Other calls take the time that a clock gives them, in proportion to what they ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
-from statistics import median
+from statistics import fmean, median
 from typing import cast
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch.fx import Node
 from nasprune.cost.clock import call_seconds
 from nasprune.cost.runtimes import EAGER, Runtime
 from nasprune.cost.sizes import Product, Sizes
-from nasprune.cost.timed_layers import Layer, layer_of
+from nasprune.cost.timed_layers import Layer, call_key, layer_of
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.program import arguments
 
@@ -50,6 +50,17 @@ class Fit:
 
     def scaled(self, factor: float) -> Fit:
         return Fit(self.constant * factor, self.read * factor, self.made * factor, self.both * factor)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a device was measured to take, in nanoseconds: layers by what decides their time, and so other calls.
+
+    layers: by `Layer.key`. calls: of one item, by `call_key`.
+    """
+
+    layers: Mapping[str, Fit] = field(default_factory=dict)
+    calls: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,32 +99,51 @@ def times_of(
     graph: ModelGraph,
     *,
     batch: int = 1,
-    known: Mapping[str, Fit] | None = None,
+    known: Table | None = None,
     runtime: Runtime = EAGER,
     on_step: Callable[[int, int], None] = lambda done, of: None,
-) -> tuple[Times, Mapping[str, Fit]]:
-    """Measures the calls of a traced model, and gives what was measured of single layers, for `known` next time.
+) -> tuple[Times, Table]:
+    """Measures the calls of a traced model that are not in the table, and gives what there is of them, to be kept.
 
     Args:
         model: the traced part, left as it was. batch: items that run at once; the example inputs have one.
+        known: what was measured before; where it has all calls, nothing is run.
         runtime: what runs the layers; other calls are timed as PyTorch runs them.
         on_step: told how many layers are measured.
     """
+    known = known or Table()
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     asked = {node.name: layer for node in graph.program.live if (layer := layer_of(node, batch)) is not None}
-    fits = dict(known or {})
-    new = {layer.key: layer for layer in asked.values() if layer.key not in fits}
+    fits = {layer.key: known.layers.get(layer.key) for layer in asked.values()}
+    new = {layer.key: layer for layer in asked.values() if fits[layer.key] is None}
     with torch.inference_mode():
         for number, (key, layer) in enumerate(new.items(), 1):
             fits[key] = measured(layer, device, runtime)
             on_step(number, len(new))
-    clock = call_seconds(model, graph, REPEATS)
-    others = {node.name: 1e9 * batch * seconds for node, seconds in clock.items() if node.name not in asked}
-    live = {node.name for node in graph.program.live}
-    return Times(
-        {name: fits[layer.key] for name, layer in asked.items()},
-        {name: value for name, value in others.items() if name in live},
-    ), {layer.key: fits[layer.key] for layer in asked.values()}
+    layers = {key: fit for key, fit in fits.items() if fit is not None}
+    calls = _calls(model, graph, asked, known.calls)
+    others = {name: batch * calls[key] for name, key in _others(graph, asked).items()}
+    return Times({name: layers[layer.key] for name, layer in asked.items()}, others), Table(layers, calls)
+
+
+def _others(graph: ModelGraph, layers: Container[str]) -> dict[str, str]:
+    """The keys of the calls that are no layers, by name."""
+    live = (node for node in graph.program.live if node.op == "call_function" and node.name not in layers)
+    return {node.name: call_key(node) for node in live}
+
+
+def _calls(
+    model: nn.Module, graph: ModelGraph, layers: Container[str], known: Mapping[str, float]
+) -> Mapping[str, float]:
+    """Nanoseconds of the calls that are no layers, by their keys; the program is run where some are not known."""
+    others = _others(graph, layers)
+    if known.keys() >= set(others.values()):
+        return {key: known[key] for key in others.values()}
+    found: dict[str, list[float]] = {key: [] for key in others.values()}
+    for node, seconds in call_seconds(model, graph, REPEATS).items():
+        if node.name in others:
+            found[others[node.name]].append(1e9 * seconds)
+    return {key: fmean(values) for key, values in found.items() if values}
 
 
 def timed_products(node: Node, sizes: Sizes, times: Times) -> list[tuple[Product, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -28,6 +29,9 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
 
+    def __init__(self) -> None:
+        self._sessions: WeakKeyDictionary[nn.Module, tuple[str, Any]] = WeakKeyDictionary()
+
     @property
     def layers_by(self) -> str:
         return f"onnxruntime {version('onnxruntime')}"
@@ -40,17 +44,12 @@ class OnnxRuntime(Runtime):
     def begin(self) -> None:
         """A network that is over takes its session with it."""
 
-    @torch.inference_mode(mode=False)
     def ready(self, model: nn.Module, inputs: Inputs) -> Callable[[Inputs], object]:
-        small = twin(model).eval()
-        with tempfile.TemporaryDirectory(prefix="nasprune-") as folder:
-            path = Path(folder) / "timed.onnx"
-            plain = inputs.map(lambda tensor: tensor.detach().clone())
-            try:
-                onnx.write(captured(small, plain, free=False), path)
-            except InputError as error:
-                raise InputError(f"{error}; for a budget of latency {THEN}") from error
-            session = onnx.session(str(path))
+        """Written once for inputs of the same shapes, however often it is asked for: what changes later is not seen."""
+        shapes, (known, session) = str(inputs), self._sessions.get(model, ("", None))
+        if known != shapes:
+            session = _session(model, inputs)
+            self._sessions[model] = shapes, session
         names = [entry.name for entry in session.get_inputs()]
         return lambda own: session.run(None, dict(zip(names, (value.numpy() for value in own.tensors), strict=True)))
 
@@ -58,6 +57,24 @@ class OnnxRuntime(Runtime):
         session = onnx.session(_model(sized))
         given = {"x": torch.randn(sized.shape).to(sized.dtype).numpy()}
         return lambda: session.run(None, given)
+
+
+@torch.inference_mode(mode=False)
+def _session(model: nn.Module, inputs: Inputs) -> Any:
+    """The network as exported.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    small = twin(model).eval()
+    with tempfile.TemporaryDirectory(prefix="nasprune-") as folder:
+        path = Path(folder) / "timed.onnx"
+        plain = inputs.map(lambda tensor: tensor.detach().clone())
+        try:
+            onnx.write(captured(small, plain, free=False), path)
+        except InputError as error:
+            raise InputError(f"{error}; for a budget of latency {THEN}") from error
+        return onnx.session(str(path))
 
 
 def _model(sized: Sized) -> bytes:

@@ -1,15 +1,16 @@
 """A latency budget: times of layers measured on the device, and an aim that is corrected by what built networks take.
 
-The solver works with predicted times. A cut network that was built and proved is measured in alternation with the dense
-one; where its time is off by more than 5 % of what was promised, or above it, the predictions are corrected by that
-factor and the problem is solved again.
+The solver works with predicted times. A cut network is measured in alternation with the dense one, for as long as it
+takes to know on which side of the promise it is; where its time is off by more than 5 % of what was promised, or above
+it, the predictions are corrected by that factor and the problem is solved again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import exp, log
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from nasprune.common.files import content_of, write_all
 from nasprune.common.inputs import Inputs
 from nasprune.common.records import record_of
 from nasprune.cost.budget import Budget
-from nasprune.cost.latency import compare_latency, threads_set
+from nasprune.cost.intervals import median_interval
+from nasprune.cost.latency import Enough, compare_latency, threads_set
 from nasprune.cost.runtimes import EAGER
 from nasprune.cost.time_cache import device_key, keep_times, known_times
 from nasprune.cost.times import Times, times_of
@@ -32,14 +34,19 @@ from nasprune.run.request import Request
 
 OFF = 0.05  # how far below the promise a measured time may be, relative to it
 MIDDLE = 1 - OFF / 2  # where in that range the search aims
+GOOD = (1 - 0.8 * OFF, 1 - 0.2 * OFF)  # where a network that comes before the search says that the aim is right
+FINE = 0.03  # a share of the promise that is known so well is known well enough
 FILE = "times.json"
 ROUNDS = 4
-SECONDS = 3.0  # that a measurement takes
+SECONDS = 2.0  # that a measurement takes at most
 
 
 @dataclass(frozen=True)
 class Clocked:
-    """What a device takes for the dense network, in seconds, and for its calls."""
+    """What a device takes for the dense network, in seconds, and for its calls, which add up to it.
+
+    For a share of the latency the sum may be of calls that ran alone: only their proportions count.
+    """
 
     dense: float
     times: Times
@@ -58,16 +65,20 @@ class Measured:
 class LatencyAim:
     """Where the solver aims so that built networks keep a promise.
 
-    clocked: what the device was measured to take, and runtime by what. seconds: what the solver is told; tried: every
-    measurement so far.
+    clocked: what the device was measured to take, and runtime by what. measure: seconds of the dense and of a cut
+    network, until they are enough. seconds: what the solver is told. known: what every network took that was measured,
+    by the digest of its decision; tried: those that are results of rounds, since `begin`.
     """
 
     budget: Budget
     clocked: Clocked
-    measure: Callable[[nn.Module], tuple[float, float]]
+    measure: Callable[[nn.Module, Enough], tuple[float, float]]
     runtime: str = EAGER.name
     seconds: float = field(init=False)
+    known: dict[str, Measured] = field(default_factory=dict)
     tried: list[Measured] = field(default_factory=list)
+    _slow: list[tuple[float, float]] = field(default_factory=list)
+    _fast: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.seconds = MIDDLE * self.promised
@@ -87,24 +98,53 @@ class LatencyAim:
         """What a record of trials says of a round, so that it can be gone on with."""
         return {"latency:": f"{self.seconds!r}"}
 
-    def resumed(self, mark: Mapping[str, str]) -> None:
-        """Takes the aim of a round that was recorded."""
-        if "latency:" in mark:
-            try:
-                self.seconds = float(mark["latency:"])
-            except ValueError:
-                raise InputError(
-                    "a round of the record has a latency that is no number; choose another folder"
-                ) from None
+    def resumed(self, mark: Mapping[str, str]) -> bool:
+        """Takes the aim of a round that was recorded. Whether there is one."""
+        if "latency:" not in mark:
+            return False
+        try:
+            self.seconds = float(mark["latency:"])
+        except ValueError:
+            raise InputError("a round of the record has a latency that is no number; choose another folder") from None
+        return True
 
-    def reached(self, model: nn.Module, predicted: float) -> bool:
-        """Measures a built network, and corrects the aim where it misses. Whether it is near enough, or tries end."""
-        self.tried.append(Measured(*self.measure(model), predicted))
-        used = self.used(self.tried[-1])
-        if 1 - OFF <= used <= 1 or len(self.tried) == ROUNDS:
+    def begin(self) -> None:
+        """Rounds over another graph begin; the aim stays."""
+        for each in (self.tried, self._slow, self._fast):
+            each.clear()
+
+    def measured(self, digest: str, predicted: float, build: Callable[[], nn.Module | None]) -> Measured | None:
+        """What the network of a decision takes. Each is built and measured once; `None` where nothing can be built."""
+        if digest not in self.known and (model := build()) is not None:
+            self.known[digest] = Measured(*self.measure(model, self._decided), predicted)
+        return self.known.get(digest)
+
+    def sighted(self, one: Measured) -> bool:
+        """Whether a network that came before the search shows that the aim is right; corrects it where it does not."""
+        return self._corrected(one, *GOOD)
+
+    def reached(self, one: Measured) -> bool:
+        """Whether the result of a round is near enough, or tries end; corrects the aim where it is not."""
+        self.tried.append(one)
+        return len(self.tried) == ROUNDS or self._corrected(one, 1 - OFF, 1.0)
+
+    def _corrected(self, one: Measured, least: float, most: float) -> bool:
+        used = self.used(one)
+        if least <= used <= most:
             return True
-        self.seconds *= MIDDLE / used
+        side, other = (self._fast, self._slow) if used < MIDDLE else (self._slow, self._fast)
+        side[:] = [(self.seconds, used)]
+        self.seconds = _between(*side, *other) if other else self.seconds * MIDDLE / used
         return False
+
+    def _decided(self, times: Sequence[Sequence[float]]) -> bool:
+        """Whether seconds of the dense and of a cut network, in turn, say whether the promise is kept, and how well."""
+        used = [self.used(Measured(dense, cut, 0.0)) for dense, cut in zip(*times, strict=True)]
+        low, high = median_interval(used)
+        if low >= 1 - OFF and high <= 1:
+            return True
+        missed = high < 1 - OFF or low > 1
+        return high - low <= (OFF if missed else FINE)
 
     def used(self, one: Measured) -> float:
         """How much of the budget a network takes; of a share that of the dense one's time in the same breath."""
@@ -131,14 +171,17 @@ class LatencyAim:
 
     @property
     def notes(self) -> list[str]:
-        """What came of the promise."""
+        """What came of the promise, where a network was measured."""
+        if not self.tried:
+            return []
         one = self.tried[self.best]
         share = self.budget.seconds_share
+        asked = f"{float(share):.0%}" if share is not None else _ms(self.promised)
+        predicted = f"{one.predicted / (self.clocked.dense or 1.0):.1%}" if share is not None else _ms(one.predicted)
         text = (
-            f"Of the latency {f'{float(share):.0%}' if share is not None else f'{1e3 * self.promised:.4g} ms'} were "
-            f"asked for: the cut network takes {1e3 * one.cut:.4g} ms, the dense one {1e3 * one.dense:.4g} ms "
-            f"({one.cut / one.dense:.1%}), measured in turn by {self._by}; predicted were "
-            f"{1e3 * one.predicted:.4g} ms where the dense one took {1e3 * self.clocked.dense:.4g} ms."
+            f"Of the latency {asked} were asked for: the cut network takes {_ms(one.cut)}, the dense one "
+            f"{_ms(one.dense)} ({one.cut / one.dense:.1%}), measured in turn by {self._by}; predicted were "
+            f"{predicted}."
         )
         if self.used(one) > 1:
             text += " No network of the search was measured within it: times here may be unsteady; ask for less."
@@ -148,6 +191,20 @@ class LatencyAim:
                 "times here may be unsteady, or no network lies between. Search again when nothing else runs."
             )
         return [text]
+
+
+def _between(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """The aim between two, each with how much of the promise was used, one too much and one too little.
+
+    In proportion to the logarithms; where the larger aim gave the faster network, times are unsteady: halfway.
+    """
+    (low, less), (high, more) = sorted((one, other))
+    share = log(MIDDLE / less) / log(more / less) if less < more else 0.5
+    return low * exp(share * log(high / low))
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms"
 
 
 def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
@@ -161,19 +218,28 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
     inputs = batched(graph.example_inputs, options.batch)
     key = device_key(request.device, options.threads or torch.get_num_threads(), runtime.layers_by)
 
-    def measure(model: nn.Module) -> tuple[float, float]:
+    def measure(model: nn.Module, enough: Enough) -> tuple[float, float]:
         both = [part, submodule(model, graph.scope)]
-        dense, cut = compare_latency(both, inputs, threads=options.threads, seconds=SECONDS, runtime=runtime)
+        dense, cut = compare_latency(
+            both, inputs, threads=options.threads, seconds=SECONDS, runtime=runtime, enough=enough
+        )
         return dense / 1e3, cut / 1e3
 
     if (before := _before(options.out)) is not None:
         return LatencyAim(request.budget, before, measure, runtime.name)
     with request.phases.phase("timing layers") as step, threads_set(options.threads):
-        times, fits = times_of(part, graph, batch=options.batch, known=known_times(key), runtime=runtime, on_step=step)
-        keep_times(key, fits)
-        dense = compare_latency([part], inputs, seconds=SECONDS, runtime=runtime)[0] / 1e3
-    clocked = Clocked(dense, times.filling(1e9 * dense, fused=runtime.fuses))
-    return LatencyAim(request.budget, clocked, measure, runtime.name)
+        times, table = times_of(part, graph, batch=options.batch, known=known_times(key), runtime=runtime, on_step=step)
+        keep_times(key, table)
+        if request.budget.seconds is not None or runtime.fuses:
+            dense = compare_latency([part], inputs, seconds=SECONDS, runtime=runtime, enough=_precise)[0] / 1e3
+            times = times.filling(1e9 * dense, fused=runtime.fuses)
+    return LatencyAim(request.budget, Clocked(times.dense / 1e9, times), measure, runtime.name)
+
+
+def _precise(times: Sequence[Sequence[float]]) -> bool:
+    """Whether the seconds of one network say what it takes."""
+    low, high = median_interval(times[0])
+    return high <= (1 + OFF) * low
 
 
 def _before(folder: Path | None) -> Clocked | None:

@@ -58,6 +58,11 @@ class Limits:
     def stopped(self) -> bool:
         return self.asked is not None and self.asked()
 
+    def part(self, share: float) -> Limits:
+        """A share of the trials and of the seconds, at least one trial."""
+        trials = None if self.trials is None else max(1, round(share * self.trials))
+        return Limits(trials, None if self.seconds is None else share * self.seconds, self.asked)
+
 
 @dataclass(frozen=True)
 class CutCandidate:
@@ -133,12 +138,9 @@ class Exploration:
             late = limits.seconds is not None and time.monotonic() - start > limits.seconds
             if fresh and (limits.stopped or late) and trials:
                 break
-            with running(self.controller, f"controller `{type(self.controller).__name__}`"):
-                proposal = self.controller.ask()
-            if proposal is None:
+            decision = proposed(self.problem, self.controller, self.seed, index)
+            if decision is None:
                 break
-            rng = random.Random(f"{self.seed}/{index}")
-            decision = self.problem.fit(proposal, rng, grow=self.controller.fills)
             trial = self._trial(index, decision, known) if fresh else recorded[index]
             if trial.decision.digest != decision.digest:
                 raise InputError(
@@ -164,6 +166,15 @@ class Exploration:
         if score is None:
             score = evaluate(self.evaluator, candidate)
         return Trial(index, decision, candidate.cost, score, time.perf_counter() - begin)
+
+
+def proposed(problem: BudgetedSpace, controller: Controller, seed: int, index: int) -> Decision | None:
+    """What the controller asks for as the trial `index`, fitted to the budget; `None` where it is at its end."""
+    with running(controller, f"controller `{type(controller).__name__}`"):
+        proposal = controller.ask()
+    if proposal is None:
+        return None
+    return problem.fit(proposal, random.Random(f"{seed}/{index}"), grow=controller.fills)
 
 
 def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:

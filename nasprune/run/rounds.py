@@ -1,28 +1,27 @@
-"""Price, explore, prove: rounds over one graph, until a proof leaves nothing whole that was to be cut."""
+"""Price, explore, prove: again over a graph that keeps whole what failed its proof, until nothing fails."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 from torch import Tensor
 
-from nasprune.base import EvaluationTask
 from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.damage import Damages
 from nasprune.run.aim import LatencyAim, latency_aim
-from nasprune.run.chosen import chosen
-from nasprune.run.exploration import CutCandidate, Exploration, Limits, evaluate
 from nasprune.run.fitting import candidate_refit, harms
 from nasprune.run.journal import Journal
 from nasprune.run.names import search_space
 from nasprune.run.request import Request
 from nasprune.run.sharing import state
-from nasprune.space.choices import Decision, SearchSpace
+from nasprune.run.stage import Stage, explored
+from nasprune.run.timing import explored_in_time
+from nasprune.space.choices import SearchSpace
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
 
@@ -43,7 +42,7 @@ class Found:
     @property
     def latency(self) -> list[float] | None:
         """Milliseconds of the dense and the cut network, where the budget limits them and so they were measured."""
-        if self.aim is None:
+        if self.aim is None or not self.aim.tried:
             return None
         one = self.aim.tried[self.aim.best]
         return [1e3 * one.dense, 1e3 * one.cut]
@@ -55,29 +54,19 @@ def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journ
     prices = once("prices", lambda: CostModel(graph)) if aim is None else CostModel(graph, aim.clocked.times)
     opened: Journal | None = None
     frozen: dict[str, str] = {}
-    built: list[Found] = []
-    for number in count():
+    numbers = count()
+    while True:  # it ends, since every further round freezes something
         graph = graph.frozen(frozen)
         problem = _priced(request, graph, prices, request.budget if aim is None else aim.solved)
         opened = opened or journal()
-        if aim is not None:
-            aim.keep(request.options.out)
-            aim.resumed(opened.known(number))
-            problem = problem.within(aim.solved)
-        if number and request.limits.stopped:
-            opened.end()  # later rounds of a search that was stopped are not those of one that goes on
+        stage = Stage(request, problem, opened, frozen, candidate_refit(request, graph))
         with opened.dropped_if_empty():
-            mark = {} if aim is None else aim.mark
-            found = _round(request, graph, problem, opened, number, {**frozen, **mark})
-        if not found.proven.proof.frozen:
-            if aim is None:
-                return found
-            built.append(replace(found, frozen=frozen, aim=aim))
-            with request.phases.phase("measuring latency"):
-                if aim.reached(found.proven.model.eval(), found.best.cost.nanoseconds / 1e9):
-                    return built[aim.best]
-        frozen = {**frozen, **found.proven.proof.frozen}
-    raise AssertionError("rounds end, since every further one freezes something")
+            best = explored(stage, next(numbers)) if aim is None else explored_in_time(stage, aim, numbers)
+            with request.phases.phase("proving"):
+                proven = prove(request.model, graph, best.plan)
+        if not proven.proof.frozen:
+            return Found(graph, best.problem, best.trials, best.best, best.dense_score(), proven, frozen, aim)
+        frozen = {**frozen, **proven.proof.frozen}
 
 
 def _priced(request: Request, graph: ModelGraph, prices: CostModel, budget: Budget) -> PricedSpace:
@@ -118,35 +107,3 @@ def _spared(request: Request, graph: ModelGraph, space: SearchSpace, options: Ma
     verb = "leaves" if len(given) == 1 else "leave"
     named = " and ".join(f"`{name}`" for name in given)
     return f"{named} {verb} out {left} of {len(whole.choices)} groups and blocks that can be cut" if left else ""
-
-
-def _round(
-    request: Request,
-    graph: ModelGraph,
-    problem: PricedSpace,
-    journal: Journal,
-    number: int,
-    frozen: Mapping[str, str],
-) -> Found:
-    """Scores, searches and proves."""
-    model, methods, seed = request.model, request.methods, request.options.seed
-    refit = candidate_refit(request, graph)
-    controller = methods.new_controller(problem, seed=seed)  # before anything is scored: it may lack a package
-    scores = problem.scores()
-    validation = request.data.validation if request.data is not None else None
-    task = EvaluationTask(graph, model, scores, problem, request.calibration, validation, str(request.device))
-    evaluator = methods.new_evaluator(task)
-
-    def candidate(decision: Decision) -> CutCandidate:
-        return CutCandidate(decision, problem.costs([decision])[0], graph, scores, model, refit)
-
-    exploration = Exploration(problem, controller, evaluator, candidate, seed)
-    recorded = journal.round(number, frozen)
-    limits = Limits(len(recorded), None) if journal.closed(number) else request.limits
-    with request.phases.phase("searching"):
-        trials = exploration.run(limits, journal, recorded, request.on_progress)
-        best = chosen(methods, task, trials, candidate)
-        dense_score = evaluate(evaluator, candidate(problem.space.largest()))
-    with request.phases.phase("proving"):
-        proven = prove(model, graph, candidate(best.decision).plan)
-    return Found(graph, problem, trials, best, dense_score, proven, frozen)

@@ -38,6 +38,7 @@ def test_a_row_has_the_promise_and_the_best_flops_budget_in_equal_time(monkeypat
     assert row.kept
     assert 0 < row.beside <= 1
     assert row.beside_flops <= row.flops + 1e-9
+    assert row.times_flops == row.seconds / row.beside_seconds > 0
 
 
 def test_failed_rows_stand_in_the_table():
@@ -48,6 +49,8 @@ def test_failed_rows_stand_in_the_table():
     assert "NO" in text.getvalue()
     assert "failed: no memory" in text.getvalue()
     assert "0 of 1 promises kept" in text.getvalue()
+    assert "1.50" in text.getvalue()  # 30 seconds beside 20
+    assert "1.5 times as long as one within FLOPs in 1" in " ".join(text.getvalue().split())
 
 
 def test_the_detector_can_be_cut():

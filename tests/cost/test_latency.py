@@ -1,4 +1,4 @@
-"""Latency is a median of passes that take turns, and leaves models and threads as they were."""
+"""Latency is a median of passes that take turns, others relative to the first; models and threads are left as found."""
 
 from __future__ import annotations
 
@@ -88,3 +88,36 @@ def test_fast_models_are_measured_often_and_slow_ones_seldom(clock):
     compare_latency([slow], torch.zeros(1, 2))
     assert len(seldom) == 3 + 2 + 5
     assert len(often) == 3 + 5 + 50
+
+
+def test_a_machine_whose_speed_changes_from_turn_to_turn_gives_the_same_ratio(clock):
+    speeds = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+    big, _ = takes(clock, *(0.02 * speed for speed in speeds))
+    small, _ = takes(clock, *(0.01 * speed for speed in [*speeds[:6], 1.0]))  # interrupted once
+    dense, cut = compare_latency([big, small], torch.zeros(1, 2), repeats=5)
+    assert cut / dense == pytest.approx(0.5)
+
+
+def test_measuring_ends_when_it_is_enough(clock):
+    net, passes = takes(clock, 0.01)
+    asked = []
+
+    def enough(times):
+        asked.append([len(each) for each in times])
+        return len(asked) == 3
+
+    compare_latency([net, net], torch.zeros(1, 2), enough=enough)
+    assert asked == [[5, 5], [6, 6], [7, 7]]
+    assert len(passes) == 2 * (1 + 7)  # the first turn warms up
+
+
+def test_measuring_that_is_never_enough_ends_with_the_time(clock):
+    net, passes = takes(clock, 0.1)
+    compare_latency([net], torch.zeros(1, 2), enough=lambda times: False, seconds=0.95)
+    assert len(passes) == 1 + 10
+    slow, few = takes(clock, 9.0)
+    compare_latency([slow], torch.zeros(1, 2), enough=lambda times: False, seconds=0.95)
+    assert len(few) == 1 + 5
+    fast, most = takes(clock, 1e-6)
+    compare_latency([fast], torch.zeros(1, 2), enough=lambda times: False, seconds=0.95)
+    assert len(most) == 1 + 50

@@ -17,7 +17,7 @@ from nasprune.cost import time_cache, times
 from nasprune.cost.flops import CostModel
 from nasprune.cost.runtimes import Runtime
 from nasprune.cost.timed_layers import Layer, layer_of
-from nasprune.cost.times import Fit, Times, fitted, times_of
+from nasprune.cost.times import Fit, Table, Times, fitted, times_of
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
 from nasprune.deploy.runtimes import runtime_of
@@ -144,26 +144,40 @@ def _output_sizes(model: nn.Module, x: Tensor) -> dict[str, int]:
 def test_known_layers_are_not_measured_again(measured: list[str]) -> None:
     model = SampleNet().eval()
     graph = trace(model, torch.randn(INPUT))
-    _, fits = times_of(model, graph)
-    assert len(measured) == len(set(measured)) == len(fits)
-    times_of(model, graph, known=fits)
-    assert len(measured) == len(fits)
-    times_of(model, graph, known=fits, batch=2)
-    assert len(measured) == 2 * len(fits)
+    _, table = times_of(model, graph)
+    assert len(measured) == len(set(measured)) == len(table.layers)
+    times_of(model, graph, known=table)
+    assert len(measured) == len(table.layers)
+    times_of(model, graph, known=table, batch=2)
+    assert len(measured) == 2 * len(table.layers)
+
+
+def test_a_network_whose_calls_are_all_known_is_not_run(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SampleNet().eval()
+    graph = trace(model, torch.randn(INPUT))
+    times_before, table = times_of(model, graph)
+    assert len(table.calls) < len(times_before.others)  # calls of one kind and shape share their time
+    runs: list[object] = []
+    clock = times.call_seconds
+    monkeypatch.setattr(times, "call_seconds", lambda *given: runs.append(given) or clock(*given))
+    again, same = times_of(model, graph, known=table)
+    assert (again, same, runs) == (times_before, table, [])
+    times_of(model, trace(model, torch.randn(*INPUT[:-2], 2 * INPUT[-2], 2 * INPUT[-1])), known=table)
+    assert len(runs) == 1
 
 
 def test_times_are_kept_by_device_and_damage_is_measured_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path / "cache"))
-    fits = {"a layer": Fit(1.0, 2.0, 3.0, 4.0)}
-    assert time_cache.known_times("a cpu") == {}
+    fits = Table({"a layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"a call": 5.0})
+    assert time_cache.known_times("a cpu") == Table()
     time_cache.keep_times("a cpu", fits)
-    time_cache.keep_times("another", {"b": Fit(0.0, 0.0, 0.0, 1.0)})
+    time_cache.keep_times("another", Table({"b": Fit(0.0, 0.0, 0.0, 1.0)}))
     assert time_cache.known_times("a cpu") == fits
     file = tmp_path / "cache" / time_cache.FILE
     rng = random.Random(0)
     for damage in ("{", "[]", '{"a cpu": 3}', '{"a cpu": {"x": [1, 2, 3]}}', '{"a cpu": {"x": [1, 2, 3, NaN]}}'):
         file.write_text(damage)
-        assert time_cache.known_times("a cpu") == {}
+        assert time_cache.known_times("a cpu") == Table()
     file.write_bytes(rng.randbytes(100))
     time_cache.keep_times("a cpu", fits)
     assert list(json.loads(file.read_text())) == ["a cpu"]
@@ -174,5 +188,5 @@ def test_where_nothing_can_be_kept_it_is_said(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path / "file"))
-    time_cache.keep_times("a cpu", {"a layer": Fit(1.0, 2.0, 3.0, 4.0)})
+    time_cache.keep_times("a cpu", Table({"a layer": Fit(1.0, 2.0, 3.0, 4.0)}))
     assert "measured times are not kept" in caplog.text

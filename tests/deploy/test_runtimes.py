@@ -8,6 +8,7 @@ from torch import nn
 
 from nasprune.common.inputs import Inputs
 from nasprune.cost.latency import compare_latency
+from nasprune.deploy import onnx
 from nasprune.deploy.runtimes import runtime_of
 from nasprune.errors import InputError
 
@@ -29,6 +30,18 @@ def test_it_runs_the_network(name: str) -> None:
         expected = model(X)
     assert torch.allclose(torch.as_tensor(found[0] if name == "onnxruntime" else found), expected, atol=1e-5)
     assert compare_latency([model], X, repeats=1, runtime=runtime)[0] > 0
+
+
+def test_a_network_is_written_once_for_inputs_of_the_same_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    runtime, dense, written = runtime_of("onnxruntime"), net(), []
+    write = onnx.write
+    monkeypatch.setattr(onnx, "write", lambda *given: written.append(given) or write(*given))
+    for _ in range(2):
+        compare_latency([dense, net()], X, repeats=1, runtime=runtime)
+    assert len(written) == 3
+    compare_latency([dense], X[:1], repeats=1, runtime=runtime)
+    assert len(written) == 4
 
 
 def test_onnxruntime_is_timed_on_the_cpu() -> None:

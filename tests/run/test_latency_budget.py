@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,20 @@ from torch import nn
 from torch.fx import Node
 
 import nasprune
+from nasprune.cost.budget import parse_budget
 from nasprune.cost.flops import measure
 from nasprune.cost.runtimes import Runtime
 from nasprune.cost.timed_layers import Layer
-from nasprune.cost.times import Fit
+from nasprune.cost.times import Fit, Times
+from nasprune.cut.verify import Match, Proven, prove
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run import aim as aiming
+from nasprune.run import fitting, rounds, timing
+from nasprune.run.aim import Clocked, LatencyAim, Measured
 from nasprune.run.search import search
-from tests.nets import EXAMPLE, TinyResNet
+from nasprune.run.stage import PART
+from tests.nets import EXAMPLE, TinyResNet, images
 
 Device = Callable[[Callable[[int], float]], list[nn.Module]]
 
@@ -106,6 +114,148 @@ def test_a_run_goes_on_with_the_times_that_it_measured(device: Device, tmp_path:
     (tmp_path / "run" / "times.json").write_text("{}")
     with pytest.raises(InputError, match=r"times.json.*dense"):
         search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the slow parts of a search are called."""
+    counted: Counter[str] = Counter()
+
+    def count(where: Any, name: str) -> None:
+        inner = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *given, **named: counted.update([name]) or inner(*given, **named))
+
+    for where, name in (
+        (rounds, "prove"),
+        (fitting, "refit"),
+        (fitting, "reconstruct"),
+        (fitting, "targets_of"),
+        (fitting, "damages"),
+        (fitting.CandidateRefit, "__call__"),
+        (timing, "explored"),
+    ):
+        count(where, name)
+    return counted
+
+
+@pytest.mark.parametrize("trials", [1, 16])
+def test_rounds_of_latency_neither_refit_nor_prove(device: Device, calls: Counter[str], trials: int) -> None:
+    """However many networks are measured, a search within a latency refits and proves as one within FLOPs does."""
+    model, data = TinyResNet(), images(80)
+    dense = measure(model, EXAMPLE).flops
+    search(model, EXAMPLE, "60%", data=data, trials=trials, allow_chance=True)
+    within_flops = calls.copy()
+    calls.clear()
+    seen = device(lambda flops: 10 * (flops / dense) ** 0.6)
+    result = search(model, EXAMPLE, "60% latency", data=data, trials=trials, allow_chance=True)
+    assert 5.7 <= result.report.measured["latency_ms cut"] <= 6
+    assert len(seen) >= 2 * 2  # each with the dense one
+    rounds_of = calls.pop("explored")
+    assert calls["prove"] == calls["reconstruct"] == calls["targets_of"] == calls["damages"] == 1
+    assert rounds_of == 1 or trials > 1
+    most = within_flops["refit"] + (rounds_of - 1) * (1 + round(trials * PART))
+    assert calls["refit"] <= most
+
+
+def test_a_budget_without_data_is_proved_once(device: Device, calls: Counter[str]) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 0.6)
+    search(model, EXAMPLE, "60% latency", trials=20)
+    assert calls["explored"] > 1
+    assert calls["prove"] == 1
+
+
+def test_a_round_that_is_a_little_off_is_gone_on_from_with_few_trials(device: Device, tmp_path: Path) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 0.85)
+    result = search(model, EXAMPLE, "60% latency", trials=40, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    begun = [number for number, line in enumerate(lines) if "round" in line]
+    assert [begun[1] - begun[0] - 1, len(lines) - begun[1] - 1] == [40, 5]
+    assert result.report.trials == 45
+    assert [trial.index for trial in result.trials] == list(range(45))
+    assert 5.7 <= result.report.measured["latency_ms cut"] <= 6
+    again = search(model, EXAMPLE, "60% latency", trials=40, out=tmp_path)
+    assert again.plan == result.plan
+
+
+def test_what_a_proof_freezes_begins_the_rounds_anew(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 0.8)
+    frozen: list[str] = []
+
+    def proving(*given: Any) -> Proven:
+        proven = prove(*given)
+        if frozen:
+            return proven
+        frozen.append(min(proven.plan.keep))
+        return replace(proven, proof=replace(proven.proof, frozen={frozen[0]: "a test says so"}))
+
+    monkeypatch.setattr(rounds, "prove", proving)
+    result = search(model, EXAMPLE, "60% latency", trials=20)
+    assert frozen[0] not in result.plan.keep
+    assert 5.7 <= result.report.measured["latency_ms cut"] <= 6
+
+
+def test_a_cut_that_does_not_run_is_left_to_its_proof(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = device(lambda flops: 10.0)
+    failed = Match(float("inf"), torch.float64, "a test says so")
+    monkeypatch.setattr(timing, "runs", lambda *given: (nn.Identity(), failed))
+    result = search(TinyResNet(), EXAMPLE, "60% latency", trials=2)
+    assert result.report.proof.ok
+    assert not seen
+    assert not any(note.startswith("Of the latency") for note in result.report.notes)
+
+
+def test_measuring_ends_where_it_is_clear_on_which_side_of_the_promise_a_network_is(device: Device) -> None:
+    device(lambda flops: 10.0)
+    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
+
+    def enough(low: float, high: float) -> bool:
+        ratios = [low, high] * 3 + [(low + high) / 2]
+        return aim._decided([[1.0] * 7, [0.6 * ratio for ratio in ratios]])
+
+    assert enough(0.96, 0.99)
+    assert enough(1.04, 1.06)
+    assert enough(0.99, 1.01)  # on either side, but near enough
+    assert not enough(0.93, 0.98)
+    assert not enough(1.01, 1.2)
+    assert not aim._decided([[1.0] * 5, [0.7] * 5])  # too few
+
+
+def test_of_unsteady_times_the_aim_lies_between(device: Device) -> None:
+    device(lambda flops: 10.0)
+    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
+    first = aim.seconds
+    assert not aim.reached(Measured(1.0, 0.66, 0.0))
+    second = aim.seconds
+    assert second == pytest.approx(first * 0.975 / 1.1)
+    assert not aim.reached(Measured(1.0, 0.54, 0.0))
+    assert second < aim.seconds < first
+    assert not aim.reached(Measured(1.0, 0.66, 0.0))  # slower with less
+    assert second < aim.seconds < first
+    assert aim.reached(Measured(1.0, 0.66, 0.0))  # the last try
+    aim.begin()
+    before = aim.seconds
+    assert not aim.reached(Measured(1.0, 0.66, 0.0))
+    assert aim.seconds == pytest.approx(before * 0.975 / 1.1)
+
+
+def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TinyResNet()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * flops / dense)
+    first = search(model, EXAMPLE, "60% latency", trials=5)
+
+    def never(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("nasprune.cost.times.measured", never)
+    monkeypatch.setattr("nasprune.cost.times.call_seconds", never)
+    assert search(model, EXAMPLE, "60% latency", trials=5).plan == first.plan
 
 
 def test_items_run_at_once(device: Device) -> None:
