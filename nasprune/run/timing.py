@@ -14,7 +14,7 @@ from torch import nn
 
 from nasprune.controllers.auto import Auto
 from nasprune.controllers.single import SingleDecision
-from nasprune.cut.verify import runs
+from nasprune.cut.tried import runs
 from nasprune.run.aim import LatencyAim, Measured
 from nasprune.run.exploration import CutCandidate, proposed
 from nasprune.run.stage import PART, Explored, Stage, explored

@@ -20,7 +20,8 @@ from nasprune.cost.flops import measure
 from nasprune.cost.runtimes import Runtime
 from nasprune.cost.timed_layers import Layer
 from nasprune.cost.times import Fit, Times
-from nasprune.cut.verify import Match, Proven, prove
+from nasprune.cut.compare import Match
+from nasprune.cut.verify import Proven, prove
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run import aim as aiming
