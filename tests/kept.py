@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from nasprune.common.inputs import Inputs
 
-LARGE = 3_000_000
-"""Bytes of a net of which nothing is kept."""
+LARGE = 60_000_000
+"""Bytes of a net of which nothing is kept: to read it takes longer than to look at it."""
 T = TypeVar("T")
 
 

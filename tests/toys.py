@@ -26,11 +26,11 @@ class Outcome:
     report: SearchReport
 
 
-def tiny_net(seed: int = 0) -> ResidualNet:
-    """Input (N, 1, 8, 8), ten classes, a thousand or so parameters."""
+def tiny_net(seed: int = 0, blocks: int = 1) -> ResidualNet:
+    """Input (N, 1, 8, 8), ten classes, two stages of so many blocks, a thousand or so parameters in each."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ResidualNet(input_shape=(1, 8, 8), widths=(4, 8), blocks=2, num_classes=10).eval()
+        return ResidualNet(input_shape=(1, 8, 8), widths=(4, 8), blocks=blocks, num_classes=10).eval()
 
 
 def tiny_report(**changes) -> SearchReport:

@@ -16,7 +16,7 @@ from tests.toys import tiny_net
 @pytest.fixture
 def short(monkeypatch, tmp_path, few_digits):
     monkeypatch.chdir(tmp_path)
-    for name, value in (("EPOCHS", 3), ("TUNING_EPOCHS", 1), ("MODEL", "tests.toys:tiny_net")):
+    for name, value in (("EPOCHS", 8), ("TUNING_EPOCHS", 1), ("MODEL", "tests.toys:tiny_net")):
         monkeypatch.setattr(demo, name, value)
     monkeypatch.setattr(
         demo, "compare_latency", lambda models, inputs, repeats: compare_latency(models, inputs, repeats=2)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("few_digits_for_all")
 def folder(tmp_path_factory, few_digits_for_all):
     """A directory with the weights of a dense net."""
     place = tmp_path_factory.mktemp("training")
-    save_file(nasprune.finetune(tiny_net(), "digits", epochs=3, lr=0.1).state_dict(), place / "dense.safetensors")
+    save_file(nasprune.finetune(tiny_net(), "digits", epochs=8, lr=0.1).state_dict(), place / "dense.safetensors")
     return place
 
 

@@ -151,7 +151,7 @@ def test_evolution_starts_at_the_knapsacks_decision_where_harms_are_known():
 
 
 def test_auto_proposes_the_knapsacks_decision_and_then_searches_near_it():
-    graph = trace(TinyResNet(), EXAMPLE)
+    graph = trace(TinyResNet(depth=3), EXAMPLE)
     problem = PricedSpace(graph, space_of(graph), CostModel(graph), Budget.parse("50%"))
     problem = problem.with_damages(lambda: harms(problem))
     history = run(Auto(problem, seed=0), problem, 80, rate=toward_middle)

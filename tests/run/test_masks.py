@@ -1,10 +1,8 @@
-"""Zeros inside of weights: masks in a plan, built, proved, saved beside it, loaded in a fresh process, and damaged."""
+"""Zeros inside of weights: masks in a plan, built, proved, saved beside it, loaded in another process, and damaged."""
 
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,6 +13,7 @@ from nasprune.cut.weight_masks import WeightMasks, count_nonzeros
 from nasprune.errors import InputError, PlanError
 from nasprune.run.checkpoint import load, read_plan, save
 from nasprune.run.trace import trace
+from tests.forks import forked
 from tests.toys import tiny_net, tiny_outcome
 
 
@@ -76,16 +75,12 @@ def test_a_mask_in_the_wrong_place_is_seen_in_what_the_net_gives(model, graph, o
     assert "outputs differ" in nasprune.verify(model, outcome.model, graph, outcome.plan).reason
 
 
-def test_masks_come_back_in_a_fresh_process(tmp_path, outcome):
+def test_masks_come_back_in_another_process(tmp_path, outcome):
     save(outcome, tmp_path)
     assert read_plan(tmp_path) == outcome.plan
     assert torch.equal(load(tmp_path, tiny_net()).conv1.weight, outcome.model.conv1.weight)
-    code = (
-        "import sys, nasprune; from tests.toys import tiny_net; from nasprune.cut.weight_masks import count_nonzeros;"
-        "print(count_nonzeros(nasprune.load(sys.argv[1], model=tiny_net())))"
-    )
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert int(run.stdout) == count_nonzeros(outcome.model)
+    there = forked(lambda: print(count_nonzeros(nasprune.load(tmp_path, model=tiny_net()))), tmp_path)
+    assert int(there.ended()) == count_nonzeros(outcome.model)
 
 
 def test_plans_with_other_masks_differ(outcome):

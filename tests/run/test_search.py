@@ -220,8 +220,8 @@ def test_time_limit_and_progress(monkeypatch):
 
 
 def test_include_and_exclude_are_respected():
-    found = search(TinyResNet(), EXAMPLE, "80%", include=["blocks.*"], exclude=["blocks.2*"], **QUICK)
-    assert all(name.startswith(("blocks.0", "blocks.1")) for name in [*found.plan.keep, *found.plan.drop])
+    found = search(TinyResNet(), EXAMPLE, "80%", include=["blocks.*"], exclude=["blocks.1*"], **QUICK)
+    assert all(name.startswith("blocks.0") for name in [*found.plan.keep, *found.plan.drop])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ search = partial(story.search, allow_chance=True, data=images(), seed=0)
 
 @pytest.fixture(scope="module")
 def model():
-    return TinyResNet()
+    return TinyResNet(8, 2)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_zeros(result, model, tmp_path):
 
 def test_saved_loaded_polished_and_tuned_zeros_stay(result, model, tmp_path):
     nasprune.save(result, tmp_path)
-    assert count_nonzeros(nasprune.load(tmp_path, model=TinyResNet())) == count_nonzeros(result.model)
+    assert count_nonzeros(nasprune.load(tmp_path, model=TinyResNet(8, 2))) == count_nonzeros(result.model)
     page = (tmp_path / "report.html").read_text()
     assert "Zeros inside of weights" in page
     assert "## Zeros inside of weights" in (tmp_path / "report.md").read_text()

@@ -16,7 +16,7 @@ IMAGE = torch.zeros(1, 1, 8, 8)
 
 @pytest.fixture(scope="module")
 def dense(few_digits_for_all):
-    return nasprune.finetune(tiny_net(), "digits", epochs=3, lr=0.1)
+    return nasprune.finetune(tiny_net(), "digits", epochs=8, lr=0.1)
 
 
 def test_a_search_and_its_training_are_one_call(dense, tmp_path) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from nasprune.errors import InputError
 from nasprune.train.finetune import finetune
 from nasprune.train.progress import TrainingStep
 from nasprune.train.resume import FILE
+from tests.forks import forked
 
 IMAGES = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 OPTIONS = {"epochs": 4, "batch_size": 16, "lr": 0.05}
@@ -36,10 +34,19 @@ def weights(model: nn.Module) -> list[Tensor]:
     return list(model.state_dict().values())
 
 
+@cache
+def unbroken(**options: object) -> list[Tensor]:
+    """The weights after a training with these options that nothing ended."""
+    return weights(finetune(net(), IMAGES, **{**OPTIONS, **options}))
+
+
+def assert_as_unbroken(model: nn.Module, **options: object) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(weights(model), unbroken(**options), strict=True))
+
+
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw"}, {"lr": 1e4}, {"choose": "best"}], ids=str)
 @pytest.mark.parametrize("at", [1, 5, 11])
 def test_it_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, object], at: int) -> None:
-    whole = finetune(net(), IMAGES, **{**OPTIONS, **options})
     seen = 0
 
     def kill(step: TrainingStep) -> None:
@@ -53,9 +60,9 @@ def test_it_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, object], at: 
     epochs: list[object] = []
     resumed = finetune(net(), IMAGES, **{**OPTIONS, **options}, out=tmp_path, on_epoch=epochs.append)
     assert len(epochs) <= 4
-    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
+    assert_as_unbroken(resumed, **options)
     again = finetune(net(), IMAGES, **{**OPTIONS, **options}, out=tmp_path, on_step=kill)
-    assert all(torch.equal(a, b) for a, b in zip(weights(again), weights(whole), strict=True))
+    assert_as_unbroken(again, **options)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -75,22 +82,13 @@ def test_another_training_or_damaged_files_are_refused(tmp_path: Path) -> None:
         finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
 
 
-SCRIPT = """
-import sys
-from nasprune.train.finetune import finetune
-from tests.train.test_resume import IMAGES, OPTIONS, net, weights
-finetune(net(), IMAGES, **OPTIONS, out=sys.argv[1], on_epoch=lambda epoch: print(epoch.number, flush=True))
-"""
-
-
 def test_a_killed_process_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout is not None
-        for _ in range(random.Random(0).randint(1, 3)):
-            process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
-    resumed = finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
-    assert all(
-        torch.equal(a, b) for a, b in zip(weights(resumed), weights(finetune(net(), IMAGES, **OPTIONS)), strict=True)
-    )
+    def train() -> None:
+        finetune(net(), IMAGES, **OPTIONS, out=tmp_path, on_epoch=lambda epoch: print(epoch.number, flush=True))
+
+    trained = forked(train, tmp_path)
+    for _ in range(random.Random(0).randint(1, 3)):
+        trained.written.readline()
+    trained.process.kill()
+    trained.ended()
+    assert_as_unbroken(finetune(net(), IMAGES, **OPTIONS, out=tmp_path))
