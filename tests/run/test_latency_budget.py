@@ -34,6 +34,10 @@ from tests.nets import EXAMPLE, TinyResNet, images
 Device = Callable[[Callable[[int], float]], list[nn.Module]]
 
 
+def net() -> nn.Module:
+    return TinyResNet(depth=3)
+
+
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
     """A device on which a network takes so many milliseconds by its FLOPs, and layers what their weights say."""
@@ -65,7 +69,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
 @pytest.mark.parametrize("power", [1.0, 0.6])
 def test_what_is_measured_keeps_the_promise(device: Device, budget: str, power: float) -> None:
     """Time falls as FLOPs do, or far slower, which predictions do not know."""
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * (flops / dense) ** power)
     result = search(model, EXAMPLE, budget, trials=20)
@@ -81,12 +85,12 @@ def test_what_is_measured_keeps_the_promise(device: Device, budget: str, power: 
 
 def test_a_promise_that_cannot_be_kept_is_said(device: Device) -> None:
     device(lambda flops: 10.0)  # whatever is cut
-    result = search(TinyResNet(), EXAMPLE, "9.5ms", trials=2)
+    result = search(net(), EXAMPLE, "9.5ms", trials=2)
     assert any("No network of the search was measured within it" in note for note in result.report.notes)
 
 
 def test_a_network_far_below_the_promise_is_said(device: Device) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10.0 if flops == dense else 2.0)
     result = search(model, EXAMPLE, "60% latency", trials=2)
@@ -94,7 +98,7 @@ def test_a_network_far_below_the_promise_is_said(device: Device) -> None:
 
 
 def test_other_limits_hold_beside_it(device: Device) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE)
     device(lambda flops: 10 * flops / dense.flops)
     result = search(model, EXAMPLE, "90% latency, 50%Params", trials=20)
@@ -103,7 +107,7 @@ def test_other_limits_hold_beside_it(device: Device) -> None:
 
 
 def test_a_run_goes_on_with_the_times_that_it_measured(device: Device, tmp_path: Path) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * (flops / dense) ** 0.8)
     first = search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
@@ -142,7 +146,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.mark.parametrize("trials", [1, 16])
 def test_rounds_of_latency_neither_refit_nor_prove(device: Device, calls: Counter[str], trials: int) -> None:
     """However many networks are measured, a search within a latency refits and proves as one within FLOPs does."""
-    model, data = TinyResNet(), images(80)
+    model, data = net(), images(80)
     dense = measure(model, EXAMPLE).flops
     search(model, EXAMPLE, "60%", data=data, trials=trials, allow_chance=True)
     within_flops = calls.copy()
@@ -159,7 +163,7 @@ def test_rounds_of_latency_neither_refit_nor_prove(device: Device, calls: Counte
 
 
 def test_a_budget_without_data_is_proved_once(device: Device, calls: Counter[str]) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * (flops / dense) ** 0.6)
     search(model, EXAMPLE, "60% latency", trials=20)
@@ -168,7 +172,7 @@ def test_a_budget_without_data_is_proved_once(device: Device, calls: Counter[str
 
 
 def test_a_round_that_is_a_little_off_is_gone_on_from_with_few_trials(device: Device, tmp_path: Path) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * (flops / dense) ** 0.85)
     result = search(model, EXAMPLE, "60% latency", trials=40, out=tmp_path)
@@ -183,7 +187,7 @@ def test_a_round_that_is_a_little_off_is_gone_on_from_with_few_trials(device: De
 
 
 def test_what_a_proof_freezes_begins_the_rounds_anew(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * (flops / dense) ** 0.8)
     frozen: list[str] = []
@@ -205,7 +209,7 @@ def test_a_cut_that_does_not_run_is_left_to_its_proof(device: Device, monkeypatc
     seen = device(lambda flops: 10.0)
     failed = Match(float("inf"), torch.float64, "a test says so")
     monkeypatch.setattr(timing, "runs", lambda *given: (nn.Identity(), failed))
-    result = search(TinyResNet(), EXAMPLE, "60% latency", trials=2)
+    result = search(net(), EXAMPLE, "60% latency", trials=2)
     assert result.report.proof.ok
     assert not seen
     assert not any(note.startswith("Of the latency") for note in result.report.notes)
@@ -246,7 +250,7 @@ def test_of_unsteady_times_the_aim_lies_between(device: Device) -> None:
 
 
 def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * flops / dense)
     first = search(model, EXAMPLE, "60% latency", trials=5)
@@ -261,7 +265,7 @@ def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPa
 
 def test_items_run_at_once(device: Device) -> None:
     seen: list[tuple[int, ...]] = []
-    model = TinyResNet()
+    model = net()
     model.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     inputs = aiming.batched(nasprune.Inputs.of(EXAMPLE), 4)
     assert [tuple(tensor.shape) for tensor in inputs.tensors] == [(4, *EXAMPLE.shape[1:])]
@@ -286,14 +290,14 @@ def test_bad_arguments_are_refused(
 ) -> None:
     device(lambda flops: 10.0)
     with pytest.raises(error, match=message):
-        search(TinyResNet(), EXAMPLE, **{"budget": "60% latency", "trials": 2, **options})
+        search(net(), EXAMPLE, **{"budget": "60% latency", "trials": 2, **options})
 
 
 def test_the_runtime_that_is_asked_for_is_what_is_measured(
     device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime")
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     asked: list[str] = []
 
@@ -313,17 +317,17 @@ def test_a_runtime_that_is_not_installed_says_what_to_type(device: Device, monke
     device(lambda flops: 10.0)
     monkeypatch.setattr("nasprune.deploy.onnx.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'nasprune\[onnx\]'"):
-        search(TinyResNet(), EXAMPLE, "60% latency", trials=2, runtime="onnxruntime")
+        search(net(), EXAMPLE, "60% latency", trials=2, runtime="onnxruntime")
 
 
 def test_only_a_search_of_widths_and_blocks_takes_it() -> None:
     with pytest.raises(BudgetError, match="which only a search of widths and blocks can hold"):
-        nasprune.pruner(TinyResNet(), EXAMPLE, "8ms", steps=10)
+        nasprune.pruner(net(), EXAMPLE, "8ms", steps=10)
 
 
 def test_a_share_is_that_of_the_dense_network_in_the_same_breath(device: Device) -> None:
     """The machine slows down by half while the search goes on."""
-    model = TinyResNet()
+    model = net()
     dense = measure(model, EXAMPLE).flops
     slow = [1.0]
 
