@@ -20,7 +20,7 @@ from nasprune.errors import BudgetError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.chosen import Divergences
 from nasprune.run.exploration import CutCandidate
-from nasprune.run.fitting import refitted
+from nasprune.run.fitting import fitted
 from nasprune.run.journal import Journal
 from nasprune.run.report import Sparsity
 from nasprune.run.request import Request
@@ -59,7 +59,7 @@ def cut(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> 
 def _once(request: Request, graph: ModelGraph, journal: Callable[[], Journal], *, structure: bool) -> Cut:
     found = (best_proved if structure else left_whole)(request, graph, journal)
     model = found.proven.model.eval()
-    notes = tuple(refitted(request, found.graph, model, found.proven.plan))
+    notes = tuple(fitted(request, model, found.proven.plan, found.refit))
     if request.spaces.zeros is None:
         return Cut(found, model, notes, None, found.best.score)
     sparse = zeroed(request, found, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from nasprune.common.phases import Steps
 from nasprune.common.shelf import Shelf
 from nasprune.cut.plan import PrunePlan
+from nasprune.cut.stirred import named_tensors
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.damage import Damages, damages
 from nasprune.refit.recalibrate import (
@@ -60,19 +62,64 @@ def harm_batches(request: Request, graph: ModelGraph, dense: int) -> Sequence[Te
     return torch.split(calibration_inputs(request.calibration, wanted, request.device), min(128, most))
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """What a refit on all images gave: the network's tensors by name, and what should be said."""
+
+    plan: PrunePlan
+    values: Mapping[str, Tensor]
+    notes: list[str]
+
+    def serves(self, plan: PrunePlan) -> bool:
+        return self.plan.keep == plan.keep and self.plan.drop == plan.drop
+
+
 class CandidateRefit:
-    """Refits candidates in place, on few images; the dense network runs on them once for all candidates."""
+    """Refits candidates in place, on few images; the dense network runs on them once for all candidates.
+
+    Where one trial is all there is, it is refitted on as many images as the result, which is that network then.
+    """
 
     def __init__(self, request: Request, graph: ModelGraph) -> None:
         self._request, self._graph = request, graph
-        self._images = refit_images(request, graph, TRIAL_IMAGES)
+        self._only = request.limits.trials == 1
+        self._images = refit_images(request, graph, REFIT_IMAGES if self._only else TRIAL_IMAGES)
+        self._fitted: _Fitted | None = None
 
     def __call__(self, small: nn.Module, plan: PrunePlan) -> list[str]:
         if not (plan.keep or plan.drop):
             return []
         request = self._request
         method, memory = request.methods.reconstruct, request.options.memory
-        return refit(request.model, small, self._graph, plan, self._targets, method, memory=memory)
+        if not self._only:
+            return refit(request.model, small, self._graph, plan, self._targets, method, memory=memory)
+        with request.phases.phase("refitting") as step:
+            notes = reconstruct(
+                request.model, small, self._graph, plan, self._images, method, memory=memory, on_step=step
+            )
+        values = {name: value.detach().clone() for name, value in named_tensors(small).items()}
+        self._fitted = _Fitted(plan, values, notes)
+        return notes
+
+    def result(self, small: nn.Module, plan: PrunePlan) -> list[str]:
+        """Refits what the search has found, in place."""
+        request = self._request
+        if self._fitted is not None and self._fitted.serves(plan):
+            with torch.no_grad():
+                for name, value in named_tensors(small).items():
+                    value.copy_(self._fitted.values[name])
+            return self._fitted.notes
+        with request.phases.phase("refitting") as step:
+            return reconstruct(
+                request.model,
+                small,
+                self._graph,
+                plan,
+                refit_images(request, self._graph, REFIT_IMAGES),
+                request.methods.reconstruct,
+                memory=request.options.memory,
+                on_step=step,
+            )
 
     @cached_property
     def _targets(self) -> Targets:
@@ -80,32 +127,20 @@ class CandidateRefit:
         return targets_of(self._request.model, self._graph, self._images, shelf)
 
 
-def candidate_refit(request: Request, graph: ModelGraph) -> Refit | None:
-    """What refits a candidate; `None` where nothing is to be refitted."""
+def candidate_refit(request: Request, graph: ModelGraph) -> CandidateRefit | None:
+    """What refits candidates and the result; `None` where nothing is to be refitted."""
     if request.calibration is None or not request.methods.refits:
         return None
     return CandidateRefit(request, graph)
 
 
-def refitted(request: Request, graph: ModelGraph, small: nn.Module, plan: PrunePlan) -> list[str]:
-    """Fits the cut network to calibration images, in place; what should be said of it."""
-    calibration = request.calibration
-    if calibration is None:
-        return []
-    if not request.methods.refits:
-        recalibrate(small, calibration_batches(calibration, request.device))
-        return []
-    with request.phases.phase("refitting") as step:
-        return reconstruct(
-            request.model,
-            small,
-            graph,
-            plan,
-            refit_images(request, graph, REFIT_IMAGES),
-            request.methods.reconstruct,
-            memory=request.options.memory,
-            on_step=step,
-        )
+def fitted(request: Request, small: nn.Module, plan: PrunePlan, refit: CandidateRefit | None) -> list[str]:
+    """Fits the cut network to calibration images, in place; what should be said of it. refit: of its graph."""
+    if refit is not None:
+        return refit.result(small, plan)
+    if request.calibration is not None and not request.methods.refits:
+        recalibrate(small, calibration_batches(request.calibration, request.device))
+    return []
 
 
 def refit_images(request: Request, graph: ModelGraph, count: int) -> Sequence[Tensor]:

@@ -14,7 +14,7 @@ from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.damage import Damages
 from nasprune.run.aim import LatencyAim, latency_aim
-from nasprune.run.fitting import candidate_refit, harms
+from nasprune.run.fitting import CandidateRefit, candidate_refit, harms
 from nasprune.run.journal import Journal
 from nasprune.run.names import search_space
 from nasprune.run.request import Request
@@ -28,7 +28,10 @@ from nasprune.space.trials import Trial
 
 @dataclass(frozen=True)
 class Found:
-    """The best decision of a search over one graph, proved. frozen: what was left whole on the way, with reasons."""
+    """The best decision of a search over one graph, proved.
+
+    frozen: what was left whole on the way, with reasons. refit: of networks of this graph.
+    """
 
     graph: ModelGraph
     problem: PricedSpace
@@ -38,6 +41,7 @@ class Found:
     proven: Proven
     frozen: Mapping[str, str]
     aim: LatencyAim | None = None
+    refit: CandidateRefit | None = None
 
     @property
     def latency(self) -> list[float] | None:
@@ -59,13 +63,14 @@ def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journ
         graph = graph.frozen(frozen)
         problem = _priced(request, graph, prices, request.budget if aim is None else aim.solved)
         opened = opened or journal()
-        stage = Stage(request, problem, opened, frozen, candidate_refit(request, graph))
+        refit = candidate_refit(request, graph)
+        stage = Stage(request, problem, opened, frozen, refit)
         with opened.dropped_if_empty():
             best = explored(stage, next(numbers)) if aim is None else explored_in_time(stage, aim, numbers)
             with request.phases.phase("proving"):
                 proven = prove(request.model, graph, best.plan)
         if not proven.proof.frozen:
-            return Found(graph, best.problem, best.trials, best.best, best.dense_score(), proven, frozen, aim)
+            return Found(graph, best.problem, best.trials, best.best, best.dense_score(), proven, frozen, aim, refit)
         frozen = {**frozen, **proven.proof.frozen}
 
 
