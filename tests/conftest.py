@@ -50,7 +50,11 @@ def _look_by(patch, capturing, counting, tracing):
     for reader in READERS:
         patch.setattr(f"{reader}.capture", capturing)
     patch.setattr("nasprune.cost.flops.traced_counts", counting)
-    patch.setattr("nasprune.run.trace.traced", lambda net, x, *more: replace(tracing(net, x, *more), whole_call=x))
+
+    def look(net, x, scope, rules):
+        return replace(tracing(net, x, scope, tuple(rules)), whole_call=x)
+
+    patch.setattr("nasprune.run.trace.traced", look)
 
 
 @pytest.fixture(scope="session", autouse=True)

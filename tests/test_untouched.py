@@ -158,7 +158,7 @@ def test_odd_models_are_left_alone(kind, ran, tmp_path):
     battery(model, images[:2], tmp_path)
     student = nasprune.finetune(plain, (images, labels), epochs=1, batch_size=8, teacher=model)
     assert isinstance(student, nn.Module)
-    nasprune.search(model, images[:1], "80%", data=(images, labels), space_options={"divisor": 2})
+    nasprune.search(model, images[:2], "80%", data=(images, labels), space_options={"divisor": 2})
     after = state(model)
     assert {key for key in {*before, *after} if before.get(key) != after.get(key)} == set()
     assert numbers == generators()

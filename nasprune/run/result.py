@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from torch import Tensor, nn
@@ -197,10 +198,13 @@ def outcomes(graph: ModelGraph, plan: PrunePlan) -> tuple[GroupOutcome, ...]:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a checkout that was not installed
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), **{name: _installed(name) for name in PACKAGES}}
+
+
+@cache
+def _installed(name: str) -> str:
+    """The version of a package; it is looked up once, since that reads files."""
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "not installed"
