@@ -9,24 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nasprune.cli import main
 from nasprune.cli.app import program
 from nasprune.cli.config import _kinds, written
 
 MODEL = 'model = "tests.toys:tiny_net"\nbudget = "60%"\ntrials = 3\n'
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 def parsed(*words):

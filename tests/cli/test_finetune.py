@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import nasprune
-from nasprune.cli import main
 from nasprune.data import load_data
 from nasprune.train.measures import accuracy
 from tests.toys import tiny_net
@@ -28,16 +29,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def command(capsys, folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def place(folder):
+    return folder
 
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["finetune", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
 
-    return run
+@pytest.fixture
+def command(command):
+    """`nasprune finetune` with these arguments."""
+    return partial(command, "finetune")
 
 
 def test_it_trains_saves_and_goes_on(command, folder, tmp_path):

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from nasprune.cli import main
 from nasprune.cli.app import program
 from nasprune.cli.screen import MODE, Notes, SearchScreen, answer, say, speak
 
@@ -18,19 +17,6 @@ def commands(group, path=()):
             yield from commands(found, (*path, name))
         else:
             yield (*path, name), found
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize(("path", "found"), [pytest.param(*pair, id=" ".join(pair[0])) for pair in commands(program())])

@@ -6,22 +6,7 @@ import json
 
 import pytest
 
-from nasprune.cli import main
-
 TOY = ["search", "--model", "tests.toys:tiny_net", "--budget", "70%", "--out", "run"]
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_they_reach_the_plugins_and_the_report(command, tmp_path):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import nasprune
-from nasprune.cli import main
 from nasprune.cost.budget import Cost
 from tests.toys import tiny_net, tiny_outcome, tiny_report
 
@@ -33,16 +32,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def command(capsys, folder, monkeypatch):
-    monkeypatch.chdir(folder)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
+def place(folder):
+    return folder
 
 
 def test_the_result_again(command):

@@ -17,6 +17,7 @@ from nasprune.cli import main
 from nasprune.cli.search import default_folder
 from nasprune.data import load_data
 from nasprune.train.measures import accuracy
+from tests.cli.conftest import refused
 from tests.forks import forked
 from tests.toys import tiny_net
 
@@ -24,32 +25,6 @@ TOY = ["--model", "tests.toys:tiny_net", "--budget", "60%", "--trials", "5"]
 
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Runs the command in an empty directory; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
-
-
-def refused(result, *texts):
-    """Exit code 2, nothing on stdout, and a last line on stderr that has all `texts`; no traceback."""
-    code, out, err = result
-    last = err.strip().splitlines()[-1]
-    assert (code, out) == (2, ""), err
-    assert last.startswith("nasprune: ")
-    assert "Traceback" not in err
-    for text in texts:
-        assert text in last
-    return True
 
 
 def test_a_search_without_data_and_weights(command, tmp_path):

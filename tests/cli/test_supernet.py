@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 import nasprune
-from nasprune.cli import main
 from nasprune.cli.nets import LARGE, fitted
 from nasprune.data import load_data
 from nasprune.run.reporting import loading_lines
@@ -18,7 +17,7 @@ from nasprune.supernet.genotype.naming import supernet_space
 from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import load_architecture, load_supernet
 from nasprune.supernet.train.agreement import Agreement
-from tests.cli.test_search import refused
+from tests.cli.conftest import refused
 from tests.forks import forked
 from tests.supernet.clocks import work
 
@@ -68,18 +67,10 @@ pytestmark = pytest.mark.usefixtures("one_draw", "few_digits", "few_paths")
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Runs the command in an empty directory; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def place(tmp_path):
+    """With the file `own.py`."""
     (tmp_path / "own.py").write_text(OWN)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
+    return tmp_path
 
 
 def test_train_then_trim_then_pick_a_network(command, tmp_path):

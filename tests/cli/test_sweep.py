@@ -6,25 +6,11 @@ import json
 
 import pytest
 
-from nasprune.cli import main
 from nasprune.run import charts
 from nasprune.run.sweep_page import html
 from tests.toys import tiny_report
 
 TOY = ["search", "--model", "tests.toys:tiny_net", "--trials", "3"]
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_a_run_for_each_budget(command, tmp_path):

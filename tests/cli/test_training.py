@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -27,17 +28,15 @@ def folder(tmp_path_factory, few_digits_for_all):
 
 
 @pytest.fixture
-def command(capsys, folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def place(folder):
+    return folder
+
+
+@pytest.fixture
+def command(command):
+    """`nasprune search` for the dense net, with these arguments."""
     model = ["--model", "tests.toys:tiny_net", "--weights", "dense.safetensors", "--data", "digits", "--budget", "60%"]
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["search", *model, *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
+    return partial(command, "search", *model)
 
 
 def test_a_search_is_followed_by_its_training(command, tmp_path, capsys):

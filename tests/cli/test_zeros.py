@@ -7,7 +7,6 @@ import json
 import pytest
 
 import nasprune
-from nasprune.cli import main
 from nasprune.cut.weight_masks import count_nonzeros
 from tests.toys import tiny_net
 
@@ -16,37 +15,18 @@ TOY = ["--model", "tests.toys:tiny_net", "--data", "digits", "--allow-chance", "
 pytestmark = pytest.mark.usefixtures("few_digits")
 
 
-def run(capsys, *arguments):
-    """Exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    found = capsys.readouterr()
-    return caught.value.code, found.out, found.err
-
-
-def test_searched_shown_tuned_and_loaded(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "search", *TOY, "--budget", "30%NNZ", "--out", "run")
+def test_searched_shown_tuned_and_loaded(command, tmp_path):
+    code, out, err = command("search", *TOY, "--budget", "30%NNZ", "--out", "run")
     assert code == 0, err
     assert "not zero (NNZ)" in out
     assert "masks.safetensors: which weights are zero" in out
     assert 'sparsifier = "obs"' in (tmp_path / "run" / "run.toml").read_text()
-    code, out, _ = run(capsys, "show", "run", "--json")
+    code, out, _ = command("show", "run", "--json")
     sparsity = json.loads(out)["report"]["sparsity"]
     small = nasprune.load("run", model=tiny_net())
     assert sparsity["cut"] == count_nonzeros(small) <= 0.3 * sparsity["dense"]
-    code, _, err = run(
-        capsys,
-        "finetune",
-        "run",
-        "--model",
-        "tests.toys:tiny_net",
-        "--data",
-        "digits",
-        "--epochs",
-        1,
-        "--device",
-        "cpu",
+    code, _, err = command(
+        *("finetune", "run", "--model", "tests.toys:tiny_net", "--data", "digits", "--epochs", 1, "--device", "cpu")
     )
     assert code == 0, err
     tuned = nasprune.load("run/finetuned", model=tiny_net())
@@ -61,8 +41,7 @@ def test_searched_shown_tuned_and_loaded(capsys, tmp_path, monkeypatch):
         (["--budget", "20%NNZ", "--sparsifier", "obz"], "did you mean"),
     ],
 )
-def test_what_does_not_fit_is_one_line(capsys, tmp_path, monkeypatch, options, words):
-    monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "search", *TOY, *options)
+def test_what_does_not_fit_is_one_line(command, tmp_path, options, words):
+    code, out, err = command("search", *TOY, *options)
     assert (code, out) == (2, "")
     assert words in err.strip().splitlines()[-1]
