@@ -31,7 +31,7 @@ from tests.kept import Kept
 torch.set_num_threads(1)
 gc.set_threshold(20_000, 10, 20)  # nets are many objects: by default a tenth of the time goes into looking for circles
 
-READERS = ("nasprune.graph.analysis", "nasprune.refit.layer_by_layer")
+READERS = ("nasprune.graph.analysis", "nasprune.refit.layer_by_layer", "nasprune.cost.traced")
 """Files that capture nets."""
 LOAD_DIGITS = sklearn.datasets.load_digits
 
@@ -39,11 +39,21 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
-def _counted_apart(model, inputs):
-    """`traced_counts` in a thread: a trace writes down the callers of every operation, and a test has sixty of them."""
-    with alone(), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
-        patch.setitem(_LOCKS, os.getpid(), RLock())  # what this thread has for itself, that one may use
-        return thread.submit(traced_counts, model, inputs).result()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Every test begins with the same random numbers, whatever ran before: it finds the same always, and equal nets."""
+    torch.manual_seed(0)
+
+
+def _apart(function):
+    """In a thread: a trace writes down all callers of every operation, and a test has sixty of them."""
+
+    def called(model, inputs):
+        with alone(), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
+            patch.setitem(_LOCKS, os.getpid(), RLock())  # what this thread has for itself, that one may use
+            return thread.submit(function, model, inputs).result()
+
+    return called
 
 
 def _look_by(patch, capturing, counting, tracing):
@@ -61,7 +71,7 @@ def _look_by(patch, capturing, counting, tracing):
 def _equal_nets_are_looked_at_once():
     """See `kept`."""
     with pytest.MonkeyPatch.context() as patch:
-        _look_by(patch, Kept(capture), Kept(_counted_apart, copy), Kept(traced))
+        _look_by(patch, Kept(_apart(capture)), Kept(_apart(traced_counts), copy), Kept(traced))
         yield
 
 
@@ -74,7 +84,7 @@ def looked_at_anew(monkeypatch):
 @pytest.fixture
 def looked_at_once(monkeypatch):
     """As `looked_at_anew`, the first time in a test."""
-    _look_by(monkeypatch, Kept(capture), Kept(traced_counts, copy), Kept(traced))
+    _look_by(monkeypatch, Kept(_apart(capture)), Kept(_apart(traced_counts), copy), Kept(traced))
 
 
 @pytest.fixture(scope="session", autouse=True)

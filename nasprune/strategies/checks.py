@@ -122,7 +122,7 @@ def _net() -> nn.Module:
 
 
 def _generators() -> list[object]:
-    return [torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+    return [torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state())]  # noqa: NPY002
 
 
 def _name(kind: object) -> str:

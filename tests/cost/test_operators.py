@@ -14,7 +14,6 @@ from nasprune.errors import NaspruneError
 from nasprune.run.trace import trace
 from tests.cost.operators import OPERATORS, Calls, Operator
 
-pytestmark = pytest.mark.usefixtures("looked_at_anew")
 every_operator = pytest.mark.parametrize("case", OPERATORS, ids=lambda case: case.name)
 
 
@@ -46,6 +45,7 @@ def test_torch_counts_twice_as_many(case: Operator) -> None:
     assert counter.get_total_flops() == 2 * case.flops
 
 
+@pytest.mark.usefixtures("looked_at_anew")
 def test_a_failed_trace_leaves_no_hooks() -> None:
     model = Calls(
         lambda self, x: torch.utils.checkpoint.checkpoint(self.layer, x, use_reentrant=True), layer=nn.Linear(8, 4)
@@ -59,6 +59,7 @@ def test_what_does_not_run_is_an_error_that_says_so() -> None:
         measure(nn.Linear(8, 4), torch.randn(5, 7))
 
 
+@pytest.mark.usefixtures("looked_at_anew")
 def test_fast_attention_is_left_as_it_was() -> None:
     measure(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
     assert torch.backends.mha.get_fastpath_enabled()

@@ -52,8 +52,9 @@ def params(net: nn.Module) -> int:
 
 
 def size_of(genotype: Genotype, size: Size = CIFAR, **options: bool) -> int:
-    """Parameters of the network, which is made without numbers."""
-    with torch.device("meta"):
+    """Parameters of the network, which is made without numbers, and without drawing them."""
+    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Conv2d, "reset_parameters", lambda layer: None)
         return params(SPACE.network(genotype, size, **options))
 
 

@@ -115,7 +115,7 @@ def test_solve_is_optimal_on_real_graphs(name, budget, graphs):
             key: least + position * (100 - least)
             for key, least in (("f", least_share(open_, "flops")), ("p", least_share(open_, "params")))
         }
-        problem = problem_of(graph, budget.format(**shares))
+        problem = PricedSpace(graph, open_.space, open_.prices, Budget.parse(budget.format(**shares)))
         damages = random_damages(problem.space, seed)
         decision = solve(problem, damages)
         problem.space.check(decision)

@@ -34,7 +34,7 @@ def shares_of(net, one):
 @pytest.mark.parametrize(
     ("build", "layers", "number"),
     [
-        (foreign.DartsNet, 8, 112),
+        (foreign.DartsNet, 6, 84),
         (foreign.DartsNet, 3, 42),
         (foreign.PartialNet, 4, 56),
         (foreign.SwitchedNet, 4, 56),

@@ -18,6 +18,8 @@ from tests.supernet.clocks import work
 from tests.supernet.find.edges import Net, OneOf, candidates
 from tests.supernet.toys import OPS, Toy, images
 
+pytestmark = pytest.mark.usefixtures("one_draw")
+
 SMALL = nasprune.Size(channels=4, layers=1, channels_in=1, resolution=8)
 
 

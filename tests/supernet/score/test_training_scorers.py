@@ -121,7 +121,7 @@ def test_noise_is_not_kept(seed):
     items = [part[i] for i in range(768)]
     x, y = torch.stack([item[0] for item in items]), torch.tensor([int(item[1]) for item in items])
     batches = list(zip(x.split(64), y.split(64), strict=True))
-    fit(net, batches[:8], 12)
+    fit(net, batches[:8], 6)
     structure = structure_of(net.eval(), x[:4], PAIR)
     scores = op_scorer("perturbation").score(task_of(structure, batches[8:]))
     assert all(values[1] > values[0] for values in scores.values()), scores

@@ -50,11 +50,11 @@ def test_networks_are_trained_from_new_weights_and_repeat(data):
     structure = toy().structure
     paths = draw_paths(structure.choices, 3, seed=0)
     before = {name: value.clone() for name, value in structure.net.state_dict().items()}
-    losses = list(stand_alone_losses(structure, data, paths, steps=10, seed=0))
+    losses = list(stand_alone_losses(structure, data, paths, steps=5, seed=0))
     with torch.no_grad():
         for parameter in structure.net.cells.parameters():
             parameter.mul_(2)
-    again = list(stand_alone_losses(structure, data, paths, steps=10, seed=0))
+    again = list(stand_alone_losses(structure, data, paths, steps=5, seed=0))
     structure.net.load_state_dict(before)
     assert losses == pytest.approx(again)
     assert all(0 < loss < 5 for loss in losses)
@@ -63,15 +63,15 @@ def test_networks_are_trained_from_new_weights_and_repeat(data):
 def test_longer_training_is_better(data):
     structure = toy().structure
     paths = [{choice.name: 3 for choice in structure.choices}]
-    short, long = (next(stand_alone_losses(structure, data, paths, steps=n, seed=0)) for n in (1, 60))
+    short, long = (next(stand_alone_losses(structure, data, paths, steps=n, seed=0)) for n in (1, 30))
     assert long < short
 
 
 def test_agreement_is_a_correlation_with_its_interval(data):
     structure = toy().structure
     worths = {choice.name: torch.tensor([0.0, 0.0, 1.0, 2.0]) for choice in structure.choices}
-    found = agreement(structure, data, worths, networks=8, steps=8, seed=0)
-    other = agreement(structure, data, {k: -v for k, v in worths.items()}, networks=8, steps=8, seed=0)
+    found = agreement(structure, data, worths, networks=8, steps=3, seed=0)
+    other = agreement(structure, data, {k: -v for k, v in worths.items()}, networks=8, steps=3, seed=0)
     assert -1 <= found.low <= found.correlation <= found.high <= 1
     assert len(found.networks) == len(found.losses) == 8
     assert other.correlation == pytest.approx(-found.correlation)
