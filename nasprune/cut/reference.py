@@ -111,8 +111,7 @@ class MaskedProgram:
         rule = MASKED.get("conv" if name.startswith("conv") else name)
         if rule is not None:
             args = {
-                key: cast_float(map_arg(value, values.__getitem__), self._dtype)
-                for key, value in arguments(node).items()
+                key: _cast(map_arg(value, values.__getitem__), self._dtype) for key, value in arguments(node).items()
             }
             result = rule(self._masks, node, args)
             if result is not None:
@@ -122,13 +121,18 @@ class MaskedProgram:
         args_, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         target = cast(Callable[..., Any], node.target)
         return target(
-            *(cast_float(arg, self._dtype) for arg in args_),
-            **{key: cast_float(arg, self._dtype) for key, arg in kwargs.items()},
+            *(_cast(arg, self._dtype) for arg in args_),
+            **{key: _cast(arg, self._dtype) for key, arg in kwargs.items()},
         )
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """`cast_float`, in lists as well: recurrent layers take their weights so."""
+    return [cast_float(item, dtype) for item in value] if isinstance(value, list) else cast_float(value, dtype)
 
 
 def _rescaled(node: Node, values: Mapping[Node, Any], factor: float, dtype: torch.dtype) -> Any:
     """An operation with a number that the code computes from a size, as it is for the size that stays."""
     args = tuple(arg * factor if isinstance(arg, int | float) else arg for arg in node.args)
     given = map_arg(args, values.__getitem__)
-    return cast(Callable[..., Any], node.target)(*(cast_float(arg, dtype) for arg in given))
+    return cast(Callable[..., Any], node.target)(*(_cast(arg, dtype) for arg in given))
