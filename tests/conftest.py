@@ -29,6 +29,7 @@ from nasprune.supernet.report import comparison, discrete
 from tests.kept import Kept
 
 torch.set_num_threads(1)
+torch.cuda.device_count = cache(torch.cuda.device_count)  # asked at every operation of a trace, and slow without a GPU
 gc.set_threshold(20_000, 10, 20)  # nets are many objects: by default a tenth of the time goes into looking for circles
 
 READERS = ("nasprune.graph.analysis", "nasprune.refit.layer_by_layer", "nasprune.cost.traced")
