@@ -21,7 +21,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-recipes bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-latency bench-new-user bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-recipes bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-int8 bench-latency bench-new-user bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -145,6 +145,9 @@ bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in ab
 
 bench-export: $(STAMP) ## cut networks in every format of `nasprune export`, and how near each comes to PyTorch
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.exports
+
+bench-int8: $(STAMP) ## cut CIFAR ResNets in 8-bit integers: bytes, time, accuracy, beside floating point
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.int8
 
 bench-latency: $(STAMP) ## whether budgets of latency are kept, beside the best FLOPs budget in equal time; on a quiet machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.latency

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from nasprune.data import DataSplits as DataSplits
     from nasprune.deploy.export import Exported as Exported
     from nasprune.deploy.export import export as export
+    from nasprune.deploy.quantise import Quantised as Quantised
+    from nasprune.deploy.quantise import quantise as quantise
     from nasprune.errors import BudgetError as BudgetError
     from nasprune.errors import InputError as InputError
     from nasprune.errors import NaspruneError as NaspruneError
@@ -146,6 +148,7 @@ _HOMES = {
     "cut.verify": "verify",
     "data": "DataSplits",
     "deploy.export": "Exported export",
+    "deploy.quantise": "Quantised quantise",
     "errors": "BudgetError InputError NaspruneError PlanError PluginError TraceError "
     "UnknownNameError VerificationError",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",

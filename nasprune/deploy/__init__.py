@@ -1,5 +1,5 @@
 """Networks written in formats that other programs read, each read back and compared with the network in PyTorch.
 
-Import from here: `export`, `Exported`, `FORMATS`, `runtime_of`.
-May import: `errors`, `common`, `graph`, `cost`, `models`.
+Import from here: `export`, `Exported`, `quantise`, `Quantised`, `FORMATS`, `runtime_of`.
+May import: `errors`, `common`, `graph`, `cost`, `data`, `models`.
 """

@@ -82,6 +82,28 @@ def compress(
     start(CompressOptions(run, bits, gap_bits, model, input_size, tuple(plugins or ()), out))
 
 
+@app.command()
+def quantise(
+    run: Run,
+    data: Annotated[
+        str,
+        typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
+    ],
+    model: DenseModel = None,
+    input_size: InputSize = None,
+    plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model-int8.onnx]")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a found classifier as ONNX in 8-bit integers, and say what that saves and costs."""
+    from nasprune.cli.quantise import QuantiseOptions
+    from nasprune.cli.quantise import run as start
+
+    speak(as_json=as_json, quiet=quiet)
+    start(QuantiseOptions(run, data, model, input_size, tuple(plugins or ()), out))
+
+
 @app.command("list")
 def list_plugins(
     plugins: Plugins = None,
