@@ -239,10 +239,13 @@ class Absolute(Own):
 
 
 class Drawn(Own):
-    """Shares are drawn, as DrNAS does; weights of minus ten thousand make that fail."""
+    """Shares are drawn, as DrNAS does; weights of minus ten thousand make that fail.
+
+    Arguments are checked whatever ran before: torch.compile switches these checks off for the whole process.
+    """
 
     def share(self, alpha: Tensor) -> Tensor:
-        return torch.distributions.Dirichlet(functional.elu(alpha) + 1).rsample()
+        return torch.distributions.Dirichlet(functional.elu(alpha) + 1, validate_args=True).rsample()
 
 
 def test_drawn_shares_stay_as_they_are_and_are_told():
