@@ -50,24 +50,26 @@ def as_given(inputs: Inputs) -> Situation:
     return Situation("as a whole", inputs)
 
 
-def in_training(inputs: Inputs, *, backward: bool) -> Situation:
-    """A step of training on two items."""
-    return _of_two("in training mode", inputs, training=True, backward=backward)
+def in_training(inputs: Inputs, *, backward: bool, parts: bool = True) -> Situation:
+    """A step of training on two items. parts: parts of large images are enough, where the model takes them."""
+    return _of_two("in training mode", inputs, training=True, backward=backward, parts=parts)
 
 
-def everywhere(inputs: Inputs, *, whole: bool) -> tuple[Situation, ...]:
-    """All that a proof asks for. whole: the cut model as a whole has run on the inputs already."""
+def everywhere(inputs: Inputs, *, whole: bool, parts: bool = True) -> tuple[Situation, ...]:
+    """All that a proof asks for. whole: the cut model as a whole has run on the inputs already. parts: as above."""
     return (
         *(() if whole else (as_given(inputs),)),
-        in_training(inputs, backward=True),
-        _of_two(TOGETHER, inputs),
+        in_training(inputs, backward=True, parts=parts),
+        _of_two(TOGETHER, inputs, parts=parts),
         Situation(OTHER_SIZE, resized(inputs)),
     )
 
 
-def _of_two(name: str, inputs: Inputs, *, training: bool = False, backward: bool = False) -> Situation:
-    """Called with two items; of large images with their upper left parts, where the model takes them."""
-    smaller = doubled(resized(inputs)) if is_large(inputs) else None
+def _of_two(
+    name: str, inputs: Inputs, *, training: bool = False, backward: bool = False, parts: bool = True
+) -> Situation:
+    """Called with two items; with `parts` of large images with their upper left parts, where the model takes them."""
+    smaller = doubled(resized(inputs)) if parts and is_large(inputs) else None
     return Situation(name, doubled(inputs), training, backward, smaller)
 
 

@@ -22,10 +22,10 @@ def kept_alive(model: nn.Module, graph: ModelGraph) -> ModelGraph:
     """The graph with those groups and blocks frozen whose cut the whole model does not survive, in training either.
 
     Parameters that no run reads, as those of a head for another task, may read what is cut: groups as wide as their
-    inputs are frozen, too.
+    inputs are frozen, too. Where there are such parameters, whole images are tried: on parts they may never run.
     """
     graph = graph.frozen(_read_by_nobody(model, graph))
-    situations = [in_training(graph.call, backward=False)]
+    situations = [in_training(graph.call, backward=False, parts=not graph.program.unread)]
     if graph.scope is not None:
         situations.insert(0, as_given(graph.call))
     blocks = {block.name for block in graph.free_blocks}

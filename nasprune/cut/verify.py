@@ -13,7 +13,7 @@ from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import twin
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.compare import TOLERANCES, compare
-from nasprune.cut.life import everywhere, is_large, why_not
+from nasprune.cut.life import everywhere, in_training, is_large, why_not
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
 from nasprune.cut.stirred import distinct
@@ -89,17 +89,20 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
 
     The structure is proved on noise and on a copy of the model whose constant tensors (fresh norms, zero biases, tiny
     layer scales) are made random, so that a wrong slice of equal numbers cannot hide; then the model itself is
-    verified on its example inputs. Then it is run wherever the dense model runs: see `nasprune.cut.life`.
+    verified on its example inputs. Then it is run wherever the dense model runs: see `nasprune.cut.life`. Of large
+    images parts come first, and whole ones decide: there, too, the result is compared and run in training mode.
 
     Raises:
         VerificationError: the rest of the plan still fails, or counted and predicted FLOPs differ.
     """
     stirred = distinct(model)
     if is_large(graph.example_inputs):
-        with suppress(InputError, TraceError):
-            proven = _proven(model, stirred, graph, plan, parts=True)
-            if proven.proof.ok:
-                return proven
+        whole = [in_training(graph.call, backward=False, parts=False)]
+        for parts in (True, False):
+            with suppress(InputError, TraceError):
+                proven = _proven(model, stirred, graph, plan, parts=parts, life=True)
+                if proven.proof.ok and not why_not(model, proven.model, whole):
+                    return proven
     proven = _proven(model, stirred, graph, plan)
     if not proven.proof.ok:
         raise VerificationError(
@@ -109,12 +112,23 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
     return proven
 
 
-def _proven(model: nn.Module, stirred: nn.Module, graph: ModelGraph, plan: PrunePlan, *, parts: bool = False) -> Proven:
-    """What is left of the plan where its structure holds, verified. parts: see `tried`."""
+def _proven(
+    model: nn.Module,
+    stirred: nn.Module,
+    graph: ModelGraph,
+    plan: PrunePlan,
+    *,
+    parts: bool = False,
+    life: bool = False,
+) -> Proven:
+    """What is left of the plan where its structure holds, verified.
+
+    parts: see `tried`. life: whether parts of large images are enough to see that it lives.
+    """
 
     def reason(names: Sequence[str]) -> str:
         small, match = tried(stirred, graph, restricted(plan, names), parts=parts)
-        return match.reason or why_not(stirred, small, everywhere(graph.call, whole=graph.scope is None))
+        return match.reason or why_not(stirred, small, everywhere(graph.call, whole=graph.scope is None, parts=life))
 
     failed = bisect([*plan.keep, *plan.drop], reason)
     plan = restricted(plan, [name for name in [*plan.keep, *plan.drop] if name not in failed])

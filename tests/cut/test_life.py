@@ -221,6 +221,55 @@ def test_what_fails_on_whole_images_only_is_left_whole():
     assert "a multiple of four" in proven.proof.frozen["conv"]
 
 
+class ForLarge(nn.Module):
+    """On whole images a layer runs that parts never reach: in training, or in batches."""
+
+    def __init__(self, runs):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 1)
+        self.extra, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+        self.runs = runs
+
+    def forward(self, x):
+        large = x.shape[2] >= 128 and (len(x) > 1 if self.runs == "in batches" else self.training)
+        x = self.a(x).relu()
+        if large:
+            x = self.extra(x)
+        return self.head(self.b(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("runs", ["in training", "in batches"])
+def test_layers_that_only_whole_images_reach_are_kept_alive(runs):
+    model = ForLarge(runs).eval()
+    graph = nasprune.trace(model, torch.rand(1, 3, 128, 128))
+    assert "expected input[2, 4, 32, 32]" in {group.name: group for group in graph.groups}["a"].frozen_because
+    small = nasprune.search(model, torch.rand(1, 3, 128, 128), "90%", trials=3).model.train()
+    assert small(torch.rand(2, 3, 128, 128)).shape == (2, 4)
+
+
+class ViewsLarge(nn.Module):
+    """In training it gives whole images the number of channels that it was made with."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        large = x.shape[2] >= 128 and self.training
+        x = self.a(x).relu()
+        if large:
+            x = x.view(len(x), 8, 32, 32)
+        return self.head(self.b(x).relu().mean((2, 3)))
+
+
+def test_code_that_only_whole_images_reach_in_training_is_found_by_the_proof():
+    model = ViewsLarge().eval()
+    graph = nasprune.trace(model, torch.rand(1, 3, 128, 128))
+    proven = prove(model, graph, half_plan(graph, ["a", "b"], []))
+    assert list(proven.plan.keep) == ["b"]
+    assert "in training mode: RuntimeError: shape '[2, 8, 32, 32]' is invalid" in proven.proof.frozen["a"]
+
+
 class Positive(Trunk):
     """For inputs in [0, 1]: the root of a negative number is none."""
 
