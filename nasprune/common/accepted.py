@@ -92,8 +92,11 @@ def _is_sharded(module: nn.Module) -> bool:
 
 
 def _is_quantised(module: nn.Module) -> bool:
+    from torch.ao.nn.quantized import FloatFunctional, FXFloatFunctional
     from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 
+    if isinstance(module, FloatFunctional | FXFloatFunctional):
+        return False  # operators of plain networks, written so that they can be prepared later
     named = any(each.__module__.startswith(QUANTISED) for each in type(module).__mro__)
     return named or isinstance(module, FakeQuantizeBase | ObserverBase)
 

@@ -6,6 +6,7 @@ written under a temporary name, synced, then renamed, so that a link in the plac
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -130,4 +131,7 @@ def drop_empty(made: Iterable[Path]) -> None:
 def unwritable(folder: Path, error: OSError | ValueError) -> InputError:
     """What to raise when `folder` cannot be written."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return InputError(f"cannot write to {str(folder)!r}: {reason}; free some space or choose another --out")
+    if folder.is_symlink() and not folder.exists():
+        reason = "it is a link to nothing"
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return InputError(f"cannot write to {str(folder)!r}: {reason}; {'free some space or ' * full}choose another --out")

@@ -38,6 +38,12 @@ def unsealed(found: Field) -> Field:
     return replace(found, value=record)
 
 
+def outdated(number: object, known: int, otherwise: str) -> str:
+    """What to do about a file of another format than the one that is `known`. otherwise: where it is no newer one."""
+    newer = isinstance(number, int) and not isinstance(number, bool) and number > known
+    return "it was written by a newer nasprune; read it with that one" if newer else otherwise
+
+
 def digest_of(record: Mapping[str, object]) -> str:
     """64 hexadecimal digits over a record of plain values, whatever the order of its members."""
     return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nasprune.common.fields import Field, Source, parse, shown
 from nasprune.common.html import code, in_notebook, table
-from nasprune.common.seals import sealed, unsealed
+from nasprune.common.seals import outdated, sealed, unsealed
 from nasprune.cut.recorded import AXES, InputSpec
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import PlanError
@@ -146,8 +146,12 @@ def plan_fields(text: str | bytes, name: str) -> dict[str, Field]:
     source = Source(name, "a nasprune plan", "give a plan that nasprune saved", PlanError)
     found = parse(text, source)
     if isinstance(found.value, dict) and found.value.get("format") != FORMAT:
-        raise PlanError(
-            f"{name} is not a nasprune plan of format {FORMAT}: its format is {shown(found.value.get('format'))}; "
+        number = found.value.get("format")
+        before = (
             "plans before format 2 lack the digest that tells whether they are whole: search again, with the same seed"
+        )
+        raise PlanError(
+            f"{name} is not a nasprune plan of format {FORMAT}: its format is {shown(number)}; "
+            + outdated(number, FORMAT, before)
         )
     return unsealed(found).parts(*MEMBERS, optional=("keywords", "masks"))

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -183,6 +184,11 @@ def _factory(spec: str, own: bool) -> _Built:
     if ":" not in spec:
         from torchvision.models import list_models
 
+        if Path(spec, "plan.json").exists():
+            raise InputError(
+                f"the model {spec!r} is the folder of a search, which holds a plan and no code: write a factory that "
+                f"gives nasprune.load({spec!r}, model=...), and name it as file.py:factory"
+            )
         near = difflib.get_close_matches(spec, list_models(), n=1)
         hint = f"did you mean torchvision:{near[0]}? " if near else ""
         raise InputError(f"the model {spec!r} does not say where it is from: {hint}write {EXAMPLES}")

@@ -183,7 +183,8 @@ def evaluate(evaluator: Evaluator, candidate: CutCandidate) -> float:
     Raises:
         PluginError: the evaluator fails, or gives no finite number.
     """
-    name = f"evaluator `{type(evaluator).__name__}` on decision {candidate.decision.digest}"
+    own = getattr(evaluator, "name", type(evaluator).__name__)  # of the user's function, where it is one
+    name = f"evaluator `{own}` on decision {candidate.decision.digest}"
     seed_all(int(candidate.decision.digest, 16), candidate.dense)
     with running(evaluator, name):
         score = float(evaluator.evaluate(candidate))

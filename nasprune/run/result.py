@@ -175,8 +175,9 @@ def _normalised(paths: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
     verb = "normalises its weights" if len(paths) == 1 else "normalise their weights"
+    named = [f"`{path}`" if path else "The network itself" for path in paths[:NAMED]]
     return [
-        f"{', '.join(f'`{path}`' for path in paths[:NAMED])}{more} {verb} as the network runs, over inputs of which "
+        f"{', '.join(named)}{more} {verb} as the network runs, over inputs of which "
         "the plan leaves a part: the statistics are those of the part, so that more changes than what is cut. "
         "Fine-tune the network before you judge it."
     ]

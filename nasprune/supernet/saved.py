@@ -12,7 +12,7 @@ from pathlib import Path
 from nasprune.common.fields import LARGEST, Field, Source, parse, shown
 from nasprune.common.files import check_places, content_of
 from nasprune.common.records import record_of
-from nasprune.common.seals import sealed, unsealed
+from nasprune.common.seals import outdated, sealed, unsealed
 from nasprune.errors import InputError
 from nasprune.supernet.genotype import codecs
 from nasprune.supernet.genotype.genotype import Genotype
@@ -146,9 +146,12 @@ def _read(path: Path, what: str, then: str = THEN) -> Field:
     members = found.members()
     number = members["format"].value if "format" in members else None
     if number != FORMAT or isinstance(number, bool):
+        before = (
+            "files before format 2 lack the digest that binds them to their weights; make it again with this nasprune, "
+            f"or {then}"
+        )
         raise InputError(
-            f"{str(path)!r} has the format {shown(number)}, expected {FORMAT}: files before format 2 lack the digest "
-            f"that binds them to their weights; make it again with this nasprune, or {then}"
+            f"{str(path)!r} has the format {shown(number)}, expected {FORMAT}: {outdated(number, FORMAT, before)}"
         )
     whole = unsealed(found)
     if "settings" not in whole.value:

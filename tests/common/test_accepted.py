@@ -92,6 +92,29 @@ def test_pruning_masks_stay_and_are_cut_with_their_weights():
     assert result.model[2].weight_mask.shape == result.model[2].weight_orig.shape
 
 
+class ToBePrepared(nn.Module):
+    """Written for quantisation, and not prepared for it yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.quant, self.dequant = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
+        self.a, self.b, self.sum = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), torch.ao.nn.quantized.FloatFunctional()
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.a(self.quant(x))
+        return self.dequant(self.head(self.sum.add(x, self.b(x).relu())))
+
+
+def test_operators_that_can_be_quantised_later_are_taken():
+    result = nasprune.search(ToBePrepared(), IMAGE, "60%", trials=3)
+    assert result.model.a.out_channels < 16
+    prepared = nn.Sequential(ToBePrepared().sum)
+    prepared[0].activation_post_process = torch.ao.quantization.MinMaxObserver()  # as torch prepares it
+    with pytest.raises(InputError, match=r"holds '0\.activation_post_process', which is quantised, or prepared"):
+        accepted(prepared)
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("given", [torch.float32, torch.float64])
 def test_models_of_any_precision_take_data_of_any_other(kind, given):

@@ -56,6 +56,15 @@ def test_places_that_a_file_cannot_take(tmp_path):
             check_places(tmp_path, (name,))
 
 
+def test_a_folder_that_cannot_be_made_says_why(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="link': it is a link to nothing; choose another --out"):
+        make_folder(tmp_path / "link")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="below': Not a directory; choose another --out"):
+        make_folder(tmp_path / "file" / "below")
+
+
 def test_folders_that_were_made_are_dropped_as_far_as_they_are_empty(tmp_path):
     made = make_folder(tmp_path / "a" / "b" / "c")
     (tmp_path / "a" / "mine").touch()

@@ -63,3 +63,19 @@ def test_the_report_says_so():
     notes = " ".join(search(net(Standardised), torch.randn(1, 6), "60%", trials=1).report.notes)
     assert "`2` normalises its weights as the network runs" in notes
     assert "Fine-tune" in notes
+
+
+class OfTheRoot(nn.Module):
+    """Its own code normalises a weight, not that of a layer in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.weight = nn.Linear(6, 8), nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.first(x).relu(), F.normalize(self.weight))
+
+
+def test_a_network_that_does_so_itself_is_named_in_words():
+    notes = " ".join(search(OfTheRoot(), torch.randn(1, 6), "60%", trials=1).report.notes)
+    assert "The network itself normalises its weights" in notes

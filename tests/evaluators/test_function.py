@@ -35,6 +35,9 @@ def broken(model):
 
 def ends(model):
     raise SystemExit(3)
+
+def endless(model):
+    return float("inf")
 """
 
 
@@ -105,3 +108,8 @@ def test_functions_that_are_not_there_are_told(own, tmp_path):
     (tmp_path / "bad.py").write_text("import nowhere_to_be_found\ndef score(model): return 1\n")
     with pytest.raises(InputError, match=r"cannot import .*nowhere_to_be_found"):
         registry.load("evaluators", f"{tmp_path}/bad.py:score")
+
+
+def test_scores_that_are_not_finite_name_the_function(own):
+    with pytest.raises(PluginError, match=r"evaluator `.*own\.py:endless` on decision .*: expected a finite score"):
+        search(TinyResNet(), EXAMPLE, "60%", evaluator=f"{own}:endless", trials=1)

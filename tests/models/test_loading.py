@@ -79,6 +79,12 @@ def test_wrong_names(spec, error, message):
         load_model(spec)
 
 
+def test_the_folder_of_a_search_is_told_from_a_name(tmp_path):
+    (tmp_path / "plan.json").touch()
+    with pytest.raises(InputError, match="is the folder of a search, which holds a plan and no code: write a factory"):
+        load_model(str(tmp_path))
+
+
 def test_default_weights_that_cannot_be_fetched(monkeypatch):
     from urllib.error import URLError
 

@@ -69,6 +69,12 @@ def test_a_plan_of_the_format_before_is_refused_with_what_to_do(run):
         load(run, tiny_net())
 
 
+def test_a_plan_of_a_format_to_come_is_said_to_be_newer(run):
+    rewritten(run, lambda record: record.update(format=3), forge=False)
+    with pytest.raises(InputError, match=r"its format is 3; it was written by a newer nasprune"):
+        load(run, tiny_net())
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

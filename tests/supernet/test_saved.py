@@ -105,6 +105,9 @@ def test_a_changed_file_is_refused(got):
     (got / "supernet.json").write_text(text.replace('"format": 2', '"format": 1'))
     with pytest.raises(InputError, match=r"has the format 1, expected 2: files before format 2 lack the digest"):
         load_supernet(got)
+    (got / "supernet.json").write_text(text.replace('"format": 2', '"format": 3'))
+    with pytest.raises(InputError, match=r"expected 2: it was written by a newer nasprune"):
+        load_supernet(got)
 
 
 @pytest.mark.parametrize(
