@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from nasprune.base import Batch
 from nasprune.common.losses import cross_entropy
 from nasprune.common.outputs import tensors_of
-from nasprune.common.untouched import untouched
+from nasprune.common.untouched import twin, untouched
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.price.gates import gated
@@ -41,7 +40,7 @@ class ScoringTask:
 
     @cached_property
     def net(self) -> nn.Module:
-        return copy.deepcopy(self.structure.net).eval()
+        return twin(self.structure.net).eval()
 
     @property
     def choices(self) -> tuple[OpChoice, ...]:

@@ -8,7 +8,6 @@ so that it has the supernet's own size and code.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.common.losses import cross_entropy
+from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
@@ -112,7 +112,7 @@ def stand_alone_losses(
 
     Global random states are afterwards as before.
     """
-    net = copy.deepcopy(structure.net)
+    net = twin(structure.net)
     device = structure.inputs[0].device
     places = sites(net, structure.mixed, structure.choices)
     images = list(batches(data.train, BATCH))
