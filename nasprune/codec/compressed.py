@@ -22,6 +22,7 @@ from nasprune.common.accepted import accepted
 from nasprune.common.arguments import path as as_path
 from nasprune.common.arguments import whole_number
 from nasprune.common.files import check_places, content_of, write_all
+from nasprune.common.states import state_tensors
 from nasprune.common.untouched import twin
 from nasprune.errors import InputError
 from nasprune.models.values import FLOATS, wrong_values
@@ -94,7 +95,7 @@ def decompress(path: str | Path, model: nn.Module) -> nn.Module:
     place = as_path("path", path, "write nasprune.decompress('small.safetensors', model)")
     layers, rest = read(place)
     small = twin(accepted(model)).eval()
-    state = small.state_dict()
+    state = state_tensors(small)
     for name, layer in layers.items():
         if name not in state or tuple(state[name].shape) != layer.shape:
             has = f"shape {list(state[name].shape)}" if name in state else "none"
@@ -124,7 +125,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state of a network, one that has several names under its first."""
     seen: set[tuple[int, tuple[int, ...]]] = set()
     found = {}
-    for name, value in model.state_dict().items():
+    for name, value in state_tensors(model).items():
         key = (value.data_ptr(), tuple(value.shape))
         if not value.numel() or key not in seen:
             found[name] = value.detach()

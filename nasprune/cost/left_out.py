@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.fx import Node
 
+from nasprune.common.factories import one_line
 from nasprune.cost.clock import call_seconds
 from nasprune.cost.kinds import has_formula, kind_of
 from nasprune.cost.uncounted import Uncounted
@@ -25,7 +26,7 @@ def left_out(model: nn.Module, graph: ModelGraph) -> tuple[Uncounted, ...]:
     try:
         spent = call_seconds(model, graph)
     except Exception as error:  # the operators of the user's code may refuse their arguments in any way
-        logging.getLogger(__name__).warning("what the FLOPs leave out could not be measured: %s", error)
+        logging.getLogger(__name__).warning("what the FLOPs leave out could not be measured: %s", one_line(error))
         return ()
     return _summed(spent)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nasprune.common.accepted import accepted
+from nasprune.common.states import state_tensors
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.surgery import build
 from nasprune.cut.weight_masks import WeightMasks
@@ -52,9 +53,9 @@ def compose(model: nn.Module, first: Cut, second: Cut) -> PrunePlan:
         inputs=first.plan.inputs,
         masks=second.plan.masks,
     )
-    once = build(model, first.graph, plan).state_dict()
+    once = state_tensors(build(model, first.graph, plan))
     whole = replace(first.plan, masks=WeightMasks())  # what it had at zero, the second one decided anew
-    twice = build(build(model, first.graph, whole), second.graph, second.plan).state_dict()
+    twice = state_tensors(build(build(model, first.graph, whole), second.graph, second.plan))
     for name in dict.fromkeys((*twice, *once)):
         if name not in once or name not in twice or not torch.equal(once[name], twice[name]):
             raise PlanError(

@@ -20,10 +20,9 @@ from nasprune.common.alone import alone
 from nasprune.common.inputs import Inputs
 from nasprune.cut.masked import MASKED, Masks
 from nasprune.graph.model import Bools, ModelGraph
-from nasprune.graph.program import arguments, operator
+from nasprune.graph.program import NO_RESULT, arguments, operator
 
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nasprune.common.inputs import Inputs
+from nasprune.common.states import state_tensors
 from nasprune.common.untouched import twin
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.compare import TOLERANCES, compare
@@ -48,12 +49,12 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
     Raises:
         PlanError: `small` has other tensors than the plan gives.
     """
-    as_cut = build(model, graph, plan).state_dict()
-    own = small.state_dict()
+    reference = build(model, graph, plan)
+    as_cut, own = state_tensors(reference), state_tensors(small)
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in as_cut.items()}:
         raise PlanError("the small model has other tensors than this plan gives; pass the plan that made it")
     structure = twin(small)
-    structure.load_state_dict(as_cut)
+    structure.load_state_dict(reference.state_dict())
     same = all(torch.equal(own[name], value) for name, value in as_cut.items())
     proof = replace(_verified(model, structure, graph, plan), compares=AS_CUT if same else STRUCTURE)
     filled = plan.masks.filled(submodule(small, graph.scope))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from nasprune.common.inputs import Inputs
+from nasprune.common.states import state_tensors
 from nasprune.errors import InputError
 from nasprune.models.weights import load_weights, to_bytes
 
@@ -37,7 +38,7 @@ def write(model: nn.Module, path: Path) -> tuple[Path, ...]:
     name = getattr(model, "pretrained_cfg", {}).get("architecture")
     if not isinstance(name, str):
         raise InputError("only a network that timm has built can be written as timm reads it; take another format")
-    state = model.state_dict()
+    state = state_tensors(model)
     path.write_text(BETWEEN.join(f"{key}:{list(value.shape)}" for key, value in state.items()))
     weights, made = path.with_suffix(".safetensors"), path.with_suffix(".json")
     weights.write_bytes(to_bytes(state))

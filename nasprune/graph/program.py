@@ -15,6 +15,8 @@ from torch.fx import GraphModule, Node
 
 OPERATOR_SUFFIX = "_"
 OBSERVED = "observed_sizes"
+NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
+"""Operators that check something of the run that was captured, and give nothing."""
 TORCH = f"{Path(torch.__file__).parent}/"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nasprune.common.factories import one_line
 from nasprune.common.fields import shown
 from nasprune.common.files import opened
+from nasprune.common.states import state_tensors
 from nasprune.errors import InputError
 from nasprune.models.values import unfit
 
@@ -41,7 +42,7 @@ def fit(model: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         InputError: as `load_weights`.
     """
-    wanted = model.state_dict()
+    wanted = state_tensors(model)
     present = {tensor.data_ptr() for name, tensor in wanted.items() if name in given}
     for name, tensor in wanted.items():
         if name in given:
@@ -86,7 +87,7 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Unlike `load_state_dict` it needs no version record, which safetensors cannot hold and which some models insist on.
     """
-    state = model.state_dict()
+    state = state_tensors(model)
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)

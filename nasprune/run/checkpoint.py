@@ -20,6 +20,7 @@ from nasprune.common.files import check_places, content_of, write_all
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.locks import held
 from nasprune.common.seals import check_bound, digest_of_bytes
+from nasprune.common.states import state_tensors
 from nasprune.cut.plan import PrunePlan, plan_fields
 from nasprune.cut.surgery import build
 from nasprune.errors import InputError
@@ -81,7 +82,7 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
     folder = path("folder", folder, "write nasprune.save(result, 'runs/mine')")
     network, masks = _same_network(result.model, model), result.plan.masks
     check_zeros(masks, submodule(network, result.plan.scope), KEEPS_ZEROS)
-    weights, zeros = to_bytes(network.state_dict()), to_bytes(masks) if masks else None
+    weights, zeros = to_bytes(state_tensors(network)), to_bytes(masks) if masks else None
     with held(folder):
         check_folder(folder, result.report.settings)
         write_all(

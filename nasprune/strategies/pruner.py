@@ -15,6 +15,7 @@ from nasprune.common.blame import running
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.outputs import tensors_of
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.states import state_tensors
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.cost.budget import Budget, Cost, parse_budget
 from nasprune.cost.flops import CostModel
@@ -225,13 +226,13 @@ def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -
 @contextmanager
 def _put_back(model: nn.Module) -> Iterator[None]:
     """The values of a network, and the hooks of its modules, are afterwards as they were before."""
-    values = {name: value.clone() for name, value in model.state_dict().items()}
+    values = {name: value.clone() for name, value in state_tensors(model).items()}
     places = [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
     hooks = [(place, dict(place)) for place in places]
     try:
         yield
     finally:
-        own = model.state_dict()
+        own = state_tensors(model)
         for name, value in values.items():
             own[name].copy_(value)
         for live, before in hooks:

@@ -18,6 +18,7 @@ from nasprune.common.fields import Field, Source
 from nasprune.common.files import write_all
 from nasprune.common.locks import held
 from nasprune.common.seals import check_bound, digest_of_bytes
+from nasprune.common.states import state_tensors
 from nasprune.errors import InputError
 from nasprune.models.weights import fit, read_tensors, to_bytes
 from nasprune.registry import Plugins
@@ -248,7 +249,7 @@ def _plain(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _weights(net: nn.Module, plain: Mapping[str, Tensor]) -> bytes:
-    return to_bytes({**net.state_dict(), **plain})
+    return to_bytes({**state_tensors(net), **plain})
 
 
 def _write(folder: Path, files: Mapping[str, bytes], report: TrimReport | None) -> None:

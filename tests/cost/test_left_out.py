@@ -122,3 +122,21 @@ def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(BudgetError, match="nothing that the model runs counts any"):
         Budget.parse("60%").resolve(dense)
     assert Budget.parse("50%Params").resolve(dense).params == 20
+
+
+class Mixed(nn.Module):
+    """What runs under autocast is of another type than what the captured program says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = self.conv(x).relu()
+        return x.float().mean((2, 3))
+
+
+def test_a_program_that_was_captured_under_autocast_is_timed(caplog: pytest.LogCaptureFixture) -> None:
+    assert "element-wise" in [item.operator for item in found(Mixed, torch.rand(1, 3, 8, 8))]
+    assert "could not be measured" not in caplog.text

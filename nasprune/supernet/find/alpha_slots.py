@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.states import state_tensors
+
 Key = str | int | None
 Part = int | tuple[int, int, int]
 """An index, or the start, stop and step of a slice."""
@@ -56,7 +58,7 @@ def find_slot(net: nn.Module, tensor: Tensor) -> Slot | None:
 
 def plain_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Tensors that require gradients but are no parameters: a `state_dict` lacks them. Path of attribute -> tensor."""
-    known = {value.data_ptr() for value in net.state_dict().values()}
+    known = {value.data_ptr() for value in state_tensors(net).values()}
     found: dict[str, Tensor] = {}
     for owner, name, key, held in _held(net):
         if held.requires_grad and held.is_leaf and held.data_ptr() not in known:
