@@ -218,3 +218,31 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.gru(self.embed(x))[0][:, -1])
+
+
+@structure(1, shape=(2, 5, 6))
+class StateOfAStoredSize(nn.Module):
+    """Zeros to start from, as tutorials write them: the attribute is mended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_size = 8
+        self.lstm, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = x.new_zeros(1, len(x), self.hidden_size)
+        memory = torch.zeros(1, x.size(0), self.hidden_size).to(x.device)
+        return self.head(self.lstm(x, (start, memory.to(x.dtype)))[0][:, -1])
+
+
+@structure(0, shape=(2, 5, 6), reason="its size seems to be fixed in the code at layers.py")
+class StateOfAWrittenSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 8)
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return self.head(state)

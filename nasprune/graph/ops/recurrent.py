@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.fx import Node
 
 from nasprune.graph.labels import Factor, Ints, Labels, along, at
+from nasprune.graph.ops.elementwise import Maker
+from nasprune.graph.program import operator
 from nasprune.graph.rules import OpCall, OpRule
 
+COPIES = ("to", "_to_copy", "clone", "contiguous", "detach", "expand", "zeros_like", "ones_like")
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -69,6 +73,8 @@ class Recurrent(OpRule):
             if factor is not None:
                 rows = np.stack(hidden).reshape(len(hidden), *[1] * (len(shape) - 2), -1)
                 call.channels.tie(factor.ids, rows)
+            elif (maker := _made_by(state)) is not None:
+                call.channels.doubt(np.concatenate(hidden), maker.name)  # of a size that the code may hold
             elif call.variable(state):
                 call.channels.freeze(np.concatenate(hidden), f"{call.where} starts from a state of fixed size")
 
@@ -92,6 +98,13 @@ class RecurrentCell(OpRule):
             call.doubt(hidden)
         result = (along(hidden, len(shape) - 1, len(shape)),)
         return [result, result] if call.name == "lstm_cell" else result
+
+
+def _made_by(state: Any) -> Node | None:
+    """The operation that made a state of zeros or the like of a given size; `None` for others."""
+    while isinstance(state, Node) and operator(state) in COPIES:
+        state = state.all_input_nodes[0]
+    return state if isinstance(state, Node) and operator(state) in Maker.targets else None
 
 
 def _cell(call: OpCall, weights: Sequence[Any], inputs: Ints, gates: int) -> Ints:
