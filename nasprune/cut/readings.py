@@ -81,14 +81,17 @@ class _Failing:
 
 
 def _failing(stirred: nn.Module, found: Analysis) -> _Failing:
+    """Halves hide sizes that the code takes for one another: where all lose half, equal ones stay equal."""
     cases = _cases(found, [group for group in found.graph.groups if group.free])
 
-    def plan(chosen: Sequence[_Case]) -> PrunePlan:
-        return half_plan(found.graph, [group.name for case in chosen for group in case.groups])
+    def plan(chosen: Sequence[_Case], make: Callable[..., PrunePlan] = half_plan) -> PrunePlan:
+        return make(found.graph, [group.name for case in chosen for group in case.groups])
 
     why = bisect(cases, lambda chosen: runs(stirred, found.graph, plan(chosen))[1].reason)
     running = [case for case in cases if case not in why]
     why |= bisect(running, lambda chosen: trial(stirred, found.graph, plan(chosen)).reason)
+    equal = [case for case in running if case not in why]
+    why |= bisect(equal, lambda chosen: runs(stirred, found.graph, plan(chosen, uneven_plan))[1].reason)
     frozen = [group for group in found.graph.groups if group.frozen_because and _split(found, group)]
     return _Failing(tuple(replace(case, why=why[case]) for case in cases if case in why), tuple(_cases(found, frozen)))
 

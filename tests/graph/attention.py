@@ -211,3 +211,37 @@ class EncoderDecoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         return self.head(self.writes(x, self.reads(x)[1])[0][:, -1])
+
+
+class _Reduced(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.proj = nn.Linear(16, 16), nn.Linear(16, 32), nn.Linear(16, 16)
+        self.smaller, self.norm = nn.Conv2d(16, 16, 2, 2), nn.LayerNorm(16)
+
+    def forward(self, x: Tensor, h: int, w: int) -> Tensor:
+        n, t, c = x.shape
+        q = self.q(x).reshape(n, t, 2, c // 2).permute(0, 2, 1, 3)
+        y = self.smaller(x.permute(0, 2, 1).reshape(n, c, h, w)).reshape(n, c, -1).permute(0, 2, 1)
+        k, v = self.kv(self.norm(y)).reshape(n, -1, 2, 2, c // 2).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c))
+
+
+@attends(free=1, shape=(1, 3, 8, 8))
+class SpatialReduction(nn.Module):
+    """Queries, and keys of a smaller image, take the width of the stream: halves of all of them would hide it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.attend, self.head = (
+            nn.Conv2d(3, 16, 1),
+            nn.LayerNorm(16),
+            _Reduced(),
+            nn.Linear(16, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        n, c, h, w = x.shape
+        x = x.flatten(2).transpose(1, 2)
+        return self.head(x + self.attend(self.norm(x), h, w)).mean(1)
