@@ -242,6 +242,6 @@ class SpatialReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        n, c, h, w = x.shape
+        h, w = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)
         return self.head(x + self.attend(self.norm(x), h, w)).mean(1)
