@@ -96,7 +96,7 @@ def typed(judge: Judge, seeds: Sequence[int], cache: Path, folder: Path, epochs:
                     out = cache / f"typed-{kind}-{seed}-{k}-{budget:.0f}"
                     command = ["trim", "--supernet", str(saved), "--budget", f"{structure.prices.base.macs + room}MACs"]
                     command += ["--keep-max", str(k), "--out", str(out)]
-                    subprocess.run([sys.executable, "-m", "nasprune.cli", *command], check=True, capture_output=True)
+                    subprocess.run([sys.executable, "-m", "nasprune", *command], check=True, capture_output=True)
                     kept = json.loads((out / "report.json").read_text())["kept"]
                     subsets: Subsets = tuple(
                         tuple(OPS.index(op) for op in kept[f"cell/{edge}"]) for edge in range(EDGES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,3 +164,16 @@ def test_the_map_names_rooms_and_files_that_are_there():
     missing = [name for name in files if not (ROOT / name).exists() and not (ROOT / "nasprune" / name).exists()]
     assert not missing
     assert len(text.splitlines()) < 120
+
+
+def test_commands_for_several_processes_start_the_program(monkeypatch, capsys):
+    lines = [line for path in (ROOT / "docs").glob("*.md") for line in path.read_text().splitlines()]
+    typed = [shlex.split(line) for line in lines if line.startswith("torchrun ")]
+    assert typed
+    for words in typed:
+        module = words[words.index("-m") + 1]
+        monkeypatch.setattr(sys, "argv", [module, words[words.index("-m") + 2], "--help"])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_module(module, run_name="__main__")
+        assert caught.value.code == 0
+        assert "Usage" in capsys.readouterr().out

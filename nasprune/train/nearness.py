@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from nasprune.common.calls import main_output
 from nasprune.common.losses import divergence
@@ -104,9 +105,10 @@ class Nearness:
 
 
 def _plain(net: nn.Module) -> nn.Module:
-    """The network itself, out of what Lightning Fabric puts around it."""
+    """The network itself, out of what Lightning Fabric puts around it, and torch where several processes train it."""
     inner = getattr(net, "_forward_module", None)
-    return inner if isinstance(inner, nn.Module) else net
+    found = inner if isinstance(inner, nn.Module) else net
+    return found.module if isinstance(found, DistributedDataParallel) else found
 
 
 def _spoken(outputs: Any) -> Tensor:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from nasprune.data import load_data
 from nasprune.train.measures import accuracy
 from tests.toys import tiny_net
 
+ROOT = Path(__file__).parents[2]
 DENSE = ["--model", "tests.toys:tiny_net", "--weights", "dense.safetensors"]
 
 
@@ -72,3 +77,18 @@ def test_what_it_cannot_do_is_one_line(command, arguments, message):
     assert (code, shown) == (2, "")
     assert message in told.strip().splitlines()[-1]
     assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_several_processes_train_one_network(folder, tmp_path):
+    """As the docs type it: two processes, of which the first one speaks and writes."""
+    words = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", 2, "--standalone", "-m", "nasprune"]
+    command = [*words, "finetune", "found", "--data", "digits", "--epochs", 1, *DENSE, "--out", tmp_path / "tuned"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fine-tuned") == 1
+    assert done.stderr.count("epoch 1/1") == 1
+    assert (tmp_path / "tuned" / "model.safetensors").is_file()

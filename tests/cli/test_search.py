@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, limit, may_stay):
 def test_a_full_stdout_is_named():
     with open("/dev/full", "w") as full:
         run = subprocess.run(
-            [sys.executable, "-m", "nasprune.cli", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "nasprune", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert run.returncode == 2
     assert run.stderr.strip().endswith("nasprune: No space left on device while writing the output")

@@ -199,3 +199,18 @@ def test_a_search_polishes_and_says_so(dense: nn.Module, monkeypatch: pytest.Mon
 def test_a_search_without_data_cannot_polish(dense: nn.Module) -> None:
     with pytest.raises(InputError, match="polishing needs images"):
         story.search(dense, EXAMPLE, "60%", polish=True)
+
+
+def test_a_net_that_several_processes_train_is_compared_inside(dense, cut, tmp_path):
+    """As in every other net: what torch puts around it for several processes has other paths."""
+    where = taps(cut.graph, cut.plan, dense)
+    near = Nearness(dense, where, None, speaks=True)
+    alone = near.loss(cut.model, IMAGES[:8])
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        together = near.loss(nn.parallel.DistributedDataParallel(cut.model), IMAGES[:8])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert where
+    assert float(near.loss(cut.model, IMAGES[:8])) > 0
+    torch.testing.assert_close(together, alone)

@@ -1,5 +1,0 @@
-"""`python -m nasprune.cli`."""
-
-from nasprune.cli import main
-
-main()
