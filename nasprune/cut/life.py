@@ -55,6 +55,11 @@ def in_training(inputs: Inputs, *, backward: bool, parts: bool = True) -> Situat
     return _of_two("in training mode", inputs, training=True, backward=backward, parts=parts)
 
 
+def whole_in_training(inputs: Inputs) -> Situation:
+    """The way through the model in training mode, whole images and all: of one item, where it takes one."""
+    return Situation("in training mode", doubled(inputs), training=True, smaller=_first(inputs))
+
+
 def everywhere(inputs: Inputs, *, whole: bool, parts: bool = True) -> tuple[Situation, ...]:
     """All that a proof asks for. whole: the cut model as a whole has run on the inputs already. parts: as above."""
     return (
@@ -89,6 +94,11 @@ def doubled(inputs: Inputs) -> Inputs:
         return torch.cat([value[:1], value[:1].flip(-1)]) if value.ndim > 1 else value
 
     return inputs.map(two)
+
+
+def _first(inputs: Inputs) -> Inputs:
+    """The first item alone, where there is a batch."""
+    return inputs.map(lambda value: value[:1] if value.ndim > 1 else value)
 
 
 def resized(inputs: Inputs) -> Inputs:
@@ -154,8 +164,7 @@ def _real(value: Tensor) -> Tensor:
 
 def _as_alone(model: nn.Module, situation: Situation, together: Sequence[Tensor]) -> bool:
     """Whether the first of two items gives what it gives alone."""
-    first = situation.inputs.map(lambda value: value[:1] if value.ndim > 1 else value)
-    alone = _called(model, Situation("alone", first))
+    alone = _called(model, Situation("alone", _first(situation.inputs)))
     pairs = zip(together, alone, strict=False)
     return all(_near(a[:1], b) for a, b in pairs if a.ndim and b.ndim and len(b) == 1 < len(a))
 

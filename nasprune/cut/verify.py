@@ -14,7 +14,7 @@ from nasprune.common.states import state_tensors
 from nasprune.common.untouched import twin
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.compare import TOLERANCES, compare
-from nasprune.cut.life import everywhere, in_training, is_large, why_not
+from nasprune.cut.life import everywhere, is_large, whole_in_training, why_not
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.proof import AS_CUT, STRUCTURE, Proof
 from nasprune.cut.stirred import distinct
@@ -98,7 +98,7 @@ def prove(model: nn.Module, graph: ModelGraph, plan: PrunePlan) -> Proven:
     """
     stirred = distinct(model)
     if is_large(graph.example_inputs):
-        whole = [in_training(graph.call, backward=False, parts=False)]
+        whole = [whole_in_training(graph.call)]
         for parts in (True, False):
             with suppress(InputError, TraceError):
                 proven = _proven(model, stirred, graph, plan, parts=parts, life=True)
