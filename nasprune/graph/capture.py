@@ -6,8 +6,10 @@ import contextlib
 import io
 import logging
 import operator
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -27,6 +29,8 @@ from nasprune.graph.program import Program
 from nasprune.graph.refine import name_real_modules, observe_sizes
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+"""Folders of code that is not the user's."""
 OF_A_PART = "trace a part that has no data-dependent code with scope=, for example scope='backbone'"
 
 
@@ -191,11 +195,18 @@ def check_runs(model: nn.Module, inputs: Inputs, cause: Exception | None = None)
 
 
 def explain(error: Exception, then: str = OF_A_PART) -> str:
-    """One line: what failed, the user's line if the message holds one, and what to do then."""
+    """One line: what failed, the line of the user's code that the message or the traceback names, and what to do."""
     lines = [line.strip() for line in str(error).splitlines()]
-    places = [line for line in lines if line.startswith("File ") and "/torch/" not in line]
+    places = [line for line in lines if line.startswith("File ") and "/torch/" not in line] or _called_at(error)
     place = f", at {places[-1].removeprefix('File ')}" if places else ""
     return f"torch.export cannot capture the model as one graph: {_first_line(error)}{place}; {then}"
+
+
+def _called_at(error: Exception) -> list[str]:
+    """The lines of code outside torch and nasprune that were running, the innermost last, as torch writes them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES) and Path(frame.filename).is_file()]
+    return [f'File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in own]
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import networkx as nx
 import pytest
@@ -213,3 +214,21 @@ def test_tracing_twice_gives_the_same_graph() -> None:
     first, second = (trace(SampleNet(), torch.randn(IMAGE)) for _ in range(2))
     assert first.groups == second.groups
     assert first.blocks == second.blocks
+
+
+class Packed(nn.Module):
+    """Rows of different lengths, which torch cannot capture."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x, lengths):
+        rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return self.head(self.cell(rows)[1][0][0])  # here
+
+
+def test_what_cannot_be_captured_is_told_with_the_users_line():
+    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# here"))
+    with pytest.raises(nasprune.TraceError, match=rf'test_analysis.py", line {line}, in forward; trace a part'):
+        nasprune.trace(Packed().eval(), (torch.randn(2, 5, 3), torch.tensor([5, 2])))
