@@ -83,32 +83,32 @@ class CandidateRefit:
     def __init__(self, request: Request, graph: ModelGraph) -> None:
         self._request, self._graph = request, graph
         self._only = request.limits.trials == 1
-        self._images = refit_images(request, graph, REFIT_IMAGES if self._only else TRIAL_IMAGES)
+        self._images = refit_images(request, graph, TRIAL_IMAGES)
         self._fitted: _Fitted | None = None
 
     def __call__(self, small: nn.Module, plan: PrunePlan) -> list[str]:
         if not (plan.keep or plan.drop):
             return []
-        request = self._request
-        method, memory = request.methods.reconstruct, request.options.memory
         if not self._only:
+            request = self._request
+            method, memory = request.methods.reconstruct, request.options.memory
             return refit(request.model, small, self._graph, plan, self._targets, method, memory=memory)
-        with request.phases.phase("refitting") as step:
-            notes = reconstruct(
-                request.model, small, self._graph, plan, self._images, method, memory=memory, on_step=step
-            )
+        notes = self._on_all(small, plan)
         values = {name: value.detach().clone() for name, value in named_tensors(small).items()}
         self._fitted = _Fitted(plan, values, notes)
         return notes
 
     def result(self, small: nn.Module, plan: PrunePlan) -> list[str]:
         """Refits what the search has found, in place."""
+        if self._fitted is None or not self._fitted.serves(plan):
+            return self._on_all(small, plan)
+        with torch.no_grad():
+            for name, value in named_tensors(small).items():
+                value.copy_(self._fitted.values[name])
+        return self._fitted.notes
+
+    def _on_all(self, small: nn.Module, plan: PrunePlan) -> list[str]:
         request = self._request
-        if self._fitted is not None and self._fitted.serves(plan):
-            with torch.no_grad():
-                for name, value in named_tensors(small).items():
-                    value.copy_(self._fitted.values[name])
-            return self._fitted.notes
         with request.phases.phase("refitting") as step:
             return reconstruct(
                 request.model,
