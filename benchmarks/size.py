@@ -1,13 +1,14 @@
 """The main job with data at the size that users have: seconds, memory, and what the refit gains.
 
-    python -m benchmarks.size [--images 1024] [--only NAME ...] [--threads N] [--device cuda]
+    python -m benchmarks.size [--images 1024] [--only NAME ...] [--budget 50%] [--threads N] [--device cuda]
 
 Nets of torchvision as they are initialised, with batch norms estimated on smooth random images, are searched to half
 of their FLOPs with `kl`, each in a process of its own. Printed for each: CPU seconds of the search, of one pass of the
 dense and one of the cut net over the same images, seconds of the slowest phases, and the process's highest memory.
 ResNet-50 is also run with less memory, which must give the same plan and weights. For the error of its outputs on 256
 unseen images it is beside that compared with the same plan refitted on few images, and with equal shares of all widths
-and the same refit. On a GPU seconds are those of the clock, and its own highest memory stands in brackets.
+and the same refit. On a GPU seconds are those of the clock, and its own highest memory stands in brackets. A budget
+such as 10%NNZ has zeros put into the weights instead, without that comparison.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import nasprune
+from nasprune.cost.budget import Budget
 from nasprune.cut.surgery import build
 from nasprune.data import DataSplits
 from nasprune.refit.recalibrate import recalibrate
@@ -83,7 +85,9 @@ def error(wanted: Tensor, given: Tensor) -> float:
     return float((wanted - given).norm() / (wanted - wanted.mean(0)).norm())
 
 
-def measured(name: str, count: int, memory: str, folder: Path, compare: bool, device: str) -> dict[str, Any]:
+def measured(
+    name: str, count: int, memory: str, folder: Path, compare: bool, device: str, budget: str
+) -> dict[str, Any]:
     size = NETS[name]
     images, unseen = images_of(count, size, 0), images_of(UNSEEN, size, 1)
     net, example = net_of(name, images).to(device), images[:1].to(device)
@@ -91,7 +95,7 @@ def measured(name: str, count: int, memory: str, folder: Path, compare: bool, de
     whole, held = (TensorDataset(*pair) for pair in ((images, labels), (images[:128], labels[:128])))
     data = DataSplits("smooth noise", whole, whole, held, held, CLASSES, tuple(images.shape[1:]))
     start = clock(device)
-    result = nasprune.search(net, example, "50%", data=data, evaluator="kl", allow_chance=True, memory=memory)
+    result = nasprune.search(net, example, budget, data=data, evaluator="kl", allow_chance=True, memory=memory)
     spent = clock(device) - start
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     on_gpu = torch.cuda.max_memory_allocated() / 2**30 if device != "cpu" else 0.0
@@ -113,7 +117,7 @@ def measured(name: str, count: int, memory: str, folder: Path, compare: bool, de
         reconstruct(net, few, result.graph, result.plan, images[:FEW].to(device))
         found[f"error, {FEW} images"] = error(wanted, passed(few, unseen, device)[1])
         equal = nasprune.search(
-            net, example, "50%", data=data, controller="uniform", evaluator="kl", trials=1, allow_chance=True
+            net, example, budget, data=data, controller="uniform", evaluator="kl", trials=1, allow_chance=True
         )
         found["error, equal shares"] = error(wanted, passed(equal.model, unseen, device)[1])
     return found
@@ -133,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--only", nargs="*", default=list(NETS))
+    parser.add_argument("--budget", default="50%", help="such as 50%% or 10%%NNZ")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="where networks run: cpu or cuda")
     parser.add_argument("--run", nargs=3, metavar=("NAME", "MEMORY", "FOLDER"), help="one run, for the parent process")
@@ -140,8 +145,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.run:
         name, memory, folder = options.run
-        compare = name == "resnet50" and memory != LESS
-        print(json.dumps(measured(name, options.images, memory, Path(folder), compare, options.device)))
+        compare = name == "resnet50" and memory != LESS and not Budget.parse(options.budget).limits_zeros
+        found = measured(name, options.images, memory, Path(folder), compare, options.device, options.budget)
+        print(json.dumps(found))
         return
     table = Table("net", "memory", "search s", "dense + cut pass", "ratio", "GiB", "error on unseen", "slowest phases")
     plans: dict[str, str] = {}
@@ -150,6 +156,7 @@ def main() -> None:
             for memory in ("2GiB", LESS) if name == "resnet50" else ("2GiB",):
                 command = [sys.executable, "-m", "benchmarks.size", "--images", str(options.images)]
                 command += ["--threads", str(options.threads), "--device", options.device]
+                command += ["--budget", options.budget]
                 command += ["--run", name, memory, folder]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from nasprune.deploy.export import export as export
     from nasprune.deploy.quantise import Quantised as Quantised
     from nasprune.deploy.quantise import quantise as quantise
+    from nasprune.deploy.semi_structured import SemiStructured as SemiStructured
+    from nasprune.deploy.semi_structured import semi_structured as semi_structured
     from nasprune.errors import BudgetError as BudgetError
     from nasprune.errors import InputError as InputError
     from nasprune.errors import NaspruneError as NaspruneError
@@ -149,6 +151,7 @@ _HOMES = {
     "data": "DataSplits",
     "deploy.export": "Exported export",
     "deploy.quantise": "Quantised quantise",
+    "deploy.semi_structured": "SemiStructured semi_structured",
     "errors": "BudgetError InputError NaspruneError PlanError PluginError TraceError "
     "UnknownNameError VerificationError",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from nasprune.base import (
     SpaceBuilder,
 )
 from nasprune.calibration.scoring import WeightContext, score_all
+from nasprune.common.duties import fail, named, twice
 from nasprune.common.inputs import ExampleInputs
 from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
@@ -52,6 +53,7 @@ from nasprune.run.trace import trace
 from nasprune.space.choices import Decision, SearchSpace
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
+from nasprune.sparse.checks import check_sparsifier as check_sparsifier
 from nasprune.strategies.checks import check_strategy as check_strategy
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
@@ -122,12 +124,12 @@ def check_criterion(kind: Callable[[], Criterion]) -> None:
     before = _values(model)
     data = _Noise(torch.Generator().manual_seed(1)) if kind().needs_data else None
     context = _KeptContext(model, graph, seed=5, data=data)
-    first, second = _twice(kind, lambda: score_all(graph, kind(), context))
+    first, second = twice(kind, lambda: score_all(graph, kind(), context))
     for group in graph.free_groups:
         if not torch.equal(first[group.name], second[group.name]):
-            _fail(kind, f"gives other scores for {group.name!r} when asked again; draw from `context.generator(group)`")
+            fail(kind, f"gives other scores for {group.name!r} when asked again; draw from `context.generator(group)`")
     if not context.intact() or not _same(before, _values(model)):
-        _fail(kind, "changes the tensors that it is shown; work on copies")
+        fail(kind, "changes the tensors that it is shown; work on copies")
 
 
 def check_controller(kind: Callable[..., Controller], *, trials: int = 60) -> None:
@@ -137,11 +139,11 @@ def check_controller(kind: Callable[..., Controller], *, trials: int = 60) -> No
         PluginError: it does not.
     """
     problem = _problem(*_sample())
-    first, second = _twice(kind, lambda: _proposals(kind, problem, trials))
+    first, second = twice(kind, lambda: _proposals(kind, problem, trials))
     if not first:
-        _fail(kind, "proposes nothing; the first `ask` must give a decision")
+        fail(kind, "proposes nothing; the first `ask` must give a decision")
     if first != second:
-        _fail(kind, "proposes otherwise with the same seed and the same outcomes; a resumed search would go astray")
+        fail(kind, "proposes otherwise with the same seed and the same outcomes; a resumed search would go astray")
 
 
 def check_evaluator(kind: Callable[[EvaluationTask], Evaluator]) -> None:
@@ -162,14 +164,14 @@ def check_evaluator(kind: Callable[[EvaluationTask], Evaluator]) -> None:
     decisions = [problem.space.largest(), *(problem.fit(problem.space.sample(rng), rng) for _ in range(3))]
     candidates = [CutCandidate(one, problem.costs([one])[0], graph, scores, model) for one in decisions]
     order = [candidates, candidates[::-1]]
-    scored = _twice(kind, lambda: [evaluator.evaluate(candidate) for candidate in order.pop()], may_draw=True)
+    scored = twice(kind, lambda: [evaluator.evaluate(candidate) for candidate in order.pop()], may_draw=True)
     second, first = scored[0][::-1], scored[1]
     if not all(isinstance(score, float) and np.isfinite(score) for score in first):
-        _fail(kind, f"must give finite floats, got {first}")
+        fail(kind, f"must give finite floats, got {first}")
     if first != second:
-        _fail(kind, f"scores the same candidates otherwise in another order: {first}, then {second}")
+        fail(kind, f"scores the same candidates otherwise in another order: {first}, then {second}")
     if not _same(before, _values(model)) or modes != [module.training for module in model.modules()]:
-        _fail(kind, "changes the dense model; `candidate.model()` gives a copy to work on")
+        fail(kind, "changes the dense model; `candidate.model()` gives a copy to work on")
 
 
 def check_space(build: SpaceBuilder) -> None:
@@ -181,30 +183,30 @@ def check_space(build: SpaceBuilder) -> None:
     model, graph = _sample()
     space = build(graph)
     if not isinstance(space, SearchSpace):
-        _fail(build, f"must give a SearchSpace, got {type(space).__name__}")
+        fail(build, f"must give a SearchSpace, got {type(space).__name__}")
     if build(graph) != space:
-        _fail(build, "gives another space for the same graph; sort what comes from sets")
+        fail(build, "gives another space for the same graph; sort what comes from sets")
     free = {group.name: group for group in graph.free_groups}
     for choice in space.widths:
         if choice.name not in free:
-            _fail(build, f"offers {choice.name!r}, which is no free group")
+            fail(build, f"offers {choice.name!r}, which is no free group")
         if choice.options[-1] != free[choice.name].width:
-            _fail(build, f"must offer the full width {free[choice.name].width} of {choice.name!r}")
+            fail(build, f"must offer the full width {free[choice.name].width} of {choice.name!r}")
     for name in [block.name for block in space.blocks]:
         if name not in {block.name for block in graph.free_blocks}:
-            _fail(build, f"offers {name!r}, which is no free block")
+            fail(build, f"offers {name!r}, which is no free block")
     scores = score_all(graph, L2(), WeightContext(model, graph))
     rng = random.Random(0)
     for decision in (space.largest(), space.smallest(), *(space.sample(rng) for _ in range(3))):
         try:
             small = build_model(model, graph, select(graph, scores, decision)).eval()
         except PlanError as error:
-            raise PluginError(f"`{_name(build)}` offers a decision that cannot be built: {error}") from error
+            raise PluginError(f"`{named(build)}` offers a decision that cannot be built: {error}") from error
         with torch.no_grad():
             small(torch.zeros(2, *INPUT, device="cpu"))
     frozen = replace(graph, groups=tuple(replace(group, frozen_because="a test") for group in graph.groups))
     if build(frozen).widths:
-        _fail(build, "offers the width of a frozen group")
+        fail(build, "offers the width of a frozen group")
 
 
 def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: ExampleInputs) -> None:
@@ -217,11 +219,11 @@ def check_op_rule(kind: Callable[[], OpRule], model: nn.Module, example_inputs: 
     graph = trace(twin, example_inputs, rules=[rule])
     used = {operator(node) for node in graph.program.nodes if node.op == "call_function"}
     if not used.intersection(rule.targets):
-        _fail(kind, f"has targets {list(rule.targets)}, but the model runs only {sorted(used)}")
+        fail(kind, f"has targets {list(rule.targets)}, but the model runs only {sorted(used)}")
     plan = half_plan(graph, [group.name for group in graph.free_groups])
     reason = trial(twin, graph, plan).reason
     if reason:
-        _fail(kind, f"frees channels that cannot be cut: {reason}")
+        fail(kind, f"frees channels that cannot be cut: {reason}")
 
 
 def check_op_scorer(kind: Callable[[], OpScorer]) -> None:
@@ -245,20 +247,20 @@ def check_op_scorer(kind: Callable[[], OpScorer]) -> None:
         before, state = _values(task.net), attachments(task.net)
         found = dict(kind().score(task))
         if attachments(task.net) != state:
-            _fail(kind, "leaves hooks, modes or replaced methods on the supernet; take them off when done")
+            fail(kind, "leaves hooks, modes or replaced methods on the supernet; take them off when done")
         if not scorer.trains and not _same(before, _values(task.net)):
-            _fail(kind, "changes the supernet's parameters or buffers; restore them, or say `trains = True`")
+            fail(kind, "changes the supernet's parameters or buffers; restore them, or say `trains = True`")
         return found
 
-    first, second = _twice(kind, run)
+    first, second = twice(kind, run)
     if set(first) != {choice.name for choice in structure.choices}:
-        _fail(kind, f"must score the choices {[one.name for one in structure.choices]}, got {sorted(first)}")
+        fail(kind, f"must score the choices {[one.name for one in structure.choices]}, got {sorted(first)}")
     for choice in structure.choices:
         values = first[choice.name]
         if values.shape != (len(choice.ops),) or not values.isfinite().all() or values.requires_grad:
-            _fail(kind, f"must give {len(choice.ops)} finite numbers, detached, for {list(choice.ops)}, got {values}")
+            fail(kind, f"must give {len(choice.ops)} finite numbers, detached, for {list(choice.ops)}, got {values}")
         if not torch.equal(values, second[choice.name]):
-            _fail(kind, f"gives other scores for {choice.name!r} when asked again; draw inside `repeatable(task)`")
+            fail(kind, f"gives other scores for {choice.name!r} when asked again; draw inside `repeatable(task)`")
 
 
 class _KeptContext(WeightContext):
@@ -343,40 +345,12 @@ def _proposals(kind: Callable[..., Controller], problem: PricedSpace, trials: in
         try:
             problem.space.check(proposal)
         except PlanError as error:
-            raise PluginError(f"`{_name(kind)}` proposes what the space does not hold: {error}") from error
+            raise PluginError(f"`{named(kind)}` proposes what the space does not hold: {error}") from error
         fitted = problem.fit(proposal, random.Random(index), grow=controller.fills)
         score = int(fitted.digest[:6], 16) / 16**6
         controller.tell(Trial(index, fitted, problem.costs([fitted])[0], score, 0.01 * index))
         asked.append(proposal)
     return asked
-
-
-def _twice(kind: object, run: Callable[[], Result], *, may_draw: bool = False) -> tuple[Result, Result]:
-    """The results of two runs under different states of the global generators, which come back as they were.
-
-    Unless it `may_draw`, a run that moves the global generators fails.
-    """
-    users = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    results: list[Result] = []
-    try:
-        for noise in (1, 2):
-            random.seed(noise)
-            np.random.seed(noise)  # noqa: NPY002
-            torch.default_generator.manual_seed(noise)
-            before = _generators()
-            results.append(run())
-            if _generators() != before and not may_draw:
-                _fail(kind, "draws from a global random generator; use a seeded one of your own")
-    finally:
-        random.setstate(users[0])
-        np.random.set_state(users[1])  # noqa: NPY002
-        torch.set_rng_state(users[2])
-    return results[0], results[1]
-
-
-def _generators() -> tuple[object, ...]:
-    arrays = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-    return random.getstate(), arrays["key"].tolist(), arrays["pos"], torch.get_rng_state().tolist()
 
 
 def _images(generator: torch.Generator) -> Batch:
@@ -389,11 +363,3 @@ def _values(model: nn.Module) -> dict[str, Tensor]:
 
 def _same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     return before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
-
-
-def _name(kind: object) -> str:
-    return str(getattr(kind, "__qualname__", kind))
-
-
-def _fail(kind: object, duty: str) -> NoReturn:
-    raise PluginError(f"`{_name(kind)}` {duty}")

@@ -115,6 +115,18 @@ def test_criteria_score_there_what_they_score_here(trained):
         assert len(plans[0].keep.get(group, ())) == len(plans[1].keep.get(group, ())), criterion
 
 
+@pytest.mark.skipif(NAME != "cuda", reason="torch has kernels for 2:4 zeros on CUDA devices only")
+def test_two_of_four_zeros_run_in_torchs_own_format():
+    net = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)).to(GPU, torch.bfloat16)
+    with torch.no_grad():
+        net[0].weight.view(-1, 4)[:, 1:3] = 0
+    fast = nasprune.semi_structured(net)
+    assert fast.layers == ("0",)
+    x = torch.randn(64, 128, device=GPU, dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert (fast.model(x) - net(x)).float().norm() <= 0.02 * net(x).float().norm()
+
+
 @pytest.mark.usefixtures("one_draw", "few_paths")
 @pytest.mark.parametrize("scorer", ["paths", "perturbation", "synflow", "alpha"])
 def test_a_supernet_is_trimmed_there(scorer, tmp_path):

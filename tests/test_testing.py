@@ -9,13 +9,15 @@ from nasprune import registry
 from nasprune.base import Controller, Criterion, Evaluator
 from nasprune.errors import PluginError
 from nasprune.space.choices import Decision, SearchSpace, WidthChoice
-from nasprune.testing import check_controller, check_criterion, check_evaluator, check_space
+from nasprune.sparse.contract import Sparsifier
+from nasprune.testing import check_controller, check_criterion, check_evaluator, check_space, check_sparsifier
 
 CHECKS = {
     "criteria": check_criterion,
     "controllers": check_controller,
     "evaluators": check_evaluator,
     "search_spaces": check_space,
+    "sparsifiers": check_sparsifier,
 }
 FIRST_PARTY = [(kind, entry.name) for kind in CHECKS for entry in registry.entries(kind)]
 
@@ -142,3 +144,46 @@ def test_bad_spaces_are_told(choice, message):
 
     with pytest.raises(PluginError, match=message):
         check_space(bad)
+
+
+class Drawing(Sparsifier):
+    def score(self, layer):
+        return torch.rand(layer.weights.shape)
+
+
+class Shrinking(Sparsifier):
+    def score(self, layer):
+        return layer.weights.abs_()
+
+
+class Flat(Sparsifier):
+    def score(self, layer):
+        return layer.weights.abs().sum(2)
+
+
+class Broken(Sparsifier):
+    def score(self, layer):
+        return layer.weights.log()
+
+
+class Fresh(Sparsifier):
+    made = 0
+
+    def score(self, layer):
+        Fresh.made += 1
+        return layer.weights.abs() + Fresh.made
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Drawing, "global random generator"),
+        (Shrinking, "changes the tensors"),
+        (Flat, r"the shape of the weights, \(1, 8, 6\), got \(1, 8\)"),
+        (Broken, "not finite"),
+        (Fresh, "other scores for layer 0"),
+    ],
+)
+def test_bad_sparsifiers_are_told(kind, message):
+    with pytest.raises(PluginError, match=f"`{kind.__name__}` .*{message}"):
+        check_sparsifier(kind)

@@ -3,7 +3,7 @@
 Where the budget limits only what is not zero, and widths and blocks may go as well, nothing says how much these should
 take. A few shares of the FLOPs are tried, falling from all of them: each is searched, refitted and thinned to the
 budget, and the one whose outputs are nearest to the dense network's on validation images is kept. The descent ends
-where a smaller share is worse.
+where a smaller share is worse. The record of trials has the rounds of all shares, marked with the share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nasprune.graph.model import ModelGraph
 from nasprune.run.chosen import Divergences
 from nasprune.run.exploration import CutCandidate
 from nasprune.run.fitting import fitted
-from nasprune.run.journal import Journal
+from nasprune.run.journal import Journal, Section
 from nasprune.run.report import Sparsity
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found, best_proved
@@ -51,9 +51,24 @@ def cut(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> 
     Raises:
         BudgetError: it is not. InputError, PluginError, VerificationError: as `nasprune.search`.
     """
-    if request.spaces.both and not request.budget.limits_structure:
-        return _nearest(request, graph, journal)
-    return _once(request, graph, journal, structure=request.spaces.structure is not None)
+    opened: list[Journal] = []
+
+    def open_once() -> Journal:
+        if not opened:
+            opened.append(journal())
+        return opened[0]
+
+    try:
+        if request.spaces.both and not request.budget.limits_structure:
+            return _nearest(request, graph, open_once)
+        return _once(request, graph, open_once, structure=request.spaces.structure is not None)
+    except BaseException as error:
+        for record in opened:
+            if isinstance(error, BudgetError) and request.spaces.zeros is not None:
+                record.discard()  # after all trials zeros found that the budget is out of reach
+            with record.dropped_if_empty():
+                raise
+        raise
 
 
 def _once(request: Request, graph: ModelGraph, journal: Callable[[], Journal], *, structure: bool) -> Cut:
@@ -67,15 +82,25 @@ def _once(request: Request, graph: ModelGraph, journal: Callable[[], Journal], *
 
 
 def _nearest(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> Cut:
-    """The share of the FLOPs from which zeros lead nearest to the dense network."""
+    """The share of the FLOPs from which zeros lead nearest to the dense network.
+
+    journal: gives the same one each time.
+    """
     tried: list[tuple[float, Fraction]] = []
     best: Cut | None = None
     refused: BudgetError | None = None
+    sections: list[Section] = []
     for step in range(SHARES):
         share = STEP**step
         asked = replace(request, budget=replace(request.budget, flops_share=share), on_progress=None)
+
+        def section(mark: str = percent(float(share))) -> Section:
+            start = sum(one.used for one in sections)
+            sections.append(journal().section(start, {"share of the FLOPs": mark}))
+            return sections[-1]
+
         try:
-            one = _once(asked, graph, lambda: Journal(None, {}), structure=share < 1)
+            one = _once(asked, graph, section, structure=share < 1)
         except BudgetError as error:
             refused = error
             if best is not None:
@@ -92,10 +117,6 @@ def _nearest(request: Request, graph: ModelGraph, journal: Callable[[], Journal]
     if best is None:
         assert refused is not None
         raise refused
-    record = journal()
-    with record.dropped_if_empty():
-        if not record.round(0, {}):
-            record.add(best.found.best)
     listed = ", ".join(f"{percent(float(share))}: {distance:.4f}" for distance, share in tried)
     note = (
         f"Shares of the FLOPs that widths and blocks leave, and the divergence from the dense network on validation "

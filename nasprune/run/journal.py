@@ -89,6 +89,16 @@ class Journal:
         """From here on nothing more is written, so that a search that was stopped goes on from where it was."""
         self._path = None
 
+    def section(self, start: int, mark: Mapping[str, str]) -> Section:
+        """The rounds from `start` on, for a search inside of this one that counts its own. mark: what it is about."""
+        return Section(self, start, mark)
+
+    def discard(self) -> None:
+        """Deletes what was written: nothing can come of it."""
+        if self._path is not None:
+            _drop(self._path)
+            self._path = None
+
     @contextmanager
     def dropped_if_empty(self) -> Iterator[None]:
         """An error that comes before the first trial leaves no file behind, and no folder that holds nothing else."""
@@ -139,6 +149,40 @@ class Journal:
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
+
+
+class Section(Journal):
+    """Rounds of a whole journal that an inner search writes, as if they were all there are.
+
+    used: how many rounds it has had.
+    """
+
+    def __init__(self, whole: Journal, start: int, mark: Mapping[str, str]) -> None:
+        self._whole, self._start, self._mark, self.used = whole, start, mark, 0
+
+    def round(self, number: int, frozen: Mapping[str, str]) -> tuple[Trial, ...]:
+        self.used = max(self.used, number + 1)
+        return self._whole.round(self._start + number, {**frozen, **self._mark})
+
+    def known(self, number: int) -> Mapping[str, str]:
+        return self._whole.known(self._start + number)
+
+    def closed(self, number: int) -> bool:
+        return self._whole.closed(self._start + number)
+
+    def add(self, trial: Trial) -> None:
+        self._whole.add(trial)
+
+    def end(self) -> None:
+        self._whole.end()
+
+    def discard(self) -> None:
+        """The whole journal is not this search's to delete."""
+
+    @contextmanager
+    def dropped_if_empty(self) -> Iterator[None]:
+        """Nor here: other searches may follow."""
+        yield
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

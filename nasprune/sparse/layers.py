@@ -14,6 +14,7 @@ from nasprune.calibration.layers import row_count, weight_matrix
 from nasprune.common.calls import first_tensor, removed_after
 from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
+from nasprune.errors import PluginError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.harm.fisher import Change, curvatures, priced
@@ -63,6 +64,12 @@ def targets(part: nn.Module, found: Sequence[Site], pattern: Pattern) -> dict[st
     return kept
 
 
+def too_wide(part: nn.Module, found: Sequence[Site]) -> dict[str, int]:
+    """Paths of layers that have more features than sums are held of, and how many they have."""
+    features = {site.path: weight_matrix(part.get_submodule(site.path)).shape[1] for site in found}
+    return {path: count for path, count in features.items() if count > LARGEST}
+
+
 def uses(part: nn.Module, graph: ModelGraph, found: Mapping[str, Target]) -> dict[str, int]:
     """By layer: how often each weight multiplies in one run on one input, as fvcore counts multiply-adds."""
     seen: dict[str, int] = {}
@@ -85,6 +92,24 @@ def problem(target: Target, weights: Tensor, hessian: Tensor, curvature: Tensor 
     """The layer as a quadratic problem about `weights` (groups, F, O), with `hessian` (groups, F, F)."""
     flat = hessian.diagonal(dim1=1, dim2=2)[:, :, None].expand_as(weights) if curvature is None else curvature
     return SparseLayer(weights, hessian, flat, target.pattern, target.kernel)
+
+
+def scored(sparsifier: Sparsifier, layer: SparseLayer) -> Tensor:
+    """The method's scores of the layer's weights, (groups, F, O).
+
+    Raises:
+        PluginError: they have another shape, or are not finite.
+    """
+    found, wanted = sparsifier.score(layer), tuple(layer.weights.shape)
+    name = type(sparsifier).__name__
+    if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise PluginError(
+            f"the sparsifier `{name}` must give scores of the shape of the weights, {wanted}, got {given}"
+        )
+    if not found.dtype.is_floating_point or not bool(found.isfinite().all()):
+        raise PluginError(f"the sparsifier `{name}` gives scores that are not finite floating-point numbers")
+    return found.detach()
 
 
 def thinned(
@@ -134,7 +159,7 @@ class Priced:
         found = {}
         for path, layer in self.problems():
             units = layer.pattern.units(layer.weights.shape[1], layer.kernel)
-            found[path] = self.sparsifier.score(layer)[:, units].sum(2).reshape(-1)
+            found[path] = scored(self.sparsifier, layer)[:, units].sum(2).reshape(-1)
         return found
 
     def harms(self, on_step: Steps = unseen) -> dict[str, dict[int, float]]:
@@ -160,7 +185,7 @@ class Priced:
 
     def _changes(self, path: str, layer: SparseLayer) -> tuple[list[tuple[str, int]], Tensor]:
         """Of one layer: what is priced, and what each changes in the weights, (groups * F * O, numbers)."""
-        counts, scores = self.found[path].counts(), self.sparsifier.score(layer)
+        counts, scores = self.found[path].counts(), scored(self.sparsifier, layer)
         columns, weights = [], layer.weights
         for kept in counts:  # falling, so that each solution starts the next
             mask = layer.pattern.mask(scores, kept, layer.kernel)

@@ -23,11 +23,13 @@ from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
+from nasprune.harm.rows import LARGEST
+from nasprune.refit.fit import listed
 from nasprune.refit.reconstruct import MEMORY, SHARE, refit
 from nasprune.refit.sites import sites
 from nasprune.refit.targets import targets_of
 from nasprune.sparse.contract import Sparsifier
-from nasprune.sparse.layers import Priced, Target, problem, targets, thinned, uses
+from nasprune.sparse.layers import Priced, Target, problem, scored, targets, thinned, too_wide, uses
 from nasprune.sparse.patterns import Pattern
 from nasprune.sparse.shares import LayerHarms, lowest_first, spread
 
@@ -132,21 +134,20 @@ def sparsify(
         BudgetError: the layers that may have zeros cannot lose as much. InputError: none may have any.
     """
     part = submodule(small, graph.scope)
-    found = {
-        path: target
-        for path, target in targets(part, sites(submodule(dense, graph.scope), graph, plan), space.pattern).items()
-        if space.takes(path)
-    }
+    places = sites(submodule(dense, graph.scope), graph, plan)
+    found = {path: target for path, target in targets(part, places, space.pattern).items() if space.takes(path)}
+    wide = _about_wide({path: count for path, count in too_wide(part, places).items() if space.takes(path)})
     if not found:
         raise InputError(
             f"no layer can have zeros in the pattern {space.pattern}: layers must be torch's own convolutions and "
             "linear layers that run once, and their sizes must fit; choose another pattern, or other layers"
+            + "".join(f". {note}" for note in wide)
         )
     price = uses(part, graph, found) if budget.flops is not None else dict.fromkeys(found, 1)
     own = sum(target.size * price[path] for path, target in found.items())
     whole = budget.flops if budget.flops is not None else sum(value.numel() for value in part.parameters())
     room = budget.limit - (whole - own)
-    _check_least(found, price, whole - own, budget, whole, space.pattern)
+    _check_least(found, price, whole - own, budget, whole, space.pattern, wide)
     pricing = Priced(small, graph, found, sparsifier, priced, seed)
     kept, known = _shared_out(pricing, price, room, space, lambda: once(lambda: pricing.harms(on_price)))
     masks: dict[str, Tensor] = {}
@@ -154,7 +155,7 @@ def sparsify(
     def choose(path: str, hessian: Tensor, best: Tensor) -> Tensor:
         target = found[path]
         layer = problem(target, best.float().cpu(), hessian.float().cpu(), pricing.curvatures.get(path))
-        mask = space.pattern.mask(sparsifier.score(layer), kept[path], target.kernel)
+        mask = space.pattern.mask(scored(sparsifier, layer), kept[path], target.kernel)
         masks[path] = mask
         exact = problem(target, best.cpu(), hessian.cpu())
         return thinned(exact, mask, updates=sparsifier.updates).to(best.device)
@@ -172,7 +173,7 @@ def sparsify(
         LayerZeros(path, target.size, int(masks[path].sum()) if path in masks else target.size, known.get(path, 0.0))
         for path, target in found.items()
     )
-    return Sparsified(WeightMasks(made), layers, tuple(notes))
+    return Sparsified(WeightMasks(made), layers, (*notes, *wide))
 
 
 def _shared_out(
@@ -201,6 +202,7 @@ def _check_least(
     budget: ZeroBudget,
     whole: int,
     pattern: Pattern,
+    wide: Sequence[str],
 ) -> None:
     """Raises BudgetError where even the fewest weights of all layers are too many. others: what is no target."""
     least = others + sum(min(target.counts()) * price[path] for path, target in found.items())
@@ -209,4 +211,14 @@ def _check_least(
         raise BudgetError(
             f"the budget leaves {budget.limit:,} {unit}, and zeros in the pattern {pattern} reach {least:,} of "
             f"{whole:,} at least; ask for more, or let widths go, too: --space widths+weights"
+            + "".join(f". {note}" for note in wide)
         )
+
+
+def _about_wide(found: Mapping[str, int]) -> list[str]:
+    """A sentence about layers that no sums are held of; none where there are none."""
+    if not found:
+        return []
+    named = listed([f"{path} ({count:,})" for path, count in found.items()])
+    keep, their = ("keeps", "its") if len(found) == 1 else ("keep", "their")
+    return [f"{named} {keep} all weights: {their} features are more than the {LARGEST:,} that sums are held of"]

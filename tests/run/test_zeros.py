@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 import nasprune
 from nasprune.cost.budget import Budget
@@ -14,6 +15,7 @@ from nasprune.errors import BudgetError, InputError
 from nasprune.graph.capture import submodule
 from nasprune.refit.sites import sites
 from nasprune.run import search as story
+from nasprune.run.recorded import recorded
 from nasprune.run.spaces import spaces_of
 from nasprune.run.trace import trace
 from nasprune.sparse.layers import targets, uses
@@ -118,7 +120,33 @@ def test_how_much_widths_take_is_tried_where_the_budget_does_not_say(model, tmp_
     note = next(note for note in found.report.notes if note.startswith("Shares of the FLOPs that widths"))
     assert "100.0%: " in note
     assert "75.0%: " in note
+    written = recorded(tmp_path / "trials.jsonl")
+    shares = [frozen["share of the FLOPs"] for frozen, _ in written.rounds]
+    assert list(dict.fromkeys(shares))[:2] == ["100.0%", "75.0%"]
+    assert all(trials for _, trials in written.rounds)
     assert search(model, EXAMPLE, "10%NNZ", **options).plan == found.plan
+    assert recorded(tmp_path / "trials.jsonl") == written
+
+
+def test_a_joint_search_that_was_broken_off_goes_on_from_its_trials(model, tmp_path):
+    options = {"space": "widths+weights", "space_options": {"divisor": 2}}
+    found = search(model, EXAMPLE, "10%NNZ", **options, out=tmp_path)
+    file = tmp_path / "trials.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:5]))  # settings, the whole network, and the beginning of the next share
+    again = search(model, EXAMPLE, "10%NNZ", **options, out=tmp_path)
+    assert again.plan == found.plan
+    assert file.read_bytes().splitlines(keepends=True)[:5] == lines[:5]
+    assert len(file.read_bytes().splitlines()) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("budget", "options"), [("50NNZ", {}), ("60%,1%NNZ", {}), ("20NNZ", {"space": "widths+weights"})]
+)
+def test_a_budget_that_zeros_do_not_reach_leaves_no_record(budget, options, model, tmp_path):
+    with pytest.raises(BudgetError):
+        search(model, EXAMPLE, budget, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_multiply_adds_with_zeros_are_counted(model):
@@ -160,6 +188,11 @@ def test_what_cannot_be_done_is_said(model):
         search(model, EXAMPLE, "60%", sparsifier="obd")
     with pytest.raises(InputError, match="no layer can have zeros in the pattern block:64"):
         search(model, EXAMPLE, "90%NNZ", space="weights(pattern='block:64')")
+    wide = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Upsample(scale_factor=5), nn.Flatten(), nn.Linear(6_400, 4))
+    with pytest.raises(
+        BudgetError, match=r"ask for more.*\. 3 \(6,400\) keeps all weights: its features are more than"
+    ):
+        search(wide, EXAMPLE, "1%NNZ")
     with pytest.raises(BudgetError, match="limits NNZ and NNZFLOPs; give one of the two"):
         Budget.parse("20%NNZ,20%NNZFLOPs")
     with pytest.raises(BudgetError, match="the strategy 'soft' keeps budgets of what widths cost"):
