@@ -9,11 +9,13 @@ VENV := .venv
 STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
 ZOO_STAMP := $(VENV)/.set-up-zoo
+RUNTIMES_STAMP := $(VENV)/.set-up-runtimes
 DOCS_STAMP := $(VENV)/.set-up-docs
 BIN := $(VENV)/bin
 SEEDS ?= 3
 TIMES ?= 2000
 PYTHON ?= python3.11 python3.12 python3.13 python3
+EXTRAS := hub onnx optuna plots timm
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 # Threads that spin while they wait make a busy machine hundreds of times slower.
@@ -21,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Python compiled is kept: without, every process of the tests compiles torch and sympy anew, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-slow check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-recipes bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-int8 bench-latency bench-new-user bench-fuzz bench-kills lock clean
+.PHONY: help setup demo test test-slow test-runtimes check format docs zoo zoo-foreign bench bench-criteria bench-cifar bench-ablation bench-recover bench-train bench-recipes bench-damage bench-other bench-nb201 bench-size bench-trials bench-sparse bench-supernet bench-export bench-int8 bench-latency bench-new-user bench-fuzz bench-kills lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +59,14 @@ test: $(STAMP) ## the fast tests
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+$(RUNTIMES_STAMP): requirements-runtimes.lock $(STAMP)
+	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
+	"$$uv" pip install --quiet --python $(BIN)/python --requirement requirements-runtimes.lock
+	@touch $(RUNTIMES_STAMP)
+
+test-runtimes: $(RUNTIMES_STAMP) ## OpenVINO and ExecuTorch, which `make test` does without: files for them, run by them
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/deploy
 
 check: $(STAMP) ## ruff, formatting, types
 	$(BIN)/ruff check .
@@ -143,7 +153,7 @@ bench-nb201: $(STAMP) ## scores of operations judged by the table of NAS-Bench-2
 bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in about half an hour (SEEDS=3)
 	$(BIN)/python -m benchmarks.supernet --seeds $(SEEDS)
 
-bench-export: $(STAMP) ## cut networks in every format of `nasprune export`, and how near each comes to PyTorch
+bench-export: $(RUNTIMES_STAMP) ## cut networks in every format of `nasprune export`, and how near each comes to PyTorch
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.exports
 
 bench-int8: $(STAMP) ## cut CIFAR ResNets in 8-bit integers: bytes, time, accuracy, beside floating point
@@ -163,10 +173,11 @@ bench-kills: $(STAMP) ## searches killed at random moments, and two writers in o
 
 lock: ## compile the locks: of pyproject.toml, of what benchmarks add, of uv itself
 	@uv=$(BIN)/uv; if [ ! -x "$$uv" ]; then uv=uv; fi; \
-	"$$uv" pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements.lock; \
+	"$$uv" pip compile --quiet pyproject.toml $(EXTRAS:%=--extra %) --group dev $(LOCK_OPTIONS) -o requirements.lock; \
 	"$$uv" pip compile --quiet --group bench -c requirements.lock $(LOCK_OPTIONS) -o requirements-bench.lock; \
 	"$$uv" pip compile --quiet --group docs -c requirements.lock $(LOCK_OPTIONS) -o requirements-docs.lock; \
 	"$$uv" pip compile --quiet --group zoo -c requirements.lock $(LOCK_OPTIONS) -o requirements-zoo.lock; \
+	"$$uv" pip compile --quiet pyproject.toml --extra openvino --extra executorch -c requirements.lock $(LOCK_OPTIONS) -o requirements-runtimes.lock; \
 	echo uv | "$$uv" pip compile --quiet $(LOCK_OPTIONS) -o requirements-uv.lock -
 
 clean: ## remove .venv, caches and built files (not runs/)

@@ -22,7 +22,14 @@ from nasprune.models.loading import load_model
 from nasprune.registry import load
 from nasprune.space.choices import Decision
 
-FORMATS = {"onnx": "small.onnx", "pt2": "small.pt2", "torchscript": "small.pt", "module": "small.py"}
+FORMATS = {
+    "onnx": "small.onnx",
+    "pt2": "small.pt2",
+    "torchscript": "small.pt",
+    "module": "small.py",
+    "openvino": "small.xml",
+    "executorch": "small.pte",
+}
 NETS = (
     "torchvision:resnet18",
     "torchvision:mobilenet_v3_small",

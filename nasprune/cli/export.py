@@ -68,6 +68,13 @@ def _running_lines(kind: str, path: str) -> list[str]:
         return ["import torch", f"net = torch.export.load({python(path)}).module()"]
     if kind == "torchscript":
         return ["import torch", f"net = torch.jit.load({python(path)})"]
+    if kind == "openvino":
+        return ["import openvino", f'net = openvino.Core().compile_model({python(path)}, "CPU")']
+    if kind == "executorch":
+        return [
+            "from executorch.runtime import Runtime",
+            f'net = Runtime.get().load_program({python(path)}).load_method("forward")',
+        ]
     place = Path(path)
     if kind == "timm":
         return [

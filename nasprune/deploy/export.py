@@ -71,8 +71,9 @@ def export(
             file takes any number of items, if the network allows it; `Exported.batch` tells.
         path: of the file; its suffix says the format where `format` does not. A file that is there is replaced.
         format: "onnx" (.onnx; checked by onnxruntime), "pt2" (.pt2, for torch.export.load), "torchscript" (.pt),
-            "module" (.py and .safetensors: a class that needs torch alone; checked in a process of its own), or for
-            networks of timm "timm" (.txt, .safetensors and .json: widths as timm reads them).
+            "module" (.py and .safetensors: a class that needs torch alone; checked in a process of its own),
+            "openvino" (.xml and .bin), "executorch" (.pte, for as many items as `example_inputs` has), or for networks
+            of timm "timm" (.txt, .safetensors and .json: widths as timm reads them).
         title: a line for the head of a "module".
 
     Raises:
@@ -103,7 +104,7 @@ def export(
 def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: Path, title: str) -> Exported:
     """Writes for any number of items where that can be had, else for the number given, and compares."""
     pair = items(inputs, 2)
-    if pair is not None and pair.runs(model):
+    if form.free and pair is not None and pair.runs(model):
         try:
             written = form.write(model, pair, path, title, free=True)
             error = _error(form, model, path, [pair, *_others(inputs)])

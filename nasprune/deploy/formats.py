@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from nasprune.common.inputs import Inputs
-from nasprune.deploy import module, onnx, programs, timm_text
+from nasprune.deploy import executorch, module, onnx, openvino, programs, timm_text
 from nasprune.deploy.captured import captured
 from nasprune.errors import InputError, UnknownNameError
 
@@ -31,20 +31,24 @@ class Writes(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of its file. outputs: what the file gives, for each call. check: raises InputError without a package."""
+    """suffix: of its file. outputs: what the file gives, for each call. check: raises InputError without a package.
+
+    free: whether a file can be for any number of items.
+    """
 
     suffix: str
     write: Writes
     outputs: Callable[[Path, Sequence[Inputs]], Sequence[Any]]
     check: Callable[[], None] = lambda: None
+    free: bool = True
 
 
 def format_of(name: str | None, path: Path) -> str:
     """The format that is meant for the file.
 
     Raises:
-        UnknownNameError: none is called so. InputError: another tool writes it, a package is missing, or the suffix of
-            the file is of none or of another format.
+        UnknownNameError: none is called so. InputError: a package is missing, or the suffix of the file is of none or
+            of another format.
     """
     if name is None:
         name = next((known for known, form in FORMATS.items() if form.suffix == path.suffix), None)
@@ -58,11 +62,9 @@ def format_of(name: str | None, path: Path) -> str:
 
 
 def check_format(name: str) -> None:
-    """Raises UnknownNameError or InputError where nothing can be written in the format called so."""
-    if name in ELSEWHERE:
-        raise InputError(ELSEWHERE[name])
+    """Raises UnknownNameError where no format is called so, and InputError where a package is missing."""
     if name not in FORMATS:
-        raise UnknownNameError("format", name, [*FORMATS, *ELSEWHERE])
+        raise UnknownNameError("format", name, FORMATS)
     FORMATS[name].check()
 
 
@@ -83,6 +85,14 @@ def _torchscript(model: nn.Module, inputs: Inputs, path: Path, title: str, *, fr
     return Written((path,), {"made": programs.write_torchscript(model, inputs, path)})
 
 
+def _openvino(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written(*openvino.write(captured(model, inputs, free=free), path))
+
+
+def _executorch(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
+    return Written((path,), executorch.write(captured(model, inputs, free=free), path))
+
+
 def _timm(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
     return Written(timm_text.write(model, path))
 
@@ -92,11 +102,7 @@ FORMATS = {
     "pt2": Format(".pt2", _pt2, programs.outputs_pt2),
     "torchscript": Format(".pt", _torchscript, programs.outputs_torchscript),
     "module": Format(".py", _module, module.outputs),
+    "openvino": Format(".xml", _openvino, openvino.outputs, openvino.check_packages),
+    "executorch": Format(".pte", _executorch, executorch.outputs, executorch.check_packages, free=False),
     "timm": Format(".txt", _timm, timm_text.outputs, timm_text.check_packages),
-}
-ELSEWHERE = {
-    "openvino": "OpenVINO reads ONNX as it is: export to onnx, `pip install openvino`, and give the file to "
-    "openvino.Core().compile_model",
-    "executorch": "nasprune writes no file for ExecuTorch; export to pt2, `pip install executorch`, and give what "
-    "torch.export.load reads to executorch.exir.to_edge_transform_and_lower",
 }

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
@@ -14,10 +11,11 @@ from torch import Tensor
 
 from nasprune.common.inputs import Inputs
 from nasprune.common.words import visible
+from nasprune.deploy.apart import outputs_apart
 from nasprune.deploy.captured import Captured
 from nasprune.deploy.source import Source, source_of
 from nasprune.errors import InputError
-from nasprune.models.weights import read_tensors, to_bytes
+from nasprune.models.weights import to_bytes
 
 PAGE = '''"""{title}
 
@@ -80,25 +78,13 @@ def read(path):
             tensors[name] = flat.reshape(entry["shape"])
     return tensors
 '''
-RUN = """
-import importlib
-import sys
-import torch
-from safetensors.torch import save_file
-from torch.utils._pytree import tree_leaves
+OPENED = """
+from pathlib import Path
 
-sys.modules["nasprune"] = None
-sys.path.insert(0, sys.argv[1])
-module = importlib.import_module(sys.argv[2])
-net = module.load()
-for given in sys.argv[3:]:
-    inputs = module.read(given)
-    with torch.no_grad():
-        outputs = net(*(inputs[str(index)] for index in range(len(inputs))))
-    tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    save_file({str(index): leaf.contiguous().clone() for index, leaf in enumerate(tensors)}, given + ".outputs")
+path = Path(sys.argv[1])
+sys.path.insert(0, str(path.parent))
+net = importlib.import_module(path.stem).load()
 """
-SECONDS = 600
 
 
 def write(found: Captured, path: Path, title: str) -> tuple[Path, ...]:
@@ -138,23 +124,4 @@ def outputs(path: Path, calls: Sequence[Inputs]) -> list[list[Tensor]]:
     Raises:
         InputError: it fails there.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        given = [Path(folder) / str(number) for number in range(len(calls))]
-        for place, inputs in zip(given, calls, strict=True):
-            place.write_bytes(to_bytes({str(index): tensor.clone() for index, tensor in enumerate(inputs.tensors)}))
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, str(path.parent.resolve()), path.stem, *map(str, given)],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            cwd=folder,
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"the file that was written does not run: {last}; take the format pt2 or onnx")
-        return [_in_order(read_tensors(Path(f"{place}.outputs"))) for place in given]
-
-
-def _in_order(found: dict[str, Tensor]) -> list[Tensor]:
-    return [found[str(index)] for index in range(len(found))]
+    return outputs_apart(OPENED, path, calls, "take the format pt2 or onnx")

@@ -106,7 +106,7 @@ def test_a_format_by_the_name_of_the_file(command, folder):
         (["compare", "half", "nowhere"], "cannot read the report"),
         (["export", "half", "--format", "pt2"], "say which model it was with --model"),
         (["export", "half", "--format", "onxx", *MODEL], "did you mean onnx"),
-        (["export", "half", "--format", "executorch", *MODEL], "pip install executorch"),
+        (["export", "half", "--format", "module", "--out", "half.bin", *MODEL], "ends with '.py', got 'half.bin'"),
         (["export", "half", "--out", "net.bin", *MODEL], "says no format"),
         (["export", "nowhere", "--format", "pt2", *MODEL], "cannot read the plan"),
     ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ from nasprune.deploy.captured import captured, items
 from nasprune.deploy.difference import difference
 from nasprune.deploy.formats import FORMATS
 from tests.nets import EXAMPLE, TinyResNet
+
+WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="no OpenVINO here; `make test-runtimes`")
+WITH_EXECUTORCH = pytest.mark.skipif(find_spec("executorch") is None, reason="no ExecuTorch; `make test-runtimes`")
 
 
 class Odd(nn.Module):
@@ -175,6 +181,43 @@ def test_onnx(tmp_path):
     assert [entry.shape for entry in session.get_inputs()] == [["batch", 3, 8, 8]]
 
 
+@WITH_OPENVINO
+@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS)])
+def test_openvino(net, inputs, tmp_path):
+    done = nasprune.export(net, inputs, tmp_path / "small.xml")
+    assert [path.name for path in done.files] == ["small.xml", "small.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml"]
+    assert done.batch is None
+    assert done.error <= 1e-5
+
+
+@WITH_OPENVINO
+def test_openvino_keeps_the_sizes_that_are_fixed(tmp_path):
+    nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.xml")
+    assert "<rt_info>" in (tmp_path / "small.xml").read_text()
+    assert 'shape="?,3,8,8"' in (tmp_path / "small.xml").read_text()
+
+
+@WITH_OPENVINO
+def test_openvino_reports_nothing_to_its_makers(tmp_path):
+    code = (
+        "import sys, torch, nasprune; nasprune.export(torch.nn.Linear(4, 4), torch.randn(2, 4), 'small.xml'); "
+        "print('openvino' in sys.modules, any(name.startswith('openvino_telemetry') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+@WITH_EXECUTORCH
+@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS)])
+def test_executorch(net, inputs, tmp_path):
+    done = nasprune.export(net, inputs, tmp_path / "small.pte")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.pte"]
+    assert done.batch == len(Inputs.of(inputs).tensors[0])
+    assert done.error <= 1e-4
+    assert int(done.details["operators that XNNPACK does not run"]) >= 0
+
+
 def test_one_number_of_items_where_the_code_takes_no_other(tmp_path):
     done = nasprune.export(Pairs(), torch.randn(2, 4), tmp_path / "small.pt2")
     assert done.batch == 2
@@ -244,8 +287,6 @@ def test_what_another_library_raises_is_one_sentence(tmp_path, monkeypatch):
         ("small.tflite", {}, r"'small.tflite' says no format; end it with one of .onnx \(onnx\)"),
         ("small.pt2", {"format": "onxx"}, "unknown format 'onxx': did you mean onnx"),
         ("small.pt2", {"format": "module"}, "ends with '.py', got 'small.pt2'"),
-        ("small.pte", {"format": "executorch"}, "pip install executorch"),
-        ("small.xml", {"format": "openvino"}, "export to onnx, `pip install openvino`"),
         ("small-net.py", {}, "cannot be imported by its name"),
     ],
 )
@@ -255,10 +296,15 @@ def test_what_cannot_be_written_is_one_sentence(name, options, message, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_package_is_said_with_the_line_to_type(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasprune.deploy.onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
-    with pytest.raises(nasprune.InputError, match=r"needs onnxruntime; install with: pip install 'nasprune\[onnx\]'"):
-        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.onnx")
+@pytest.mark.parametrize(
+    ("module", "package", "name"),
+    [("onnx", "onnxruntime", "small.onnx"), ("openvino",) * 2 + ("small.xml",), ("executorch",) * 2 + ("small.pte",)],
+)
+def test_a_missing_package_is_said_with_the_line_to_type(module, package, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"nasprune.deploy.{module}.find_spec", lambda asked: None if asked == package else asked)
+    line = rf"needs {package}; install (it )?with: pip install 'nasprune\[{module}\]'"
+    with pytest.raises(nasprune.InputError, match=line):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / name)
 
 
 def test_operators_of_other_libraries_are_refused_in_plain_python():

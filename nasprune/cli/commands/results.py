@@ -40,7 +40,10 @@ def export(
     run: Run,
     format: Annotated[
         str | None,
-        typer.Option("--format", help="onnx, pt2, torchscript, module or timm.  [default: as --out ends, else onnx]"),
+        typer.Option(
+            "--format",
+            help="onnx, pt2, torchscript, module, openvino, executorch or timm.  [default: as --out ends, else onnx]",
+        ),
     ] = None,
     model: DenseModel = None,
     input_size: InputSize = None,
