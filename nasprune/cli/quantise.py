@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli.runs import small_network
-from nasprune.cli.screen import answer, printed, say, stdout, table
+from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.words import python
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def run(options: QuantiseOptions) -> None:
     small, inputs, _ = small_network(options.run, options.model, options.input_size, options.plugins)
     out = options.out or options.run / FILE
     say(f"writing the network in {options.run} in 8-bit integers, then running it on the test images of {options.data}")
-    done = quantise(small, inputs, out, options.data)
+    with SearchScreen(None).shown() as screen:
+        done = quantise(small, inputs, out, options.data, on_phase=screen.phase)
     answer({**asdict(done), "file": str(done.file)})
     _show(done)
 
@@ -53,7 +54,8 @@ def _show(done: Quantised) -> None:
     stdout().print(table(("in onnxruntime", "MB", "ms", "test accuracy"), rows, right=(1, 2, 3)))
     printed(
         stdout(),
-        f"answers  {done.agreement:.1%} of {tested:,} test images get the same one",
+        f"change   {done.change:.1%} of the outputs, root mean square, on {tested:,} test images",
+        *([f"answers  {done.agreement:.1%} of them get the same one"] if done.agreement is not None else []),
         f"ranges   of activations on {used:,} calibration images",
         f"file     {done.file}",
         "",

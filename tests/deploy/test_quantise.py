@@ -30,6 +30,25 @@ class Net(nn.Module):
         return self.head(nn.functional.max_pool2d(x, 2).flatten(1))
 
 
+class Fixed(nn.Module):
+    """A classifier whose code takes one item at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(x.reshape(1, 64))
+
+
+class Features(Net):
+    """Two outputs, neither of which is a class."""
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return {"map": x, "deep": (self.point(self.deep(x)).mean((2, 3)), None)}
+
+
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
@@ -46,15 +65,16 @@ def trained():
 def test_a_quarter_of_the_bytes_and_the_same_answers(trained, tmp_path):
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     steps = []
-    done = nasprune.quantise(
-        trained, EXAMPLE, tmp_path / "new" / "small.onnx", "digits", on_step=lambda *step: steps.append(step)
-    )
+    done = nasprune.quantise(trained, EXAMPLE, tmp_path / "new" / "small.onnx", "digits", on_phase=steps.append)
     assert [file.name for file in done.file.parent.iterdir()] == ["small.onnx"]
     assert done.before.accuracy > 0.9
     assert done.after.accuracy > done.before.accuracy - 0.03
     assert 0.9 <= done.agreement <= 1
     assert done.images == (359, 180)
-    assert steps[-1] == (359, 359)
+    assert 0 < done.change < 0.2
+    last = {step.phase: (step.done, step.of) for step in steps}
+    assert last["calibrating"] == (180, 180)
+    assert last["running test images"] == (359, 359)
     assert "accuracy" in str(done)
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     session = onnx.session(str(done.file))
@@ -81,17 +101,31 @@ def test_ranges_come_from_calibration_images_alone(trained, tmp_path, monkeypatc
     assert done.after.accuracy < 0.5 < done.before.accuracy
 
 
+def test_a_network_that_is_no_classifier_is_judged_by_its_outputs(tmp_path):
+    done = nasprune.quantise(Features().eval(), EXAMPLE, tmp_path / "a.onnx", "digits")
+    assert 0 < done.change < 0.2
+    assert (done.agreement, done.before.accuracy) == (None, None)
+    assert "answer" not in str(done)
+
+
+def test_a_network_for_one_image_at_a_time(tmp_path):
+    done = nasprune.quantise(Fixed().eval(), EXAMPLE, tmp_path / "a.onnx", "digits")
+    assert done.images == (359, 180)
+    assert 0.9 < done.agreement <= 1
+
+
 @pytest.mark.parametrize(
     ("net", "path", "message"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).half(), "a.onnx", "call .float"),
-        (nn.Conv2d(1, 10, 3), "a.onnx", "one output for each of 10 classes|shape"),
+        (nn.Conv2d(3, 10, 3), "a.onnx", "images of shape .1, 8, 8., which model"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "a.pt", "ends with"),
     ],
 )
 def test_what_cannot_be_made_is_said_and_nothing_stays(tmp_path, net, path, message):
+    example = EXAMPLE.to(next(net.parameters()).dtype)
     with pytest.raises(nasprune.InputError, match=message):
-        nasprune.quantise(net, EXAMPLE.to(next(net.parameters()).dtype), tmp_path / "out" / path, "digits")
+        nasprune.quantise(net, example, tmp_path / "out" / path, "digits")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,6 +138,6 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         main(["quantise", "run", "--data", "digits", "--model", "tests.toys:tiny_net", "--quiet"])
     printed = capsys.readouterr()
     assert (caught.value.code, printed.err) == (0, "")
-    for text in ("8-bit integers", "test accuracy", "of 359 test images", "model-int8.onnx"):
+    for text in ("8-bit integers", "test accuracy", "on 359 test images", "model-int8.onnx"):
         assert text in printed.out
     assert (tmp_path / "run" / "export" / "model-int8.onnx").is_file()
