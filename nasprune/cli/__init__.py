@@ -53,7 +53,7 @@ def _run(arguments: list[str] | None) -> int:
         interrupted = True
     except NaspruneError as error:
         interrupted = INTERRUPTS.signal is not None  # it was taken for a failure on its way up
-        code = 2 if interrupted else _complain(str(error))
+        code = 2 if interrupted else _complain(str(error), error)
     except TyperException as error:
         return _complain(f"{error.format_message()} (nasprune --help lists the commands and their options)")
     except BrokenPipeError:
@@ -65,6 +65,8 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         place = f": {error.filename}" if error.filename else " while writing the output"
         return _complain(f"{error.strerror}{place}")
+    finally:
+        speak()  # the next command in this process says for itself how it prints
     if interrupted:
         _complain(INTERRUPTS.line)
         return INTERRUPTS.code
@@ -89,8 +91,14 @@ def _logged() -> Iterator[None]:
         logger.removeHandler(notes)
 
 
-def _complain(message: str) -> int:
+def _complain(message: str, cause: BaseException | None = None) -> int:
+    import traceback
+
+    from nasprune.cli.screen import MODE
     from nasprune.common.words import visible
 
+    if MODE.verbose and cause is not None:
+        for line in "".join(traceback.format_exception(cause)).splitlines():
+            print(visible(line), file=sys.stderr)
     print(f"nasprune: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return 2

@@ -23,7 +23,7 @@ FILE = "run.toml"
 LARGEST = 2**20
 BEGINNING = "# The options of this run. Repeat it: nasprune "
 THEN = "give a file of options such as budget = '60%'"
-NO_OPTIONS = frozenset({"config", "help", "as_json", "quiet"})
+NO_OPTIONS = frozenset({"config", "help", "as_json", "quiet", "verbose"})
 WORDS = {
     bool: "true or false",
     int: "a whole number",

@@ -61,5 +61,7 @@ Config = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Each phase as it starts, with time and memory.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Time and memory at every line, what is logged, where an error came from.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes while it runs.")]

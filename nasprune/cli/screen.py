@@ -37,12 +37,14 @@ _PLAIN_SECONDS = 5.0
 class Mode:
     """What a command prints. json: one object instead of tables. quiet: no progress and no notes.
 
-    verbose: every phase as it starts, and what the package logs as information.
+    verbose: lines on stderr begin with the seconds since `began` and the highest memory so far; every phase has one as
+    it starts, and what the package logs as information.
     """
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    began: float = 0.0
 
 
 MODE = Mode()
@@ -53,6 +55,7 @@ def speak(*, as_json: bool = False, quiet: bool = False, verbose: bool = False) 
     if quiet and verbose:
         raise InputError("--quiet and --verbose are opposites; leave one of them out")
     MODE.json, MODE.quiet, MODE.verbose = as_json, quiet or not is_first(), verbose
+    MODE.began = time.monotonic()
     logging.getLogger("nasprune").setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
@@ -73,9 +76,14 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=MODE.quiet)
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
-    printed(stderr(), text)
+def say(text: str, console: Console | None = None) -> None:
+    """One line on stderr. console: that of a bar which is on the screen."""
+    printed(console or stderr(), f"{_since()}{text}")
+
+
+def _since() -> str:
+    """How long the command runs and the most memory that it has held, where that was asked for."""
+    return f"{time.monotonic() - MODE.began:7.1f} s {written(highest_memory()):>8}  " if MODE.verbose else ""
 
 
 def printed(console: Console, *lines: str) -> None:
@@ -107,7 +115,6 @@ class SearchScreen:
 
     def __init__(self, time_limit: float | None) -> None:
         self._limit = time_limit
-        self._began = time.monotonic()
         self._console = stderr()
         self._bar: Any = None
         self._task: Any = None
@@ -124,7 +131,7 @@ class SearchScreen:
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         with Bar(*columns, console=self._console, transient=True) as bar:
-            self._bar, self._task = bar, bar.add_task("tracing the model", total=None, state="")
+            self._bar, self._task = bar, bar.add_task("starting", total=None, state="")
             yield self
 
     def __call__(self, progress: Progress) -> None:
@@ -141,8 +148,7 @@ class SearchScreen:
     def phase(self, step: PhaseStep) -> None:
         """Takes the start of each phase, and how far it is."""
         if MODE.verbose and not step.done:
-            line = f"{time.monotonic() - self._began:7.1f} s  {step.phase}, {written(highest_memory())} held at most"
-            printed(self._bar.console if self._bar is not None else self._console, line)
+            say(step.phase, self._bar.console if self._bar is not None else None)
         if self._bar is not None:
             self._bar.update(
                 self._task, description=step.phase, completed=step.done, total=step.of or None, state=_phase_state(step)
@@ -210,7 +216,7 @@ class TrainingScreen:
         )
 
     def _line(self, text: str) -> None:
-        printed(self._bar.console if self._bar is not None else self._console, text)
+        say(text, self._bar.console if self._bar is not None else None)
 
 
 def _polish_state(step: PolishStep) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from nasprune.deploy.formats import FORMATS, Format, format_of
 from nasprune.errors import InputError, NaspruneError, VerificationError
 from nasprune.graph.capture import check_runs
 
+log = logging.getLogger(__name__)
 TOLERANCE = 1e-4
 BLIND = (
     "what the network gives hardly depends on these inputs, as with weights that are not trained, so the comparison "
@@ -110,8 +112,9 @@ def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: P
             error = _error(form, model, path, [pair, *_others(inputs)])
             if error <= TOLERANCE:
                 return Exported(kind, written.files, error, None, written.details)
-        except Exception:  # its code needs to know how many items there are; what else is wrong shows below
-            pass
+            log.info("for any number of items it differs by %.1e; it is written for the number given", error)
+        except Exception as why:  # its code needs to know how many items there are; what else is wrong shows below
+            log.info("not for any number of items, but for the number given: %s", one_line(why))
     try:
         written = form.write(model, inputs, path, title, free=False)
         error = _error(form, model, path, [inputs])

@@ -48,7 +48,7 @@ def test_every_option_of_the_long_commands_may_stand_in_a_file(words, tmp_path):
     group = program()
     for word in words:
         group = group.commands[word]
-    options = [p for p in group.params if p.name not in ("config", "as_json", "quiet", "help")]
+    options = [p for p in group.params if p.name not in ("config", "as_json", "quiet", "verbose", "help")]
     kinds = _kinds(group.make_context(group.name, [], resilient_parsing=True))
     plain = {int: 3, float: 0.5, list: ["some"], str: "some"}
     samples = {p.name: not p.default if kinds[p.name] is bool else plain[kinds[p.name]] for p in options}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
@@ -11,6 +13,8 @@ from rich.console import Console
 
 import nasprune
 from nasprune.cli import main, screen
+from nasprune.cli.commands.supernets import supernets
+from nasprune.cli.options import app
 from nasprune.cli.screen import MODE, speak
 from nasprune.common.phases import PhaseStep
 from nasprune.errors import InputError
@@ -52,7 +56,24 @@ def test_verbose_prints_each_phase(tmp_path, capsys):
         main(["search", *options, "--verbose"])
     err = capsys.readouterr().err
     assert caught.value.code == 0, err
-    assert all(f" s  {phase}, " in err for phase in ("tracing", "searching", "proving"))
+    assert all(re.search(rf"^ +\d+\.\d s +\d\.\d\d GiB  {phase}$", err, re.M) for phase in ("tracing", "proving"))
+
+
+def test_verbose_says_where_an_error_came_from(tmp_path, capsys):
+    for options in ([], ["--verbose"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["show", str(tmp_path), *options])
+        err = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert err.splitlines()[-1].startswith("nasprune: cannot read the report")
+        assert ("Traceback" in err) == bool(options)
+
+
+def test_every_command_can_be_quiet_verbose_and_machine_readable():
+    commands = [*app.registered_commands, *supernets.registered_commands]
+    assert {"search", "show", "train"} <= {command.name or command.callback.__name__ for command in commands}
+    for command in commands:
+        assert {"quiet", "verbose", "as_json"} <= set(inspect.signature(command.callback).parameters), command.name
 
 
 def test_quiet_and_verbose_are_opposites():

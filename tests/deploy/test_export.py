@@ -218,10 +218,12 @@ def test_executorch(net, inputs, tmp_path):
     assert int(done.details["operators that XNNPACK does not run"]) >= 0
 
 
-def test_one_number_of_items_where_the_code_takes_no_other(tmp_path):
+def test_one_number_of_items_where_the_code_takes_no_other(tmp_path, caplog):
+    caplog.set_level("INFO", "nasprune")
     done = nasprune.export(Pairs(), torch.randn(2, 4), tmp_path / "small.pt2")
     assert done.batch == 2
     assert "batches of 2" in str(done)
+    assert "not for any number of items" in caplog.text
 
 
 def test_what_gives_something_else_is_not_kept(tmp_path, monkeypatch):

@@ -201,12 +201,13 @@ def finetune(
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a network that a search saved; a broken training goes on when the command is repeated."""
     from nasprune.cli.finetune import FinetuneOptions
     from nasprune.cli.finetune import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(
         FinetuneOptions(
             run=run,
@@ -245,11 +246,12 @@ def inspect(
     dot: Annotated[Path | None, typer.Option("--dot", help="Draw the graph to this file, for Graphviz.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Show what can be pruned: channel groups and blocks, their share of the cost, and why the rest is frozen."""
     from nasprune.cli.inspect import run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), verify=verify, html=html, dot=dot))
 
 
@@ -259,9 +261,10 @@ def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a small net on real digits, halve its FLOPs, fine-tune it, and compare."""
     from nasprune.cli.demo import run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     run(seed, out)

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, DenseModel, InputSize, Plugins, Quiet, app
+from nasprune.cli.options import AsJson, DenseModel, InputSize, Plugins, Quiet, Verbose, app
 from nasprune.cli.screen import speak
 
 Run = Annotated[Path, typer.Argument(help="A folder that `nasprune search` or `finetune` wrote.", show_default=False)]
 
 
 @app.command()
-def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def show(run: Run, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Print the result of a run again."""
     from nasprune.cli.show import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(run)
 
 
@@ -27,11 +27,12 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `nasprune search` wrote.", show_default=False)],
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Print several runs side by side: cost, score, accuracy."""
     from nasprune.cli.compare import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(tuple(runs))
 
 
@@ -51,12 +52,13 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model.SUFFIX]")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a found network in a format that other programs read, and check what it gives there."""
     from nasprune.cli.export import ExportOptions
     from nasprune.cli.export import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(ExportOptions(run, format, model, input_size, tuple(plugins or ()), out))
 
 
@@ -76,12 +78,13 @@ def compress(
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/compressed.safetensors]")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a found network in as few bytes as its zeros allow, and say how many each weight takes."""
     from nasprune.cli.compress import CompressOptions
     from nasprune.cli.compress import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(CompressOptions(run, bits, gap_bits, model, input_size, tuple(plugins or ()), out))
 
 
@@ -98,12 +101,13 @@ def quantise(
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model-int8.onnx]")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Write a found classifier as ONNX in 8-bit integers, and say what that saves and costs."""
+    """Write a found network as ONNX in 8-bit integers, and say what that saves and costs."""
     from nasprune.cli.quantise import QuantiseOptions
     from nasprune.cli.quantise import run as start
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     start(QuantiseOptions(run, data, model, input_size, tuple(plugins or ()), out))
 
 
@@ -113,9 +117,10 @@ def list_plugins(
     check: Annotated[bool, typer.Option("--check", help="Import every one and say which fail.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """List criteria, controllers, evaluators, scorers of operations, op rules and spaces, and where each comes from."""
     from nasprune.cli.listing import run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     raise typer.Exit(run(tuple(plugins or ()), check=check))

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import SUPERNETS, AsJson, Config, Device, Plugins, Quiet, Seed, SupernetData, app, group_of
+from nasprune.cli.options import (
+    SUPERNETS,
+    AsJson,
+    Config,
+    Device,
+    Plugins,
+    Quiet,
+    Seed,
+    SupernetData,
+    Verbose,
+    app,
+    group_of,
+)
 from nasprune.cli.screen import speak
 
 supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
@@ -67,12 +79,13 @@ def trim(
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Trim a supernet to the operations worth keeping within a budget, and pick a network from it if wanted."""
     from nasprune.cli.asked import TrimOptions
     from nasprune.cli.trim import run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     run(
         TrimOptions(
             space=space,
@@ -133,11 +146,12 @@ def train(
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train a supernet: its weights on half of the images, its architecture weights on the other half."""
     from nasprune.cli.supernet import TrainOptions, run
 
-    speak(as_json=as_json, quiet=quiet)
+    speak(as_json=as_json, quiet=quiet, verbose=verbose)
     run(
         TrainOptions(
             space=space,
