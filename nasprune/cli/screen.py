@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -123,7 +124,7 @@ class SearchScreen:
     @contextmanager
     def shown(self) -> Iterator[SearchScreen]:
         """The bar is on the screen while the context lasts."""
-        if not (self._console.is_terminal or self._console.is_jupyter) or self._console.quiet:
+        if not _draws(self._console):
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
@@ -180,7 +181,7 @@ class TrainingScreen:
     @contextmanager
     def shown(self) -> Iterator[TrainingScreen]:
         """The bar is on the screen while the context lasts."""
-        if not (self._console.is_terminal or self._console.is_jupyter) or self._console.quiet:
+        if not _draws(self._console):
             yield self
             return
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
@@ -217,6 +218,18 @@ class TrainingScreen:
 
     def _line(self, text: str) -> None:
         say(text, self._bar.console if self._bar is not None else None)
+
+
+def _draws(console: Console) -> bool:
+    """Whether a bar can be drawn: on a terminal, or in a notebook that has ipywidgets."""
+    if not console.is_jupyter or console.quiet:
+        return console.is_terminal and not console.quiet
+    try:
+        import_module("ipywidgets")
+    except ImportError:
+        say("lines every few seconds, since a bar in a notebook needs ipywidgets: pip install ipywidgets")
+        return False
+    return True
 
 
 def _polish_state(step: PolishStep) -> str:

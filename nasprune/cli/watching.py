@@ -16,8 +16,8 @@ def progress(time_limit: float | None = None) -> Iterator[Mapping[str, Callable[
         with nasprune.progress() as shown:
             result = nasprune.search(model, images, "50%", **shown)
 
-    In a notebook the bar needs `ipywidgets`, as all of rich does there; where there is neither notebook nor terminal,
-    a line is printed to stderr every five seconds.
+    In a notebook the bar needs `ipywidgets`, as all of rich does there; without, and where there is neither notebook
+    nor terminal, a line is printed every five seconds.
 
     Args:
         time_limit: that the search is given, for the time that is left.

@@ -41,8 +41,9 @@ ul { padding-left: 1.2rem; margin: .5rem 0; }
 li { max-width: 48rem; }
 """
 NOTEBOOK = """
-.nasprune td, .nasprune th { text-align: left; padding: .1em .9em .1em 0; }
-.nasprune .number { text-align: right; }
+div.nasprune div.wide { max-height: 32em; overflow: auto; }
+div.nasprune div.wide :is(td, th) { text-align: left; padding: .1em .9em .1em 0; white-space: nowrap; }
+div.nasprune div.wide :is(td, th).number { text-align: right; }
 .nasprune .bar { display: inline-block; width: 9rem; height: .7rem; border-radius: 3px; background: #88888855; }
 .nasprune .bar > span { display: block; height: 100%; border-radius: 3px; background: #1f6feb; }
 .nasprune summary { cursor: pointer; }

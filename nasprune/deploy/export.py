@@ -16,6 +16,7 @@ from nasprune.common.accepted import accepted
 from nasprune.common.arguments import path as as_path
 from nasprune.common.factories import one_line
 from nasprune.common.files import check_places, drop_empty, make_folder, unwritable
+from nasprune.common.html import code, in_notebook, text
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.deploy.captured import items
@@ -54,6 +55,13 @@ class Exported:
         batch = "batches of any size" if self.batch is None else f"batches of {self.batch}"
         more = "".join(f", {name} {value}" for name, value in self.details.items())
         return f"{self.format}{more}, {batch}; differs from PyTorch by {self.error:.1e} of the largest output"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        files = ", ".join(code(str(file)) for file in self.files)
+        return in_notebook(
+            [f"<p>{text(str(self))}</p>", f"<p>{files}</p>", f"<p>{text(self.note)}</p>" * bool(self.note)]
+        )
 
 
 @torch.inference_mode(mode=False)

@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 from nasprune.common.arguments import path as as_path
 from nasprune.common.factories import one_line
 from nasprune.common.files import check_places, drop_empty, make_folder, unwritable
+from nasprune.common.html import code, in_notebook, table
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.phases import Phases, PhaseStep, Steps
 from nasprune.data.batches import EqualBatches, batches, draw, finite
@@ -86,6 +87,23 @@ class Quantised:
             f"{self.before.milliseconds:.2f} -> {self.after.milliseconds:.2f} ms{accuracy}; on {tested} test images "
             f"outputs change by {self.change:.1%}{same}"
         )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: both files side by side."""
+        rows = [
+            (name, f"{side.bytes / 1e6:.2f}", f"{side.milliseconds:.2f}", _percent(side.accuracy))
+            for name, side in (("floating point", self.before), ("8-bit integers", self.after))
+        ]
+        tested, used = self.images
+        same = f", {self.agreement:.1%} of the answers are the same" if self.agreement is not None else ""
+        said = f"On {tested:,} test images outputs change by {self.change:.1%}{same}; calibrated on {used:,}."
+        head = ("in onnxruntime", "MB", "ms", "test accuracy")
+        parts = (table(head, rows, numbers=(1, 2, 3)), f"<p>{said}</p>", f"<p>{code(str(self.file))}</p>")
+        return in_notebook(parts)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 @torch.inference_mode(mode=False)

@@ -94,6 +94,12 @@ class SearchReport:
     layers: tuple[LayerTime, ...] = ()
     sparsity: Sparsity | None = None
 
+    def __repr__(self) -> str:
+        """One line; `to_json` has all, and a result and its page show it as tables."""
+        kept = f"{self.cut.flops / self.dense.flops:.1%} of its FLOPs" if self.dense.flops else "all"
+        proved = "proved" if self.proof.ok else "not proved"
+        return f"SearchReport({self.settings.get('model', 'model')} within {self.budget}: {kept}, {proved})"
+
     @property
     def latency_label(self) -> str:
         """What latencies were measured at, in words."""

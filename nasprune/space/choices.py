@@ -8,9 +8,15 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import log10
 
+from nasprune.common.html import code, in_notebook, table, text
 from nasprune.errors import PlanError
 
+SHOWN = 60
+"""Choices that a text lists."""
+LISTED = 14
+"""Options of a choice that are listed."""
 NONE_NAMES = frozenset({"none", "zero", "zeroize"})
 """Names of candidate operations that give zeros: no connection at all."""
 
@@ -69,6 +75,16 @@ class OpChoice:
 Choice = WidthChoice | BlockChoice
 
 
+def _listed(choice: Choice) -> str:
+    """The options of a choice; of many the first and the last."""
+    if isinstance(choice, BlockChoice):
+        return "stays or goes" if len(choice.options) > 1 else "stays"
+    numbers = [str(option) for option in choice.options]
+    if len(numbers) > LISTED:
+        numbers = [*numbers[: LISTED - 2], "…", numbers[-1]]
+    return ", ".join(numbers)
+
+
 def _check_options(name: str, options: tuple[int, ...]) -> None:
     if not options or list(options) != sorted(set(options)) or options[0] < 0:
         raise PlanError(f"choice {name!r}: options must be distinct, ascending and not negative, got {options}")
@@ -120,6 +136,24 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if len({choice.name for choice in self.choices}) != len(self.choices):
             raise PlanError("two choices of the search space have the same name")
+
+    def __repr__(self) -> str:
+        """A line for each choice."""
+        wide = max((len(choice.name) for choice in self.choices), default=0)
+        lines = [f"  {choice.name:{wide}}  {_listed(choice)}" for choice in self.choices[:SHOWN]]
+        more = [f"  ... and {len(self.choices) - SHOWN} more"] if len(self.choices) > SHOWN else []
+        return "\n".join([f"SearchSpace: {self._counted}", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line for each choice."""
+        rows = [(code(choice.name), text(_listed(choice))) for choice in self.choices]
+        return in_notebook([f"<p><b>SearchSpace</b>: {self._counted}</p>", table(("choice", "options"), rows)])
+
+    @property
+    def _counted(self) -> str:
+        digits = sum(log10(len(choice.options)) for choice in self.choices)
+        networks = f"{self.size:,}" if digits < 7 else f"about 1e{round(digits)}"
+        return f"{len(self.widths)} widths and {len(self.blocks)} blocks, {networks} networks"
 
     @cached_property
     def _by_name(self) -> Mapping[str, Choice]:

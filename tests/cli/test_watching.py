@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import warnings
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 
@@ -48,6 +49,19 @@ def test_a_notebook_has_a_bar(monkeypatch):
     with nasprune.progress() as shown:
         shown["on_phase"](PhaseStep("tracing", 1, 2, 0.1))
     assert any(isinstance(one, Output) for one in displayed)
+
+
+def test_a_notebook_without_widgets_has_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    console = Console(force_terminal=False, file=sys.stdout)
+    console.is_jupyter = True
+    monkeypatch.setattr(screen, "stderr", lambda: console)
+    monkeypatch.setattr(Console, "print", lambda self, text, **options: sys.stdout.write(f"{text}\n"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nasprune.progress() as shown:
+            shown["on_phase"](PhaseStep("tracing", 1, 2, 0.1))
+    assert "pip install ipywidgets" in capsys.readouterr().out
 
 
 def test_verbose_prints_each_phase(tmp_path, capsys):

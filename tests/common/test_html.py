@@ -58,6 +58,26 @@ def test_results_graphs_and_plans_show_tables_in_notebooks(result):
     assert "proved" in result._repr_html_()
 
 
+def test_spaces_and_files_show_tables_in_notebooks(result, tmp_path):
+    space = nasprune.search_space(result.graph)
+    file = nasprune.export(result.model, EXAMPLE, tmp_path / "small.pt2")
+    assert repr(result.report).startswith("SearchReport(TinyResNet within 60% of FLOPs: ")
+    for value, said in ((space, "stays or goes"), (file, "<code>")):
+        assert _Tags(value._repr_html_()).open == []
+        assert said in value._repr_html_()
+    assert _Tags(space._repr_html_()).count["tr"] == 1 + len(space.choices)
+
+
+def test_a_large_space_is_counted_and_listed_in_part():
+    wide = [nasprune.WidthChoice(f"conv{number}", tuple(range(1, 301))) for number in range(2000)]
+    space = nasprune.SearchSpace((*wide, nasprune.BlockChoice("block")))
+    lines = repr(space).splitlines()
+    assert lines[0] == "SearchSpace: 2000 widths and 1 blocks, about 1e4955 networks"
+    assert lines[1] == "  conv0     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …, 300"
+    assert lines[-1] == "  ... and 1941 more"
+    assert repr(nasprune.SearchSpace(())) == "SearchSpace: 0 widths and 0 blocks, 1 networks"
+
+
 def test_a_plan_that_cuts_nothing(result):
     plan = nasprune.PrunePlan(signature=result.plan.signature)
     assert "Every group stays whole" in plan._repr_html_()

@@ -76,6 +76,7 @@ def test_a_quarter_of_the_bytes_and_the_same_answers(trained, tmp_path):
     assert last["calibrating"] == (180, 180)
     assert last["running test images"] == (359, 359)
     assert "accuracy" in str(done)
+    assert done._repr_html_().count("<tr>") == 3
     assert all(torch.equal(before[name], value) for name, value in trained.state_dict().items())
     session = onnx.session(str(done.file))
     assert session.get_inputs()[0].shape[1:] == [1, 8, 8]
