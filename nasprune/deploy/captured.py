@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.utils._pytree import tree_leaves
 
-from nasprune.common.calls import plain_attention
+from nasprune.common.calls import plain_attention, removed_after
 from nasprune.common.inputs import Inputs
+from nasprune.common.outputs import leaves_of, tensors_of
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
 from nasprune.graph.capture import explain, flat, quiet
@@ -28,11 +32,12 @@ class Captured:
     batch: int | None
 
 
-def captured(model: nn.Module, inputs: Inputs, *, free: bool) -> Captured:
+def captured(model: nn.Module, inputs: Inputs, *, free: bool, tensors: bool = False) -> Captured:
     """The program of `model`, which is in eval mode and left as it is.
 
     Args:
         free: whether axis 0 of all tensors, of which there are at least two items, may have any size.
+        tensors: whether it gives tensors alone, each its own, for formats that know nothing else.
 
     Raises:
         InputError: torch.export cannot capture it so.
@@ -44,14 +49,51 @@ def captured(model: nn.Module, inputs: Inputs, *, free: bool) -> Captured:
                 shapes[tensor] = {0: Dim(BATCH)}
     with undisturbed(model), plain_attention(), quiet():
         try:
-            outputs = inputs.clone().call(model)  # what it keeps from its first run is then made of real tensors
-            with flat(model, outputs):
+            own = inputs.clone()
+            outputs = own.call(model)  # what it keeps from its first run is then made of real tensors
+            with _apart(model, own, outputs) if tensors else flat(model, outputs):
                 keywords = dict(inputs.kwargs)
                 program = torch.export.export(model, inputs.args, keywords, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export raises whatever the user's code or its own passes raise
             raise InputError(explain(error, THEN)) from error
     size = next((len(tensor) for tensor in inputs.tensors if tensor.ndim), 1)
     return Captured(program, inputs, None if free else size)
+
+
+class _Filled(nn.Module):
+    """A network that is called with the tensors among its inputs; the other inputs are always the same."""
+
+    def __init__(self, net: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.net, self._inputs = net, inputs
+
+    def forward(self, *tensors: Tensor) -> Any:
+        left = iter(tensors)
+        return self._inputs.map(lambda _: next(left)).call(self.net)
+
+
+def filled(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
+    """The network called with tensors alone, for formats that know nothing else: numbers and `None` are part of it."""
+    if len(inputs.tensors) == len(inputs.leaves):
+        return model, inputs
+    return _Filled(model, inputs).eval(), Inputs(tuple(inputs.tensors))
+
+
+def _apart(model: nn.Module, inputs: Inputs, outputs: Any) -> AbstractContextManager[None]:
+    """Inside, a network gives a list of tensors that are no inputs, and each another one."""
+    known = [id(leaf) for leaf in (*inputs.tensors, *leaves_of(outputs))]
+    if len(set(known)) == len(known) and all(isinstance(leaf, Tensor) for leaf in tree_leaves(outputs)):
+        return nullcontext()
+
+    def own(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], given: Any) -> list[Tensor]:
+        seen = {id(tensor) for tensor in tensors_of((args, keywords))}
+        found = []
+        for tensor in tensors_of(given):
+            found.append(torch.stack([tensor])[0] if id(tensor) in seen else tensor)  # runtimes leave out a copy
+            seen.add(id(tensor))
+        return found
+
+    return removed_after([model.register_forward_hook(own, with_kwargs=True)])
 
 
 def items(inputs: Inputs, count: int) -> Inputs | None:

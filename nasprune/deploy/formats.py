@@ -11,7 +11,7 @@ from torch import nn
 
 from nasprune.common.inputs import Inputs
 from nasprune.deploy import executorch, module, onnx, openvino, programs, timm_text
-from nasprune.deploy.captured import captured
+from nasprune.deploy.captured import captured, filled
 from nasprune.errors import InputError, UnknownNameError
 
 
@@ -69,7 +69,7 @@ def check_format(name: str) -> None:
 
 
 def _onnx(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
-    return Written(*onnx.write(captured(model, inputs, free=free), path))
+    return Written(*onnx.write(captured(model, inputs, free=free, tensors=True), path))
 
 
 def _pt2(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
@@ -86,11 +86,11 @@ def _torchscript(model: nn.Module, inputs: Inputs, path: Path, title: str, *, fr
 
 
 def _openvino(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
-    return Written(*openvino.write(captured(model, inputs, free=free), path))
+    return Written(*openvino.write(captured(*filled(model, inputs), free=free, tensors=True), path))
 
 
 def _executorch(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:
-    return Written((path,), executorch.write(captured(model, inputs, free=free), path))
+    return Written((path,), executorch.write(captured(*filled(model, inputs), free=free, tensors=True), path))
 
 
 def _timm(model: nn.Module, inputs: Inputs, path: Path, title: str, *, free: bool) -> Written:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from nasprune.common.factories import one_line
 from nasprune.common.inputs import Inputs
 from nasprune.deploy.captured import BATCH, Captured
 from nasprune.errors import InputError
@@ -43,10 +44,16 @@ def write(found: Captured, path: Path) -> tuple[tuple[Path, ...], dict[str, str]
             large = sum(value.numel() * value.element_size() for value in found.program.state_dict.values()) > LARGEST
             made.save(path, external_data=large)
         except Exception as error:  # the exporter raises whatever its passes raise
-            text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(f"torch cannot write the network as ONNX: {text[:300]}; take another --format") from error
+            raise InputError(f"torch cannot write the network as ONNX: {_cause(error)}; take another format") from error
     files = tuple(sorted(path.parent.glob(f"{path.name}*")))
     return files, {"opset": str(made.model.opset_imports.get("", "unknown"))}
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what the exporter failed of, which its own error tells in colours and many lines."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(error)[:300] or type(error).__name__
 
 
 def outputs(path: Path, calls: Sequence[Inputs]) -> list[list[Tensor]]:

@@ -71,7 +71,7 @@ def _session(model: nn.Module, inputs: Inputs) -> Any:
         path = Path(folder) / "timed.onnx"
         plain = inputs.map(lambda tensor: tensor.detach().clone())
         try:
-            onnx.write(captured(small, plain, free=False), path)
+            onnx.write(captured(small, plain, free=False, tensors=True), path)
         except InputError as error:
             raise InputError(f"{error}; for a budget of latency {THEN}") from error
         return onnx.session(str(path))

@@ -60,6 +60,22 @@ class Upside(nn.Module):
         return self.last(x.mean((2, 3)))
 
 
+class Mixed(nn.Module):
+    """Numbers and `None` among its inputs and outputs; gives a tensor twice, and an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 12), nn.Linear(12, 4)
+
+    def forward(self, x, scale=1.0, mask=None, *, y):
+        x = x + y
+        z = self.last(self.first(x * scale).relu())
+        return {"z": z, "again": (z, None), "y": y, "count": z.shape[1], "one": torch.ones(3)}
+
+
+MIXED = Inputs((torch.randn(2, 6), 2.0, None), {"y": torch.randn(2, 6)})
+
+
 class Words(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +198,7 @@ def test_onnx(tmp_path):
 
 
 @WITH_OPENVINO
-@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS)])
+@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS), (Mixed(), MIXED)])
 def test_openvino(net, inputs, tmp_path):
     done = nasprune.export(net, inputs, tmp_path / "small.xml")
     assert [path.name for path in done.files] == ["small.xml", "small.bin"]
@@ -209,13 +225,34 @@ def test_openvino_reports_nothing_to_its_makers(tmp_path):
 
 
 @WITH_EXECUTORCH
-@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS)])
+@pytest.mark.parametrize(("net", "inputs"), [(Odd(), EXAMPLE), (Upside(), EXAMPLE), (Words(), WORDS), (Mixed(), MIXED)])
 def test_executorch(net, inputs, tmp_path):
     done = nasprune.export(net, inputs, tmp_path / "small.pte")
     assert [path.name for path in tmp_path.iterdir()] == ["small.pte"]
     assert done.batch == len(Inputs.of(inputs).tensors[0])
     assert done.error <= 1e-4
     assert int(done.details["operators that XNNPACK does not run"]) >= 0
+
+
+def test_numbers_and_none_among_inputs_and_outputs(tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = nasprune.export(Mixed(), MIXED, tmp_path / "small.onnx")
+    assert (done.batch, done.error < 1e-5) == (None, True)
+    session = onnxruntime.InferenceSession(str(done.files[0]), providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_inputs()] == ["x", "y"]
+    assert len(session.get_outputs()) == 4
+
+
+def test_what_onnx_cannot_say_is_named(tmp_path):
+    pytest.importorskip("onnxscript")
+
+    class Svd(nn.Linear):
+        def forward(self, x):
+            return torch.linalg.svd(super().forward(x))[1]
+
+    with pytest.raises(nasprune.InputError, match=r"as ONNX: No ONNX function found for .*svd"):
+        nasprune.export(Svd(4, 4), torch.randn(2, 4, 4), tmp_path / "small.onnx")
 
 
 def test_one_number_of_items_where_the_code_takes_no_other(tmp_path, caplog):
