@@ -54,7 +54,7 @@ def compress(model: nn.Module, path: str | Path, *, bits: int | None = None, gap
 
     Args:
         model: any network, best with many zeros; left as it is.
-        path: of the file; one that is there is replaced.
+        path: of the file; one of an earlier call is replaced.
         bits: of the number of a shared value, so that a weight has at most 2^bits different ones.
         gap_bits: of the zeros skipped between two values.
 
@@ -68,6 +68,7 @@ def compress(model: nn.Module, path: str | Path, *, bits: int | None = None, gap
             if not 1 <= given <= MOST:
                 raise InputError(f"`{name}` must lie in 1..{MOST}, got {given}; write for example {name}=5")
     check_places(place.parent, (place.name,))
+    _check_own(place)
     small = twin(accepted(model)).cpu().eval()
     layers, rest = {}, {}
     for name, value in _tensors(small).items():
@@ -119,6 +120,18 @@ def sizes_in(path: Path) -> Sizes:
 def read(path: Path) -> tuple[Mapping[str, Layer], Mapping[str, Tensor]]:
     """Encoded weights and the other tensors of a file. Raises InputError where it is damaged."""
     return unpacked(content_of(path, "the compressed network", THEN, most=LARGEST), repr(str(path)), THEN)
+
+
+def _check_own(place: Path) -> None:
+    """Raises InputError where a file is there that is no compressed network, such as the weights of a run."""
+    if not place.is_file():
+        return
+    try:
+        read(place)
+    except InputError as error:
+        raise InputError(
+            f"{str(place)!r} is there already and is no compressed network; choose another name, or delete it"
+        ) from error
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

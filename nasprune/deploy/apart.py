@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ for given in sys.argv[2:]:
     save_file({{str(index): leaf.contiguous().clone() for index, leaf in enumerate(tensors)}}, given + ".outputs")
 """
 SECONDS = 600
+OPERATOR = re.compile(r"in operator (\S+?):\s")
+"""Where ExecuTorch says, before the error that Python sees, what failed."""
 
 
 def outputs_apart(opened: str, path: Path, calls: Sequence[Inputs], then: str) -> list[list[Tensor]]:
@@ -56,7 +59,9 @@ def outputs_apart(opened: str, path: Path, calls: Sequence[Inputs], then: str) -
             raise InputError(f"the file that was written runs for more than {SECONDS} s; {then}") from error
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"the file that was written does not run: {last}; {then}")
+            operator = OPERATOR.search(done.stderr)
+            where = f", in {operator[1]}" if operator else ""
+            raise InputError(f"the file that was written does not run: {last}{where}; {then}")
         return [_in_order(read_tensors(Path(f"{place}.outputs"))) for place in given]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,7 @@ def export(
     place = as_path("path", path, "write nasprune.export(model, inputs, 'small.onnx')")
     kind = format_of(format, place)
     check_places(place.parent, (place.name,))
+    _check_own(FORMATS[kind], place)
     copied = twin(accepted(model)).cpu().eval()
     inputs = Inputs.of(example_inputs, copied).to(torch.device("cpu")).fitting(copied)
     check_runs(copied, inputs)
@@ -101,6 +102,7 @@ def export(
     try:
         with tempfile.TemporaryDirectory(prefix=f".{place.stem}.", dir=place.parent) as folder:
             done = _compared(FORMATS[kind], kind, copied, inputs, Path(folder) / place.name, head)
+            _check_beside(place, done.files[1:])
             for file in done.files:
                 os.replace(file, place.parent / file.name)
     except OSError as error:
@@ -109,6 +111,22 @@ def export(
         drop_empty(made)
     files = tuple(place.parent / file.name for file in done.files)
     return Exported(kind, files, done.error, done.batch, done.details, BLIND if _is_blind(copied, inputs) else "")
+
+
+def _check_own(form: Format, place: Path) -> None:
+    """Raises InputError where a file is there that an export has not written, and that is hard to write again."""
+    if place.is_file() and not form.own(place):
+        raise InputError(f"{str(place)!r} is there already and was not written by an export; choose another name")
+
+
+def _check_beside(place: Path, beside: Sequence[Path]) -> None:
+    """Raises InputError where a file beside `place` would replace one that no export to `place` can have written."""
+    taken = next((file.name for file in beside if not place.exists() and (place.parent / file.name).exists()), None)
+    if taken is not None:
+        raise InputError(
+            f"{place.name!r} needs {taken!r} beside it, and a file of that name is there already, of something else; "
+            "choose another name or folder"
+        )
 
 
 def _compared(form: Format, kind: str, model: nn.Module, inputs: Inputs, path: Path, title: str) -> Exported:

@@ -33,7 +33,7 @@ class Writes(Protocol):
 class Format:
     """suffix: of its file. outputs: what the file gives, for each call. check: raises InputError without a package.
 
-    free: whether a file can be for any number of items.
+    free: whether a file can be for any number of items. own: whether a file that is there may be replaced.
     """
 
     suffix: str
@@ -41,6 +41,7 @@ class Format:
     outputs: Callable[[Path, Sequence[Inputs]], Sequence[Any]]
     check: Callable[[], None] = lambda: None
     free: bool = True
+    own: Callable[[Path], bool] = lambda path: True
 
 
 def format_of(name: str | None, path: Path) -> str:
@@ -101,7 +102,7 @@ FORMATS = {
     "onnx": Format(".onnx", _onnx, onnx.outputs, onnx.check_packages),
     "pt2": Format(".pt2", _pt2, programs.outputs_pt2),
     "torchscript": Format(".pt", _torchscript, programs.outputs_torchscript),
-    "module": Format(".py", _module, module.outputs),
+    "module": Format(".py", _module, module.outputs, own=module.made),
     "openvino": Format(".xml", _openvino, openvino.outputs, openvino.check_packages),
     "executorch": Format(".pte", _executorch, executorch.outputs, executorch.check_packages, free=False),
     "timm": Format(".txt", _timm, timm_text.outputs, timm_text.check_packages),

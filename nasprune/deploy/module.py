@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
@@ -78,6 +80,8 @@ def read(path):
             tensors[name] = flat.reshape(entry["shape"])
     return tensors
 '''
+MADE = "Made by `nasprune export`."
+TAKEN = sys.stdlib_module_names | {"nasprune", "numpy", "safetensors", "torch"}
 OPENED = """
 from pathlib import Path
 
@@ -93,8 +97,10 @@ def write(found: Captured, path: Path, title: str) -> tuple[Path, ...]:
     Raises:
         InputError: the network runs what has no form in plain Python, or the file cannot be imported by its name.
     """
-    if not path.stem.isidentifier():
+    if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
         raise InputError(f"{path.name!r} cannot be imported by its name; call it for example small_net.py")
+    if path.stem in TAKEN:
+        raise InputError(f"{path.name!r} would hide the module {path.stem!r} of Python or torch; call it small_net.py")
     source = source_of(found.program)
     weights = path.with_suffix(".safetensors")
     path.write_text(page(source, path.stem, weights.name, title, found.batch), encoding="utf-8")
@@ -116,6 +122,11 @@ def page(source: Source, stem: str, weights: str, title: str, batch: int | None)
         made=indent("\n".join(source.made) or "pass", " " * 8),
         forward=indent("\n".join(source.forward), " " * 8),
     )
+
+
+def made(path: Path) -> bool:
+    """Whether `write` has written the file, and no user."""
+    return MADE.encode() in path.read_bytes()[:2000]
 
 
 def outputs(path: Path, calls: Sequence[Inputs]) -> list[list[Tensor]]:

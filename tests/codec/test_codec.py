@@ -148,3 +148,13 @@ def test_what_is_wrong_is_said(tmp_path) -> None:
     with pytest.raises(InputError, match="holds NaN"):
         nasprune.compress(broken, tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+def test_weights_of_something_else_are_not_replaced(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"of a run")
+    with pytest.raises(nasprune.InputError, match="is there already and is no compressed network"):
+        nasprune.compress(nn.Linear(4, 4), weights)
+    assert weights.read_bytes() == b"of a run"
+    for _ in range(2):  # its own may be replaced
+        nasprune.compress(nn.Linear(4, 4), tmp_path / "small.safetensors")

@@ -291,6 +291,20 @@ def test_outputs_in_a_class_that_torch_does_not_know(tmp_path):
     assert (done.batch, done.error) == (None, 0)
 
 
+def test_files_of_something_else_are_not_replaced(tmp_path):
+    """The weights of a run are called as those of a module may be, and a user's code ends with .py as well."""
+    (tmp_path / "model.safetensors").write_bytes(b"of a run")
+    (tmp_path / "train.py").write_text("import torch")
+    with pytest.raises(nasprune.InputError, match=r"'model.safetensors' beside it, and a file of that name is there"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "model.py")
+    with pytest.raises(nasprune.InputError, match=r"train.py' is there already and was not written by an export"):
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "train.py")
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert kept == {"model.safetensors": b"of a run", "train.py": b"import torch"}
+    for _ in range(2):  # its own may be replaced
+        nasprune.export(TinyResNet(), EXAMPLE, tmp_path / "small.py")
+
+
 def test_half_precision_where_the_runtime_has_it(tmp_path):
     net = TinyResNet().to(torch.bfloat16)
     assert nasprune.export(net, EXAMPLE, tmp_path / "small.pt2").error == 0
@@ -327,6 +341,8 @@ def test_what_another_library_raises_is_one_sentence(tmp_path, monkeypatch):
         ("small.pt2", {"format": "onxx"}, "unknown format 'onxx': did you mean onnx"),
         ("small.pt2", {"format": "module"}, "ends with '.py', got 'small.pt2'"),
         ("small-net.py", {}, "cannot be imported by its name"),
+        ("class.py", {}, "cannot be imported by its name"),
+        ("json.py", {}, "would hide the module 'json'"),
     ],
 )
 def test_what_cannot_be_written_is_one_sentence(name, options, message, tmp_path):
