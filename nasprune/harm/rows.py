@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nasprune.calibration.layers import RowSums, patches, row_count, weight_matrix
 from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after
+from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
 from nasprune.harm.fisher import Layers
 
@@ -25,10 +26,13 @@ def damped(sums: RowSums) -> Tensor:
     return gram
 
 
-def read_rows(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> dict[str, RowSums]:
+def read_rows(
+    model: nn.Module, layers: Layers, batches: Sequence[Tensor], on_step: Steps = unseen
+) -> dict[str, RowSums]:
     """Sums of what each layer reads, by the name of its weight, but of very wide ones and those that do not run.
 
-    model: left as found. layers: held by the names of their weights. batches: inputs (n, ...).
+    model: left as found. layers: held by the names of their weights. batches: inputs (n, ...). on_step: told how many
+    batches are done.
     """
     chosen = {param: held for param, held in layers.items() if weight_matrix(held[0]).shape[1] <= LARGEST}
     sums = {param: RowSums() for param in chosen}
@@ -51,6 +55,7 @@ def read_rows(model: nn.Module, layers: Layers, batches: Sequence[Tensor]) -> di
         for layer in held
     ]
     with removed_after(handles), undisturbed(model):
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
             model(in_type_of(model, batch))
+            on_step(number, len(batches))
     return {param: known for param, known in sums.items() if known.count}

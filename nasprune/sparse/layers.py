@@ -146,10 +146,12 @@ class Priced:
             known = curvatures(self.model, self.graph, self._layers, self.batches, self.seed, TEMPERATURE)
             self.curvatures.update({name.removesuffix(".weight"): value for name, value in known.items()})
 
-    def problems(self) -> Iterator[tuple[str, SparseLayer]]:
-        """The layers, one after the other."""
-        sums = read_rows(self.model, self._layers, self.batches)
-        for path, target in self.found.items():
+    def problems(self, on_step: Steps = unseen) -> Iterator[tuple[str, SparseLayer]]:
+        """The layers, one after the other. on_step: told how many batches were read, and layers worked on."""
+        read, of = len(self.batches), len(self.batches) + len(self.found)
+        sums = read_rows(self.model, self._layers, self.batches, lambda done, _: on_step(done, of))
+        for number, (path, target) in enumerate(self.found.items()):
+            on_step(read + number, of)
             weights = weight_matrix(target.layer).detach().float().cpu()
             hessian = damped(sums.pop(f"{path}.weight")).float().cpu()
             yield path, problem(target, weights, hessian, self.curvatures.get(path))
@@ -163,23 +165,23 @@ class Priced:
         return found
 
     def harms(self, on_step: Steps = unseen) -> dict[str, dict[int, float]]:
-        """By layer: number of weights that stay -> harm, to what the whole network gives."""
+        """By layer: number of weights that stay -> harm, to what the whole network gives. on_step: as of `problems`."""
         by_layer: dict[str, dict[int, float]] = {path: {} for path in self.found}
         changes: dict[str, Change] = {}
         held = 0
-        for path, layer in self.problems():
+        for path, layer in self.problems(on_step):
             numbers = self.found[path].size * len(self.found[path].counts())
             if changes and held + numbers > NUMBERS:
-                self._price(changes, by_layer, on_step)
+                self._price(changes, by_layer)
                 changes, held = {}, 0
             changes[f"{path}.weight"] = Change([self._changes(path, layer)])
             held += numbers
-        self._price(changes, by_layer, on_step)
+        self._price(changes, by_layer)
         return by_layer
 
-    def _price(self, changes: Mapping[str, Change], by_layer: dict[str, dict[int, float]], on_step: Steps) -> None:
+    def _price(self, changes: Mapping[str, Change], by_layer: dict[str, dict[int, float]]) -> None:
         layers = {name: self._layers[name] for name in changes}
-        known = priced(self.model, self.graph, layers, changes, (), self.batches, self.seed, TEMPERATURE, on_step)
+        known = priced(self.model, self.graph, layers, changes, (), self.batches, self.seed, TEMPERATURE)
         for (path, kept), harm in known.items():
             by_layer[path][kept] = harm
 

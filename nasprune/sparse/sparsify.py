@@ -127,7 +127,7 @@ def sparsify(
         dense: the network that was cut; left as found. small: what it was cut to; may be a copy of `dense` itself.
         graph: of `dense`. plan: that cut it.
         priced: calibration inputs (n, ...) that harms are measured on. images: batches that the refit sees.
-        on_price: told how many batches have run back. on_step: how many batches and layers of the refit are done.
+        on_price: told how many batches are read and layers priced. on_step: how many batches and layers are refitted.
         once: gives what it is given to make, or what that gave before for the same network, space and method.
 
     Raises:

@@ -6,7 +6,8 @@ network surgery, in which cut weights go on to learn. The search is that of Tang
 search", arXiv:1504.04914: several Gaussian searches side by side, each of which moves where the new place is good, or
 far from the others. Departures: the paper cuts as much as an accuracy allows, here the budget says how much is cut and
 the least harm is searched; harm is the divergence of outputs from those before the cut on the inputs of the last steps,
-so that no labels and no other data are needed; rounds take equal shares of what is left.
+so that no labels and no other data are needed; thresholds are searched around those that LAMP scores (Lee et al. 2021,
+arXiv:2010.07611) have in common, a factor on the scores of each layer; rounds take equal shares of what is left.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nasprune import InputError, PrunePlan, Strategy, StrategyTask
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, lamp_scores
 
 SEARCHES, SIGMA, EPOCH, FASTER = 4, 0.5, 5, 1.25
 KEPT = 4
@@ -40,8 +41,8 @@ class OLMP(Strategy):
         self._round = 0
         self._inputs: list[tuple[Tensor, ...]] = []
         self._best = torch.zeros(len(task.weights))
-        self._deviations = {weight.name: weight.tensor.detach().std() for weight in task.weights}
         self._whole = {weight.name: weight.tensor.detach().clone() for weight in task.weights}
+        self._sizes = {name: lamp_scores(whole) for name, whole in self._whole.items()}
         self._masks: Mapping[str, Tensor] = task.masks(self._scores(self._best), share=0.0)
         task.watch(self._seen)
 
@@ -69,6 +70,7 @@ class OLMP(Strategy):
         density = self._task.density
         left = density ** (self._round / self._rounds)
         share = (1 - left) / (1 - density) if density < 1 else 1.0
+        self._sizes = {name: lamp_scores(whole) for name, whole in self._whole.items()}
         self._best = self._searched(share)
         self._masks = self._task.masks(self._scores(self._best), share=share)
 
@@ -125,8 +127,8 @@ class OLMP(Strategy):
             weight.tensor.copy_(self._whole[weight.name] * self._masks[weight.name])
 
     def _scores(self, place: Tensor) -> dict[str, Tensor]:
-        factors = zip(self._whole.items(), place.tolist(), strict=True)
-        return {name: whole.abs() / self._deviations[name] * math.exp(factor) for (name, whole), factor in factors}
+        factors = zip(self._sizes.items(), place.tolist(), strict=True)
+        return {name: size * math.exp(2 * factor) for (name, size), factor in factors}
 
     def _normal(self) -> Tensor:
         return torch.randn(len(self._best), generator=self._generator)

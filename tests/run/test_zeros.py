@@ -149,6 +149,19 @@ def test_a_budget_that_zeros_do_not_reach_leaves_no_record(budget, options, mode
     assert not (tmp_path / "run").exists()
 
 
+def test_every_layer_is_a_step_of_the_progress(model):
+    steps = []
+    search(model, EXAMPLE, "30%NNZ", on_phase=steps.append)
+    layers = len(
+        targets(model, sites(model, graph := trace(model, EXAMPLE), nasprune.PrunePlan(graph.signature)), Pattern())
+    )
+    shown = [(step.done, step.of) for step in steps if step.phase == "pricing zeros"]
+    first = shown[1][1]
+    assert first > layers
+    assert set(range(first - layers, first)) <= {done for done, of in shown if of == first}
+    assert [done for done, of in shown if of == first] == sorted(done for done, of in shown if of == first)
+
+
 def test_multiply_adds_with_zeros_are_counted(model):
     graph = trace(model, EXAMPLE)
     part = submodule(model, None)

@@ -166,16 +166,15 @@ def test_surgery_keeps_between_its_thresholds_what_was_there() -> None:
     strategy = pruner.strategy
     name = "0.weight"
     strategy._look(1.0)
-    scores = strategy._scores()
-    within = pruner.task.masks(scores)
-    least = min(float(scores[one][kept].min()) for one, kept in within.items())
-    place = (0, 0)
+    least, place = strategy._least[name], (0, 0)
     for level, before, after in ((0.9, True, True), (0.9, False, False), (1.1, False, False), (1.3, False, True)):
         strategy._masks[name][place] = before
-        strategy._whole[name][place] = level * least * strategy._deviations[name]
+        strategy._whole[name][place] = level * least
+        strategy._weighed = 1000  # layers are not weighed again
+        strategy._left[name] = int((strategy._whole[name].abs() >= least).sum())
         strategy._look(1.0)
         assert bool(strategy._masks[name][place]) == after
-    strategy._whole[name][place] = 0.7 * least * strategy._deviations[name]
+    strategy._whole[name][place] = 0.7 * least
     strategy._look(1.0)
     assert not strategy._masks[name][place]
 
@@ -191,6 +190,39 @@ def test_surgery_splices_in_what_the_gradient_asks_for() -> None:
         sgd.step()
         pruner.step()
     assert float(model[0].weight[row, column].detach()) > 0.5
+
+
+def test_what_is_out_does_not_grow_far_beyond_the_threshold() -> None:
+    model, sgd, pruner = started("dns(band=0.1, ramp=0.01, gamma=100, power=9)", steps=100)  # no further looks
+    with torch.no_grad():
+        pruner.strategy._look(1.0)
+        pruner.strategy._put()
+    row, column = (model[0].weight == 0).nonzero()[0].tolist()
+    for _ in range(30):
+        sgd.zero_grad()
+        model[0].weight.grad = torch.zeros_like(model[0].weight)
+        model[0].weight.grad[row, column] = -1.0
+        sgd.step()
+        pruner.step()
+    most = 1.2 * pruner.strategy._least["0.weight"]
+    assert float(pruner.strategy._whole["0.weight"][row, column]) == pytest.approx(most)
+    assert not model[0].weight[row, column]
+
+
+def test_lamp_scores_are_shares_of_what_is_not_smaller() -> None:
+    weight = torch.tensor([[3.0, -1.0], [2.0, 0.0]])
+    assert torch.allclose(nasprune.lamp_scores(weight).float(), torch.tensor([[1.0, 1 / 14], [4 / 13, 0.0]]))
+    assert torch.equal(nasprune.lamp_scores(torch.zeros(3)), torch.zeros(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["dns", "olmp"])
+def test_small_layers_with_small_weights_are_not_emptied(name) -> None:
+    model, sgd, pruner = started(f"{name}", steps=20)
+    with torch.no_grad():
+        for strategy_whole in (pruner.strategy._whole["2.weight"], model[2].weight):
+            strategy_whole.mul_(1e-3)
+    run(model, sgd, pruner, 20)
+    assert int(pruner.finish().model[2].weight.count_nonzero()) > 0
 
 
 def test_learning_and_compressing_come_together() -> None:
