@@ -9,6 +9,7 @@ from torch import Tensor
 from nasprune.base import ConsumerGram
 from nasprune.calibration.consumers import Consumer
 from nasprune.calibration.layers import weight_matrix
+from nasprune.calibration.products import add_products, mirror
 from nasprune.graph.model import Ints
 
 FEATURES = 6144  # largest side of a Gram matrix, unless the group alone has more units
@@ -43,7 +44,7 @@ class GramSums:
             if index == len(self._shifts):
                 self._shifts.append(chosen.mean(dim=0))
             chosen -= self._shifts[index]
-            gram.addmm_(chosen.T, chosen)
+            add_products(gram, chosen)
             total += chosen.sum(dim=0, dtype=torch.float64)
 
     def finished(self) -> list[ConsumerGram]:
@@ -52,7 +53,7 @@ class GramSums:
         start = 0
         for part, gram, total, shift in zip(self._columns, self._grams, self._sums, self._shifts, strict=False):
             off = (total / self._samples).float()
-            covariance = gram.div_(self._samples).addr_(off, off, alpha=-1)
+            covariance = mirror(gram).div_(self._samples).addr_(off, off, alpha=-1)
             seen = torch.from_numpy(np.maximum(part.reshape(-1), 0) // self._features)
             if (seen != seen[0]).any():
                 covariance *= seen[:, None] == seen[None, :]

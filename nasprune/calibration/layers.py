@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from nasprune.calibration.products import add_products, mirror
 from nasprune.errors import InputError
 
 Layer = _ConvNd | nn.Linear
@@ -94,13 +95,13 @@ def patches_by(module: nn.Module, x: Tensor, rows: Tensor, size: int) -> Iterato
     for axis, place in enumerate(places):
         kernel = (kernel[:, None] * filled.shape[2 + axis] + (place.flip(0) if flipped else place)).reshape(-1)
     out = [_positions(layer, axis, filled.shape[2 + axis], steps[axis]) for axis in range(len(places))]
-    channels_last = filled.movedim(1, -1).reshape(-1, filled.shape[1])
+    positions = filled.flatten(2).mT
     for chosen in torch.split(rows, size):
-        first, *corner = torch.unravel_index(chosen, (filled.shape[0], *out))
+        item, *corner = torch.unravel_index(chosen, (filled.shape[0], *out))
+        first = torch.zeros_like(item)
         for axis, at in enumerate(corner):
             first = first * filled.shape[2 + axis] + at * steps[axis]
-        read = channels_last.index_select(0, (first[:, None] + kernel).reshape(-1))
-        by_channel = read.reshape(len(chosen), len(kernel), -1).transpose(1, 2)
+        by_channel = positions[item[:, None], first[:, None] + kernel].transpose(1, 2)
         yield by_channel.reshape(len(chosen), layer.groups, -1)
 
 
@@ -163,15 +164,14 @@ class RowSums:
         self.count += rows.shape[1]
         self.total = self.total + off.sum(1).double()
         if self.products is None:
-            self.products = off.transpose(1, 2) @ off
-        else:
-            self.products.baddbmm_(off.transpose(1, 2), off)
+            self.products = off.new_zeros(len(off), off.shape[2], off.shape[2])
+        add_products(self.products, off)
 
     def covariance(self) -> Tensor:
         """(groups, F, F), float64; there must be rows."""
         assert self.products is not None
         mean = torch.as_tensor(self.total) / self.count
-        return self.products.double().div_(self.count).sub_(mean[:, :, None] * mean[:, None, :])
+        return mirror(self.products).double().div_(self.count).baddbmm_(mean[:, :, None], mean[:, None, :], alpha=-1)
 
 
 def _checked(module: nn.Module) -> Layer:

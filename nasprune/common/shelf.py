@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from types import TracebackType
 from weakref import finalize
 
@@ -55,6 +55,7 @@ class Shelf:
         self._kept: dict[Hashable, list[Tensor]] = {}
         self._written: dict[Hashable, _Written] = {}
         self._count = 0
+        self._free: list[Path] = []  # files that are written over, which is faster than to begin new ones
 
     def __enter__(self) -> Shelf:
         return self
@@ -68,6 +69,7 @@ class Shelf:
         """Forgets everything and removes the files."""
         self._kept.clear()
         self._written.clear()
+        self._free.clear()
         self._held = 0
         if self._folder is not None:
             rmtree(self._folder, ignore_errors=True)
@@ -95,31 +97,37 @@ class Shelf:
             return tensors
         written = self._written.pop(key)
         tensors = _read(written)
-        written.file.unlink()
+        self._free.append(written.file)
         return tensors
 
     def _write(self, tensors: Sequence[Tensor]) -> _Written:
-        if self._folder is None:
-            self._folder = Path(mkdtemp(prefix="nasprune-"))
-            finalize(self, rmtree, self._folder, ignore_errors=True)  # of a shelf that nobody closes
-        file = self._folder / str(self._count)
-        self._count += 1
         memories = _memories(tensors)
         order = {address: number for number, address in enumerate(memories)}
         try:
-            with file.open("wb") as out:
+            file = self._free.pop() if self._free else self._new_file()
+            with file.open("r+b") as out:
                 for tensor in memories.values():
                     _whole(tensor).cpu().numpy().tofile(out)
         except OSError as error:
+            where, why = str(self._folder or gettempdir()), error.strerror or error
             raise InputError(
-                f"cannot put activations aside in {str(self._folder)!r}: {error.strerror or error}; name a folder with "
-                "more room by TMPDIR, or allow more memory with `memory=` (--memory)"
+                f"cannot put activations aside in {where!r}: {why}; name a folder with more room by TMPDIR, or allow "
+                "more memory with `memory=` (--memory)"
             ) from error
         places = tuple(
             _Place(order[_address(t)], t.dtype, tuple(t.shape), t.stride(), int(t.storage_offset()), t.device)
             for t in tensors
         )
         return _Written(file, tuple(t.untyped_storage().nbytes() for t in memories.values()), places)
+
+    def _new_file(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(mkdtemp(prefix="nasprune-"))
+            finalize(self, rmtree, self._folder, ignore_errors=True)  # of a shelf that nobody closes
+        file = self._folder / str(self._count)
+        self._count += 1
+        file.touch()
+        return file
 
 
 def _read(written: _Written) -> list[Tensor]:

@@ -13,6 +13,9 @@ from torch.utils.data import Dataset, default_collate
 from nasprune.data.items import ArrayDataset, checked, size_of
 from nasprune.errors import InputError
 
+VALUES = 2**22
+"""Numbers in the images of a batch: 27 colour images of 224 pixels, more than a thousand of 32."""
+
 
 def draw(size: int, count: int) -> list[int]:
     """Numbers of at most `count` of `size` items in an order without a pattern, always the same.
@@ -20,6 +23,15 @@ def draw(size: int, count: int) -> list[int]:
     Data sets are often ordered by class; the first of them, or batches of one class, would stand for nothing.
     """
     return random.Random(0).sample(range(size), min(size, count))
+
+
+def together(dataset: Dataset[tuple[Tensor, int]], most: int) -> int:
+    """How many images go through a network at once: `most`, and fewer where they have many numbers, but at least 8."""
+    if not size_of(dataset):
+        return most
+    first, _ = next(batches(dataset, 1, [0]))
+    numbers = int(first[0].numel())
+    return min(most, max(8, VALUES // max(numbers, 1)))
 
 
 def batches(

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nasprune.base import EvaluationTask
+from nasprune.base import Candidate, EvaluationTask
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.evaluators.measured import Measured
@@ -33,6 +33,10 @@ class KL(Measured):
         super().__init__(task)
         self._dense = task.dense
         self._known: dict[int, Tensor] = {}
+
+    def evaluate(self, candidate: Candidate) -> float:
+        same = candidate.refitted and not (candidate.keep or candidate.drop)
+        return 0.0 if same else super().evaluate(candidate)
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
         dense, cut = self._of_dense(number, inputs).double(), outputs.double()

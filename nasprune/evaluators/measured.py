@@ -7,12 +7,14 @@ closed form is taken as it is: its statistics belong to the fit.
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
+from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import main_output
 from nasprune.errors import InputError
 from nasprune.refit.recalibrate import batches_of, calibration_batches, recalibrate
@@ -22,8 +24,13 @@ class Ready:
     """Cut networks in eval mode, ready to be measured. Re-estimates on at most 1,024 images of `task.calibration`."""
 
     def __init__(self, task: EvaluationTask) -> None:
-        calibration = task.calibration
-        self._batches = list(calibration_batches(calibration, task.device)) if calibration is not None else []
+        self._task = task
+
+    @cached_property
+    def _batches(self) -> list[Tensor]:
+        """Read when the first network needs them: refitted ones do not."""
+        calibration = self._task.calibration
+        return list(calibration_batches(calibration, self._task.device)) if calibration is not None else []
 
     def __call__(self, candidate: Candidate) -> nn.Module:
         model = candidate.model()
@@ -46,6 +53,7 @@ class Measured(Evaluator):
         self._validation = task.validation
         self._device = torch.device(task.device)
 
+    @memory_reused()
     def evaluate(self, candidate: Candidate) -> float:
         model = self._ready(candidate)
         total, count = 0.0, 0

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.layers import RowSums, is_layer, weight_matrix
+from nasprune.common.allocation import memory_reused
 from nasprune.common.phases import Steps, unseen
 from nasprune.cut.selection import best_units
 from nasprune.errors import InputError
@@ -45,6 +46,7 @@ MENDED = 1.4
 Damages = Mapping[str, Mapping[int, float]]
 
 
+@memory_reused()
 def damages(
     model: nn.Module,
     graph: ModelGraph,
@@ -79,7 +81,6 @@ def damages(
     measured = {choice.name: _measured(choice.options) for choice in space.widths}
     sums = read_rows(model, layers, batches) if refit else {}
     changes = _changes(graph, readers, measured, scores, sums)
-    sums.clear()  # of much memory
     blocks = [choice.name for choice in space.blocks]
     totals = priced(model, graph, layers, changes, blocks, batches, seed, temperature, on_step)
     found: dict[str, dict[int, float]] = {}
@@ -106,16 +107,28 @@ def _changes(
     readers: Mapping[str, Sequence[Consumer]],
     measured: Mapping[str, Sequence[int]],
     scores: Mapping[str, Tensor],
-    sums: Mapping[str, RowSums],
+    sums: dict[str, RowSums],
 ) -> dict[str, Change]:
-    """What the measured options of all groups do to the layers that read them, by the names of their weights."""
-    changes = {one.param: Change() for found in readers.values() for one in found}
-    for name, options in measured.items():
-        kept = [_kept(graph.group(name), scores[name], option) for option in options]
-        for one in readers[name]:
-            if kept:
-                added = _deltas(one, kept, sums.get(one.param))
-                changes[one.param].parts.append(([(name, option) for option in options], added))
+    """What the measured options of all groups do to the layers that read them, by the names of their weights.
+
+    Sums take much memory, and so do changes: the widest layers come first, and each leaves `sums` as it is done.
+    """
+    kept = {
+        name: [_kept(graph.group(name), scores[name], option) for option in options]
+        for name, options in measured.items()
+    }
+    uses: dict[str, list[tuple[str, Consumer]]] = {}
+    for name, found in readers.items():
+        for one in found:
+            uses.setdefault(one.param, []).append((name, one))
+    changes = {param: Change() for param in uses}
+    for param in sorted(uses, key=lambda param: -uses[param][0][1].columns.size):
+        own = sums.pop(param, None)
+        covariance = damped(own).cpu() if own is not None else None
+        for name, one in uses[param]:
+            if kept[name]:
+                keys = [(name, option) for option in measured[name]]
+                changes[param].parts.append((keys, _deltas(one, kept[name], covariance)))
     return changes
 
 
@@ -158,11 +171,13 @@ def _kept(group: CoupledGroup, scores: Tensor, option: int) -> Tensor:
     return kept
 
 
-def _deltas(one: Consumer, kept: Sequence[Tensor], sums: RowSums | None) -> Tensor:
-    """Change of the layer's weights, a column (groups * F * O) for each of `kept`, the units that its group keeps."""
+def _deltas(one: Consumer, kept: Sequence[Tensor], covariance: Tensor | None) -> Tensor:
+    """Change of the layer's weights, a column (groups * F * O) for each of `kept`, the units that its group keeps.
+
+    covariance: of what it reads, (groups, F, F) in float64, where the weights of what stays take over what they can.
+    """
     layer = weight_matrix(one.modules[0]).detach()
     matrix = layer.to("cpu", torch.float64)
-    covariance = damped(sums).cpu() if sums is not None else None
     columns = torch.from_numpy(one.columns)
     found = [matrix.clone() for _ in kept]  # of what stays, what it takes over; of what goes, its loss
     for number, weights in enumerate(matrix):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nasprune.calibration.products import add_products, mirror
 from nasprune.common.calls import at_least_single
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
@@ -40,8 +41,11 @@ class Moments:
         x, y = x - self.shifts[0], y - self.shifts[1]
         self.count += len(x)
         by_group = x.transpose(0, 1)
+        if "xx" not in self.parts:
+            groups, _, features = by_group.shape
+            self.parts["xx"] = x.new_zeros(groups, features, features, dtype=torch.float64)
+        add_products(self.parts["xx"], by_group)
         for name, value in (
-            ("xx", by_group.transpose(1, 2) @ by_group),
             ("xy", by_group.transpose(1, 2) @ y.transpose(0, 1)),
             ("x", x.sum(0)),
             ("y", y.sum(0)),
@@ -58,7 +62,7 @@ class Moments:
     def products(self, centred: bool) -> tuple[Tensor, Tensor]:
         """Sums of features by features and of features by outputs, about their means or about zero."""
         off_x, off_y = self.parts["x"] / self.count, self.parts["y"] / self.count
-        xx = self.parts["xx"] - self.count * _outer(off_x, off_x)
+        xx = mirror(self.parts["xx"]) - self.count * _outer(off_x, off_x)
         xy = self.parts["xy"] - self.count * _outer(off_x, off_y)
         if centred:
             return xx, xy

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from nasprune.data.batches import EqualBatches, batches, draw, finite
+from nasprune.data.batches import EqualBatches, batches, draw, finite, together
 from nasprune.data.splits import size_of
 from nasprune.graph.model import ModelGraph
 
@@ -24,13 +24,13 @@ CALIBRATION_IMAGES = 1024
 
 
 def batches_of(data: Dataset[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The data set in its own order: inputs (n, ...) and labels (n,), n at most 128."""
-    return batches(data, BATCH)
+    """The data set in its own order: inputs (n, ...) and labels (n,), n at most 128, fewer of large images."""
+    return batches(data, together(data, BATCH))
 
 
 def calibration_batches(data: Dataset[tuple[Tensor, int]], device: torch.device | str = "cpu") -> Iterator[Tensor]:
     """Inputs of 1,024 images at most, in batches of more than one, drawn as `draw` does."""
-    for inputs, _ in batches(data, BATCH, draw(size_of(data), CALIBRATION_IMAGES)):
+    for inputs, _ in batches(data, together(data, BATCH), draw(size_of(data), CALIBRATION_IMAGES)):
         if len(inputs) > 1:
             yield inputs.to(device)
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import first_tensor, removed_after
 from nasprune.common.phases import Steps, unseen
 from nasprune.common.shelf import Shelf
@@ -48,6 +49,7 @@ def check_method(method: str) -> None:
         raise InputError(f"expected `reconstruct` to be one of {', '.join(METHODS)}, got {method!r}")
 
 
+@memory_reused()
 def reconstruct(
     dense: nn.Module,
     small: nn.Module,
@@ -86,11 +88,14 @@ def reconstruct(
     if method == "none" or not (plan.keep or plan.drop):  # what is whole needs no refit
         return []
     batches = [inputs] if isinstance(inputs, Tensor) else inputs
+    part = submodule(dense, graph.scope)
+    paths = {site.path for site in to_refit(sites(part, graph, plan), changed(graph, plan))}
     with Shelf(memory // SHARE) as shelf:
-        targets = targets_of(dense, graph, batches, shelf, rows, on_step)
+        targets = targets_of(dense, graph, batches, shelf, rows, on_step, paths)
         return refit(dense, small, graph, plan, targets, method, damp=damp, memory=memory, on_step=on_step)
 
 
+@memory_reused()
 def refit(
     dense: nn.Module,
     small: nn.Module,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nasprune.calibration.layers import output_rows, picked_rows, row_count
+from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import first_tensor, in_type_of, removed_after
 from nasprune.common.inputs import Inputs
 from nasprune.common.phases import Steps, unseen
@@ -54,6 +55,7 @@ class Targets:
         return Rows(found[0], found[1], found[2] if len(found) > 2 else None)
 
 
+@memory_reused()
 def targets_of(
     dense: nn.Module,
     graph: ModelGraph,
@@ -61,6 +63,7 @@ def targets_of(
     shelf: Shelf,
     rows: int = ROWS,
     on_step: Steps = unseen,
+    paths: Collection[str] | None = None,
 ) -> Targets:
     """Runs the dense network once, which is left as found.
 
@@ -69,12 +72,14 @@ def targets_of(
         shelf: where the targets lie.
         rows: how many positions of a layer are sampled at most, over all batches.
         on_step: told how many batches are done.
+        paths: of the layers that are watched; by default all that a plan may refit.
 
     Raises:
         InputError: a layer that runs once when traced runs twice here.
     """
     part = submodule(dense, graph.scope)
-    found = sites(part, graph, PrunePlan(graph.signature))
+    all_sites = sites(part, graph, PrunePlan(graph.signature))
+    found = [site for site in all_sites if paths is None or site.path in paths]
     watch = _Watch(shelf, rows, len(batches))
     with undisturbed(dense), removed_after(_hooks(part, found, watch)):
         for number, batch in enumerate(batches, 1):

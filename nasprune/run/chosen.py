@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nasprune.base import Candidate, EvaluationTask
+from nasprune.common.allocation import memory_reused
 from nasprune.common.losses import divergences
 from nasprune.common.untouched import undisturbed
 from nasprune.controllers.auto import Auto
@@ -66,6 +67,7 @@ class Divergences:
         self._task = task
         self._ready = Ready(task)
 
+    @memory_reused()
     def __call__(self, candidate: Candidate) -> Tensor:
         model = self._ready(candidate)
         found = []

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.outputs import tensors_of
 from nasprune.common.untouched import undisturbed
-from nasprune.data.batches import batches, draw
+from nasprune.data.batches import batches, draw, together
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.train.targets import AnyTask, ModelTask, task_of
@@ -48,11 +49,12 @@ def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: 
     right, task = 0.0, task or task_of(dataset)
     device = _home(model)
     with undisturbed(model):
-        for images, labels in batches(dataset, batch_size):
+        for images, labels in batches(dataset, together(dataset, batch_size)):
             right += float(_judged(model, task, *_placed(model, images, labels, device))[1].sum())
     return right / size_of(dataset)
 
 
+@memory_reused()
 def judged(
     model: nn.Module,
     dataset: Images,
@@ -70,7 +72,7 @@ def judged(
     loss, right, count, guess, device = 0.0, 0.0, 0, 0.0, _home(model)
     task = task or task_of(dataset)
     with undisturbed(model):
-        for images, labels in batches(dataset, batch_size, order):
+        for images, labels in batches(dataset, together(dataset, batch_size), order):
             found, scores, guess = _judged(model, task, *_placed(model, images, labels, device))
             loss, right, count = loss + found * len(labels), right + float(scores.sum()), count + len(labels)
     return Judged(loss / count, right / count, count, guess)

@@ -70,7 +70,10 @@ def test_only_what_is_beyond_the_limit_is_written(monkeypatch: pytest.MonkeyPatc
         shelf.put(4, [torch.randn(100)])
         assert len(list(tmp_path.glob("*/*"))) == 2
         shelf.take(3)
-        assert len(list(tmp_path.glob("*/*"))) == 1
+        shorter = torch.randn(60)
+        shelf.put(5, [shorter])
+        assert len(list(tmp_path.glob("*/*"))) == 2, "a file that is free is written over"
+        assert torch.equal(shelf.read(5)[0], shorter)
     assert not list(tmp_path.iterdir())
 
 

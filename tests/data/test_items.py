@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
 from nasprune.data import load_data
-from nasprune.data.batches import batches, has_labels
+from nasprune.data.batches import batches, has_labels, together
 from nasprune.data.items import Checked
 from nasprune.data.splits import ArrayDataset, DataSplits
 from nasprune.errors import InputError
@@ -99,3 +99,9 @@ def test_own_splits_are_checked_when_they_are_read():
     data = load_data(DataSplits("mine", part, part, Own(lambda: _raise(OSError("gone"))), part, 2, (3, 4, 4)))
     with pytest.raises(InputError, match="item 13 failed: OSError: gone"):
         list(batches(data.validation, 8))
+
+
+@pytest.mark.parametrize(("side", "most", "expected"), [(32, 128, 128), (224, 128, 27), (224, 16, 16), (1024, 128, 8)])
+def test_fewer_large_images_go_through_at_once(side: int, most: int, expected: int) -> None:
+    data = TensorDataset(torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.int64))
+    assert together(data, most) == expected

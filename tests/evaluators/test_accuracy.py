@@ -21,6 +21,8 @@ class Given:
     net: nn.Module
     refitted: bool = False
     made: list[nn.Module] = field(default_factory=list)
+    keep: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"stem": (0,)})
+    drop: tuple[str, ...] = ()
 
     def model(self) -> nn.Module:
         self.made.append(copy.deepcopy(self.net))

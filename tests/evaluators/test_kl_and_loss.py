@@ -120,6 +120,14 @@ def test_kl_of_one_output_is_half_the_squared_change():
     assert expected > 0
 
 
+def test_the_refitted_dense_network_is_not_run_to_be_compared_with_itself():
+    _, filled = given(TinyResNet())
+    same = Given(TinyResNet(), refitted=True, keep={})
+    assert KL(filled).evaluate(same) == 0
+    assert not same.made
+    assert KL(filled).evaluate(replace(same, refitted=False)) < 0, "other statistics of batch norms change it"
+
+
 def test_kl_needs_no_labels():
     dense = TinyResNet()
     _, filled = given(dense, count=20)

@@ -1,0 +1,69 @@
+"""`memory_reused`: freed memory stays with the process inside, and goes back at the end."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import pytest
+import torch
+
+from nasprune.common import allocation
+from nasprune.common.allocation import KEPT, USUAL, memory_reused
+
+LARGE = 16 * 2**20  # numbers, 64 MiB: above what glibc maps anew
+
+pytestmark = pytest.mark.skipif(allocation._glibc() is None, reason="needs glibc, of which the memory is asked for")
+
+
+def faults_of(passes: int) -> int:
+    """Pages that the kernel had to give while a large tensor was made and freed again and again."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(passes):
+        torch.ones(LARGE)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def held() -> int:
+    """Bytes of the process in memory."""
+    with open("/proc/self/statm") as found:
+        return int(found.read().split()[1]) * resource.getpagesize()
+
+
+def test_a_large_tensor_takes_the_pages_of_the_one_before() -> None:
+    anew = faults_of(8)
+    with memory_reused():
+        faults_of(2)
+        again = faults_of(8)
+    assert again < anew / 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_goes_back_at_the_end() -> None:
+    before = held()
+    with memory_reused():
+        torch.ones(4 * LARGE)
+        assert held() - before > 2 * LARGE * 4
+    assert held() - before < LARGE * 4
+
+
+def test_only_the_outermost_sets_and_restores(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[int, int]] = []
+    monkeypatch.setattr(allocation, "_set", told.append)
+
+    @memory_reused()
+    def inner() -> None:
+        assert told == [KEPT]
+
+    with memory_reused():
+        inner()
+        inner()
+    with pytest.raises(KeyError), memory_reused():
+        raise KeyError
+    assert told == [KEPT, USUAL, KEPT, USUAL]
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocation, "_glibc", lambda: None)
+    with memory_reused():
+        assert torch.ones(3).sum() == 3
