@@ -44,6 +44,8 @@ def push_to_hub(
     Raises:
         InputError: huggingface_hub is missing, or the Hub refuses.
     """
+    if not isinstance(repo_id, str):
+        raise InputError(f"`repo_id` must be a text such as 'user/name', got {repo_id!r}")
     _check_package()
     from huggingface_hub import HfApi
 

@@ -69,6 +69,8 @@ def test_a_folder_in_the_place_of_a_repository(outcome, tmp_path):
 def test_what_the_hub_refuses_is_one_sentence(remote, outcome):
     with pytest.raises(nasprune.InputError, match="cannot push to 'small': a name has an owner; check its name"):
         nasprune.push_to_hub(outcome, "small")
+    with pytest.raises(nasprune.InputError, match=r"`repo_id` must be a text such as 'user/name', got None"):
+        nasprune.push_to_hub(outcome, None)
     with pytest.raises(nasprune.InputError, match=r"cannot fetch 'me/other' .*: no such repository; check the name"):
         nasprune.from_pretrained("me/other", tiny_net())
 
