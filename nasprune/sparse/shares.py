@@ -56,8 +56,9 @@ class LayerHarms:
 def spread(layers: Mapping[str, LayerHarms], limit: int) -> dict[str, int]:
     """How many weights stay in each layer, so that the harms' sum is least and the prices of all within `limit`.
 
-    What the options leave over goes to the layers whose next option is worth most, down to single weights where
-    `whole` does not say that options are all there is. The least of all layers must be within the limit.
+    What the options leave over, as much as it is where harms do not fall, goes to the layers whose next option is worth
+    most, down to single weights where `whole` does not say that options are all there is. The least of all layers must
+    be within the limit.
     """
     options = {name: layer.options() for name, layer in layers.items()}
     prices = [layer.price for layer in layers.values()]
@@ -67,11 +68,15 @@ def spread(layers: Mapping[str, LayerHarms], limit: int) -> dict[str, int]:
     picked = dict(zip(layers, knapsack(priced, [limit]), strict=True))
     kept = {name: options[name][option][0] for name, option in picked.items()}
     left = limit - sum(layer.price * kept[name] for name, layer in layers.items())
-    for name in sorted(layers, key=lambda name: _gain(options[name], picked[name], layers[name].price), reverse=True):
-        if picked[name] and not layers[name].whole:
-            more = min(options[name][picked[name] - 1][0] - kept[name], left // layers[name].price)
-            kept[name] += more
-            left -= more * layers[name].price
+    grows = {name for name, layer in layers.items() if picked[name] and not layer.whole}
+    while grows:
+        name = max(sorted(grows), key=lambda one: _gain(options[one], picked[one], layers[one].price))
+        more = min(options[name][picked[name] - 1][0] - kept[name], left // layers[name].price)
+        kept[name] += more
+        left -= more * layers[name].price
+        picked[name] -= kept[name] == options[name][picked[name] - 1][0]
+        if not picked[name] or left < layers[name].price:
+            grows.remove(name)
     return kept
 
 

@@ -29,7 +29,7 @@ from nasprune.refit.reconstruct import MEMORY, SHARE, refit
 from nasprune.refit.sites import sites
 from nasprune.refit.targets import targets_of
 from nasprune.sparse.contract import Sparsifier
-from nasprune.sparse.layers import Priced, Target, problem, scored, targets, thinned, too_wide, uses
+from nasprune.sparse.layers import Priced, problem, scored, targets, thinned, too_wide, uses
 from nasprune.sparse.patterns import Pattern
 from nasprune.sparse.shares import LayerHarms, lowest_first, spread
 
@@ -147,7 +147,11 @@ def sparsify(
     own = sum(target.size * price[path] for path, target in found.items())
     whole = budget.flops if budget.flops is not None else sum(value.numel() for value in part.parameters())
     room = budget.limit - (whole - own)
-    _check_least(found, price, whole - own, budget, whole, space.pattern, wide)
+    least = whole - own + sum(min(target.counts()) * price[path] for path, target in found.items())
+    if least > budget.limit:
+        raise BudgetError(
+            _refusal(budget, least, whole, space.pattern, narrowed=bool(plan.keep or plan.drop), wide=wide)
+        )
     pricing = Priced(small, graph, found, sparsifier, priced, seed)
     kept, known = _shared_out(pricing, price, room, space, lambda: once(lambda: pricing.harms(on_price)))
     masks: dict[str, Tensor] = {}
@@ -195,24 +199,19 @@ def _shared_out(
     return kept, {path: layers[path].at(count) for path, count in kept.items()}
 
 
-def _check_least(
-    found: Mapping[str, Target],
-    price: Mapping[str, int],
-    others: int,
-    budget: ZeroBudget,
-    whole: int,
-    pattern: Pattern,
-    wide: Sequence[str],
-) -> None:
-    """Raises BudgetError where even the fewest weights of all layers are too many. others: what is no target."""
-    least = others + sum(min(target.counts()) * price[path] for path, target in found.items())
-    if least > budget.limit:
-        unit = "numbers that are not zero" if budget.flops is None else "multiply-adds with weights that are not zero"
-        raise BudgetError(
+def _refusal(
+    budget: ZeroBudget, least: int, whole: int, pattern: Pattern, *, narrowed: bool, wide: Sequence[str]
+) -> str:
+    """Why even the fewest weights of all layers are too many. narrowed: whether widths or blocks went before."""
+    unit = "numbers that are not zero" if budget.flops is None else "multiply-adds with weights that are not zero"
+    then = "or let widths take more" if narrowed else "or let widths go, too: --space widths+weights"
+    return ". ".join(
+        [
             f"the budget leaves {budget.limit:,} {unit}, and zeros in the pattern {pattern} reach {least:,} of "
-            f"{whole:,} at least; ask for more, or let widths go, too: --space widths+weights"
-            + "".join(f". {note}" for note in wide)
-        )
+            f"{whole:,} at least; ask for more, {then}",
+            *wide,
+        ]
+    )
 
 
 def _about_wide(found: Mapping[str, int]) -> list[str]:

@@ -195,6 +195,8 @@ def test_budgets_and_spaces_that_do_not_fit_are_refused(budget, space, words):
 def test_what_cannot_be_done_is_said(model):
     with pytest.raises(BudgetError, match=r"reach [\d,]+ of [\d,]+ at least; ask for more, or let widths go, too"):
         search(model, EXAMPLE, "50NNZ")
+    with pytest.raises(BudgetError, match="at least; ask for more, or let widths take more"):
+        search(model, EXAMPLE, "60%,1%NNZ")
     with pytest.raises(InputError, match="chosen by calibration images; give some with `data=`"):
         search(model, EXAMPLE, "20%NNZ", data=None)
     with pytest.raises(InputError, match="the budget asks for no zeros; add for example 20%NNZ"):

@@ -27,6 +27,12 @@ def test_what_options_leave_over_is_given_away():
     assert spread(layers, 5000) == {"a": 1000, "b": 1000}
 
 
+def test_the_limit_is_used_where_harms_do_not_fall():
+    flat = LayerHarms(1000, 1, dict.fromkeys((600, 400, 250, 100), 0.1))
+    assert spread({"a": flat}, 555) == {"a": 555}
+    assert spread({"a": flat, "b": LayerHarms(50, 1, {40: 0.5})}, 999) == {"a": 949, "b": 50}
+
+
 def test_harm_between_options_is_that_of_the_smaller_one():
     layer = LayerHarms(100, 1, {50: 0.1, 25: 0.4}, whole=True)
     assert [layer.at(count) for count in (100, 60, 25)] == [0.0, 0.1, 0.4]
