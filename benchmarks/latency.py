@@ -36,8 +36,8 @@ from benchmarks.latency_nets import NETS, images, net_of
 from benchmarks.rows import WIDTH, Failed, Record, worked
 from nasprune.cost.latency import compare_latency
 from nasprune.deploy.runtimes import runtime_of
-from nasprune.run.aim import batched
 from nasprune.run.result import SearchResult
+from nasprune.run.stopwatch import batched
 
 HALVINGS = 5
 SECONDS = 4.0

@@ -94,7 +94,7 @@ def _few_timed_passes():
     from nasprune.cost.latency import compare_latency
 
     with pytest.MonkeyPatch.context() as patch:
-        for story in ("nasprune.run.search", "nasprune.strategies.prune"):
+        for story in ("nasprune.run.stopwatch", "nasprune.strategies.prune"):
             patch.setattr(f"{story}.compare_latency", partial(compare_latency, repeats=2))
         yield
 

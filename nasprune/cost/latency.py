@@ -20,6 +20,8 @@ Enough = Callable[[Sequence[Sequence[float]]], bool]
 """Takes the seconds of every pass so far, a sequence for each model; whether no more passes are needed."""
 LEAST = 5
 """Turns of a comparison whose length is not given."""
+FEWEST = 3
+"""Turns of one whose turns take so long that its time is over after them."""
 
 
 def measure_latency(
@@ -92,7 +94,8 @@ def _until(calls: Sequence[Callable[[], float]], enough: Enough, seconds: float)
         for each, elapsed in zip(times, passed, strict=True):
             each.append(elapsed)
         spent += sum(passed)
-        if turn + 1 >= LEAST and (spent > seconds or enough(times)):
+        over = spent > seconds
+        if turn + 1 >= (FEWEST if over else LEAST) and (over or enough(times)):
             break
     return times
 

@@ -18,19 +18,18 @@ from torch import nn
 
 from nasprune.common.fields import Source, parse
 from nasprune.common.files import content_of, write_all
-from nasprune.common.inputs import Inputs
 from nasprune.common.records import record_of
 from nasprune.cost.budget import Budget
 from nasprune.cost.intervals import median_interval
-from nasprune.cost.latency import Enough, compare_latency, threads_set
+from nasprune.cost.latency import Enough, threads_set
 from nasprune.cost.runtimes import EAGER
 from nasprune.cost.time_cache import device_key, keep_times, known_times
 from nasprune.cost.times import Times, times_of
-from nasprune.deploy.runtimes import runtime_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.run.request import Request
+from nasprune.run.stopwatch import Stopwatch
 
 OFF = 0.05  # how far below the promise a measured time may be, relative to it
 MIDDLE = 1 - OFF / 2  # where in that range the search aims
@@ -211,27 +210,22 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
     """The aim of a search whose budget limits latency, `None` for others. Measures the dense network and its layers."""
     if not request.budget.limits_latency:
         return None
-    options = request.options
-    runtime = runtime_of(options.runtime)
-    runtime.check(request.device)
-    part = submodule(request.model, graph.scope)
-    inputs = batched(graph.example_inputs, options.batch)
+    options, stopwatch = request.options, Stopwatch.of(request, graph)
+    runtime = stopwatch.runtime
     key = device_key(request.device, options.threads or torch.get_num_threads(), runtime.layers_by)
 
     def measure(model: nn.Module, enough: Enough) -> tuple[float, float]:
-        both = [part, submodule(model, graph.scope)]
-        dense, cut = compare_latency(
-            both, inputs, threads=options.threads, seconds=SECONDS, runtime=runtime, enough=enough
-        )
+        dense, cut = stopwatch([request.model, model], seconds=SECONDS, enough=enough)
         return dense / 1e3, cut / 1e3
 
     if (before := _before(options.out)) is not None:
         return LatencyAim(request.budget, before, measure, runtime.name)
     with request.phases.phase("timing layers") as step, threads_set(options.threads):
+        part = submodule(request.model, graph.scope)
         times, table = times_of(part, graph, batch=options.batch, known=known_times(key), runtime=runtime, on_step=step)
         keep_times(key, table)
         if request.budget.seconds is not None or runtime.fuses:
-            dense = compare_latency([part], inputs, seconds=SECONDS, runtime=runtime, enough=_precise)[0] / 1e3
+            dense = stopwatch([request.model], seconds=SECONDS, enough=_precise)[0] / 1e3
             times = times.filling(1e9 * dense, fused=runtime.fuses)
     return LatencyAim(request.budget, Clocked(times.dense / 1e9, times), measure, runtime.name)
 
@@ -249,18 +243,3 @@ def _before(folder: Path | None) -> Clocked | None:
     then = "choose another folder, or delete that one"
     text = content_of(folder / FILE, "measured times", then, most=2**26)
     return record_of(Clocked, parse(text, Source(str(folder / FILE), "measured times", then)))
-
-
-def batched(inputs: Inputs, batch: int) -> Inputs:
-    """The inputs of one item, as many times.
-
-    Raises:
-        InputError: not all tensors have one item on their first axis.
-    """
-    if batch == 1:
-        return inputs
-    if any(not tensor.ndim or len(tensor) != 1 for tensor in inputs.tensors):
-        raise InputError(
-            f"the latency of {batch} items needs inputs whose first axis counts them, got {inputs}; leave `batch` out"
-        )
-    return inputs.map(lambda tensor: tensor.repeat(batch, *[1] * (tensor.ndim - 1)))

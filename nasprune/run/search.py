@@ -19,7 +19,6 @@ from nasprune.common.memory import bytes_of
 from nasprune.common.phases import Phases, PhaseStep
 from nasprune.common.randomness import own_randomness
 from nasprune.cost.budget import Budget
-from nasprune.cost.latency import compare_latency
 from nasprune.cost.left_out import left_out
 from nasprune.cost.uncounted import check_counted
 from nasprune.cut.rebuild import rebuilt
@@ -40,6 +39,7 @@ from nasprune.run.request import resolved
 from nasprune.run.result import SearchResult, result_of
 from nasprune.run.settings import Options
 from nasprune.run.sharing import Shared
+from nasprune.run.stopwatch import Stopwatch
 from nasprune.run.trace import trace
 from nasprune.train.polish import PolishStep
 
@@ -122,7 +122,7 @@ def search(
         memory: "2GiB", or bytes, of which a half is for activations that wait while layers are refitted; the others
             wait in temporary files, and the result is the same.
         batch, threads, runtime: items that run at once, threads of the CPU, and what runs networks ("eager", "compile"
-            or "onnxruntime", on a CPU), for a budget of latency.
+            or "onnxruntime", on a CPU), where latency is measured: for a budget of it, and for the report.
         on_phase: called when a phase starts, such as "refitting", and after each of its steps.
         log: "csv:DIR", "tensorboard:DIR", "mlflow" or "mlflow:URI", "wandb" or "wandb:PROJECT", or several: where each
             trial is written to.
@@ -179,17 +179,18 @@ def search(
         once = request.options.shared.once
         with phases.phase("tracing"):
             graph = once("graph", lambda: trace(request.original, request.inputs, scope, rules=op_rules(plugins)))
+        stopwatch = Stopwatch.of(request, graph)
         uncounted = once("uncounted", lambda: left_out(submodule(request.model, scope), graph))
         if not allow_uncounted:
             check_counted(request.budget, uncounted)
         done = cut(request, graph, lambda: Journal(folder, request.settings))
         found, fitted, plan = done.found, done.model, done.found.proven.plan
         both = [submodule(net, scope) for net in (request.model, fitted)]
-        latency = found.latency or compare_latency(both, graph.example_inputs)
+        latency, said = (found.latency, []) if found.latency else stopwatch.told(request.model, fitted)
         layers = layer_times(both[0], both[1], graph.example_inputs)
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
-    done = replace(done, notes=(*done.notes, *recovered.notes))
+    done = replace(done, notes=(*done.notes, *recovered.notes, *said))
     result = result_of(request, done, small, uncounted, latency, layers, time.monotonic() - started)
     return result.measured(recovered.measured or {})

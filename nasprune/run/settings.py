@@ -61,7 +61,7 @@ def settings_of(
         **{f"space {name}": str(value) for name, value in options.space.items()},
         "scope": options.scope or "all",
         "seed": str(options.seed),
-        **({"latency": f"batch {options.batch}, {_threads(options)}{_by(options)}"} if goal.limits_latency else {}),
+        **({"latency": _latency(options)} if goal.limits_latency or _timed_otherwise(options) else {}),
         **options.settings,
     }
     if data is not None:
@@ -71,6 +71,14 @@ def settings_of(
     if issubclass(methods.evaluator, OwnFunction):
         chosen["evaluator's code"] = identity.of_code(methods.evaluator.function)
     return chosen
+
+
+def _timed_otherwise(options: Options) -> bool:
+    return (options.batch, options.threads, options.runtime) != (1, None, "eager")
+
+
+def _latency(options: Options) -> str:
+    return f"batch {options.batch}, {_threads(options)}{_by(options)}"
 
 
 def _threads(options: Options) -> str:

@@ -29,7 +29,7 @@ def test_a_row_has_the_promise_and_the_best_flops_budget_in_equal_time(monkeypat
     monkeypatch.setattr(latency, "net_of", lambda name: TinyResNet().eval())
     monkeypatch.setattr(latency, "images", lambda: EXAMPLE)
     monkeypatch.setattr(latency, "compare_latency", milliseconds)
-    monkeypatch.setattr("nasprune.run.aim.compare_latency", milliseconds)
+    monkeypatch.setattr("nasprune.run.stopwatch.compare_latency", milliseconds)
     monkeypatch.setattr(latency, "_in_a_fresh_process", lambda job, folder: (11.0, 6.6))
     row = latency.worked_at(JOB)
     assert row.reported <= 0.6

@@ -24,7 +24,7 @@ from nasprune.cut.compare import Match
 from nasprune.cut.verify import Proven, prove
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
-from nasprune.run import aim as aiming
+from nasprune.run import stopwatch as watching
 from nasprune.run import fitting, rounds, timing
 from nasprune.run.aim import Clocked, LatencyAim, Measured
 from nasprune.run.search import search
@@ -49,7 +49,7 @@ def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
             seen.extend(models)
             return [milliseconds(measure(model, EXAMPLE).flops) for model in models]
 
-        monkeypatch.setattr(aiming, "compare_latency", latency)
+        monkeypatch.setattr(watching, "compare_latency", latency)
         return seen
 
     def layer(one: Layer, device: torch.device, runtime: Runtime) -> Fit:
@@ -212,7 +212,7 @@ def test_a_cut_that_does_not_run_is_left_to_its_proof(device: Device, monkeypatc
     monkeypatch.setattr(timing, "runs", lambda *given: (nn.Identity(), failed))
     result = search(net(), EXAMPLE, "60% latency", trials=2)
     assert result.report.proof.ok
-    assert not seen
+    assert len(seen) == 2, "dense and cut, for the report"
     assert not any(note.startswith("Of the latency") for note in result.report.notes)
 
 
@@ -268,10 +268,10 @@ def test_items_run_at_once(device: Device) -> None:
     seen: list[tuple[int, ...]] = []
     model = net()
     model.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
-    inputs = aiming.batched(nasprune.Inputs.of(EXAMPLE), 4)
+    inputs = watching.batched(nasprune.Inputs.of(EXAMPLE), 4)
     assert [tuple(tensor.shape) for tensor in inputs.tensors] == [(4, *EXAMPLE.shape[1:])]
     with pytest.raises(InputError, match="first axis counts them"):
-        aiming.batched(nasprune.Inputs.of(torch.randn(3, 8)), 4)
+        watching.batched(nasprune.Inputs.of(torch.randn(3, 8)), 4)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_the_runtime_that_is_asked_for_is_what_is_measured(
         asked.append(runtime.name)
         return [10 * measure(one, EXAMPLE).flops / dense for one in models]
 
-    monkeypatch.setattr(aiming, "compare_latency", latency)
+    monkeypatch.setattr(watching, "compare_latency", latency)
     result = search(model, EXAMPLE, "60% latency", trials=5, runtime="onnxruntime", threads=1)
     assert set(asked) == {"onnxruntime"}
     assert any("measured in turn by onnxruntime" in note for note in result.report.notes)
@@ -339,3 +339,38 @@ def test_a_share_is_that_of_the_dense_network_in_the_same_breath(device: Device)
     device(milliseconds)
     result = search(model, EXAMPLE, "60% latency", trials=20)
     assert 0.5 < measure(result.model, EXAMPLE).flops / dense <= 0.66
+
+
+def test_a_report_measures_latency_as_asked_where_the_budget_does_not_limit_it(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    asked: list[tuple[int, str, int | None]] = []
+
+    def latency(
+        models: Sequence[nn.Module], inputs: Any, *, runtime: Runtime, threads: int | None, **_: object
+    ) -> list[float]:
+        asked.append((len(inputs.tensors[0]), runtime.name, threads))
+        return [2.0, 1.0]
+
+    monkeypatch.setattr(watching, "compare_latency", latency)
+    result = search(net(), EXAMPLE, "60%", trials=2, runtime="onnxruntime", threads=1, batch=4)
+    assert asked == [(4, "onnxruntime", 1)]
+    assert "latency at batch 4, 1 thread, onnxruntime" in str(result)
+    assert result.report.measured["latency_ms cut"] == 1.0
+    assert search(net(), EXAMPLE, "60%", trials=2).report.latency_label == "latency at batch 1"
+
+
+def test_a_runtime_that_refuses_the_cut_network_costs_no_result(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def latency(models: Sequence[nn.Module], inputs: Any, *, runtime: Runtime, **_: object) -> list[float]:
+        if runtime.name != "eager":
+            raise InputError("no such operator")
+        return [2.0, 1.0]
+
+    monkeypatch.setattr(watching, "compare_latency", latency)
+    result = search(net(), EXAMPLE, "60%", trials=2, runtime="onnxruntime")
+    assert "Latencies are those of PyTorch, since onnxruntime failed: no such operator" in result.report.notes

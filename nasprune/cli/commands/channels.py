@@ -99,12 +99,12 @@ def search(
         str,
         typer.Option("--memory", help="A half of it is for activations that wait; the others wait in temporary files."),
     ] = "2GiB",
-    batch: Annotated[int, typer.Option("--batch", help="Items that run at once, for a budget of latency.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Items that run at once where latency is measured.")] = 1,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="Threads of the CPU, for a budget of latency.")
+        int | None, typer.Option("--threads", help="Threads of the CPU where latency is measured.")
     ] = None,
     runtime: Annotated[
-        str, typer.Option("--runtime", help="For a budget of latency: eager, compile or onnxruntime.")
+        str, typer.Option("--runtime", help="By what latency is measured: eager, compile or onnxruntime.")
     ] = "eager",
     allow_chance: Annotated[
         bool, typer.Option("--allow-chance", help="Go on with a network that is no better on the labels than chance.")
