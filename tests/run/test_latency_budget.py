@@ -24,8 +24,8 @@ from nasprune.cut.compare import Match
 from nasprune.cut.verify import Proven, prove
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
-from nasprune.run import stopwatch as watching
 from nasprune.run import fitting, rounds, timing
+from nasprune.run import stopwatch as watching
 from nasprune.run.aim import Clocked, LatencyAim, Measured
 from nasprune.run.search import search
 from nasprune.run.stage import PART
