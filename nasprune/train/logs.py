@@ -5,6 +5,7 @@ CSV needs nothing more; TensorBoard, MLflow and Weights & Biases need their pack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nasprune.common.arguments import refused
+from nasprune.common.factories import one_line
 from nasprune.errors import InputError
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 
@@ -34,13 +36,14 @@ def logs_of(wanted: str | Sequence[str] | None) -> list[Log]:
     """Loggers for "csv:DIR", "tensorboard:DIR", "mlflow" or "mlflow:URI", "wandb" or "wandb:PROJECT".
 
     Raises:
-        InputError: there is no such logger, its folder is not named, or its package is not installed.
+        InputError: there is no such logger, its folder is not named, its package is not installed, or it does not
+        open.
     """
     if wanted is None:
         return []
     if not isinstance(wanted, str) and not all(isinstance(one, str) for one in wanted):
         raise refused("log", "a name such as 'csv:DIR', or several", wanted, "write for example log='csv:runs/log'")
-    return [_opened(one) for one in ([wanted] if isinstance(wanted, str) else wanted)]
+    return [_Steady(one, _opened(one)) for one in ([wanted] if isinstance(wanted, str) else wanted)]
 
 
 def logged(
@@ -93,6 +96,37 @@ def _opened(wanted: str) -> Log:
         return KINDS[name](where)
     except OSError as error:
         raise InputError(f"cannot write the log {wanted!r}: {error.strerror or error}; name another folder") from error
+    except Exception as error:  # a tracker's client may fail in any way
+        raise InputError(
+            f"the log {wanted!r} does not open: {type(error).__name__}: {one_line(error)[:300]}; name another place, "
+            "or leave it out"
+        ) from error
+
+
+class _Steady:
+    """A log that costs no run: where it fails on the way, as when a server is gone, it says so once and is left out."""
+
+    def __init__(self, wanted: str, log: Log) -> None:
+        self._wanted, self._log = wanted, log
+        self._failed = False
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self._tried(lambda: self._log.log_metrics(metrics, step))
+
+    def finalize(self) -> None:
+        self._tried(self._log.finalize)
+
+    def _tried(self, write: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except Exception as error:  # a tracker's client may fail in any way
+            self._failed = True
+            logging.getLogger(__name__).warning(
+                f"the log {self._wanted!r} failed and is left out from here on: {type(error).__name__}: "
+                f"{one_line(error)[:300]}"
+            )
 
 
 def _csv(where: str) -> Log:

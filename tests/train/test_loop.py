@@ -15,6 +15,7 @@ from torch import nn
 from nasprune.data import ArrayDataset
 from nasprune.errors import InputError
 from nasprune.train.finetune import finetune
+from nasprune.train.logs import KINDS
 from nasprune.train.mixing import mixing
 from nasprune.train.team import steps_of
 from tests.strategies.test_resume import pruned
@@ -95,6 +96,37 @@ def test_a_log_that_cannot_be_written_is_said_before_training(monkeypatch: pytes
     ):
         with pytest.raises(InputError, match=message):
             finetune(net(), IMAGES, epochs=1, log=log)
+
+
+class Gone:
+    """A tracker whose server goes away."""
+
+    def __init__(self, where: str) -> None:
+        if where == "refuses":
+            raise RuntimeError("no server\nand a second line")
+        self.told = 0
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.told += 1
+        raise ConnectionError("the server is gone")
+
+    def finalize(self) -> None:
+        raise AssertionError("a log that failed is left alone")
+
+
+def test_a_tracker_that_fails_costs_no_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    made: list[Gone] = []
+    monkeypatch.setitem(KINDS, "gone", lambda where: made.append(Gone(where)) or made[-1])
+    finetune(net(), IMAGES, **OPTIONS, log=["gone:", f"csv:{tmp_path}"])
+    assert made[0].told == 1
+    assert [r.message for r in caplog.records if "left out" in r.message] == [
+        "the log 'gone:' failed and is left out from here on: ConnectionError: the server is gone"
+    ]
+    assert list(tmp_path.glob("version_*/metrics.csv")), "the other one is told"
+    with pytest.raises(InputError, match="'gone:refuses' does not open: RuntimeError: no server; name another place"):
+        finetune(net(), IMAGES, epochs=1, log="gone:refuses")
 
 
 SCRIPT = """
