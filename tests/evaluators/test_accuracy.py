@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -57,3 +57,23 @@ def test_it_is_repeatable_and_touches_only_the_candidates_own_copy():
 def test_without_data_it_is_refused():
     with pytest.raises(InputError, match="needs data"):
         Accuracy(task(None, images(8)))
+
+
+class Read(TensorDataset):
+    """Counts how often an item is read."""
+
+    times = 0
+
+    def __getitem__(self, index):
+        self.times += 1
+        return super().__getitem__(index)
+
+
+def test_calibration_images_are_read_for_networks_that_were_not_refitted_alone():
+    calibration = Read(*images(8, seed=1))
+    evaluator = Accuracy(replace(task(images(8, seed=1), images(8, seed=2)), calibration=calibration))
+    evaluator.evaluate(Given(TinyResNet(), refitted=True))
+    assert calibration.times == 0
+    evaluator.evaluate(Given(TinyResNet()))
+    evaluator.evaluate(Given(TinyResNet()))
+    assert calibration.times == 8
