@@ -148,6 +148,8 @@ bench-other: $(BENCH_STAMP) ## accuracy at equal FLOPs on nets that are trained 
 bench-nb201: $(STAMP) ## scores of operations judged by the table of NAS-Bench-201: published ones, and every scorer here
 	$(BIN)/python -m benchmarks.nb201
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.nb201_trims
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.nb201_trims --typed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scoring_times
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.digits_judge
 
 bench-supernet: $(STAMP) ## trimmed supernets on digits, trained for real, in about half an hour (SEEDS=3)

@@ -1,6 +1,6 @@
 """Trimming supernets on scikit-learn's digits, with real training: three experiments.
 
-    python -m benchmarks.supernet [E2] [E4] [E5] [--seeds 3] [--workers 2] [--json FILE] [--quick]
+    python -m benchmarks.supernet [E2] [E4] [E5] [--seeds 3] [--workers 2] [--scorers NAMES] [--json FILE] [--quick]
 
 E2: NAS-Bench-201's space (one cell a stage, 8 channels). A supernet is trained bilevel, every scorer trims it to 3, 2
 and 1 operations an edge, and architectures of the trimmed spaces are trained from scratch on 250 images. They are
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record[name] = trims.experiment(seeds, effort, given.workers, progress)
             console.print(trims.table(record[name]))
         elif name == "E4":
-            record[name] = noise.experiment(more, effort)
+            record[name] = noise.experiment(more, effort, given.scorers)
             console.print(noise.table(record[name]))
         else:
             record[name] = foreign.experiment(given.first_seed, effort)
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seeds", type=int, default=3, help="how many seeds E2 runs (3)")
     found.add_argument("--noise-seeds", type=int, default=5, help="how many seeds E4 runs at least (5)")
     found.add_argument("--first-seed", type=int, default=0, help="the first of them (0)")
+    found.add_argument("--scorers", nargs="+", default=noise.SCORERS, help="which E4 compares (all)")
     found.add_argument("--workers", type=int, default=min(WORKERS, os.cpu_count() or 1), help="processes of E2")
     found.add_argument("--json", type=Path, help="where to store the numbers")
     found.add_argument("--quick", action="store_true", help="next to no training: for tests of this file only")

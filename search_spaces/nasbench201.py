@@ -48,6 +48,15 @@ class ResidualBlock(nn.Module):
         return self.downsample(x) + self.conv_b(self.conv_a(x))
 
 
+class MixedOp(nn.ModuleList):
+    """The operations of an edge, weighed and added up."""
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x: (n, channels, h, w). weights: (ops,)."""
+        parts = [weight * op(x) for weight, op in zip(weights, self, strict=True)]
+        return sum(parts[1:], start=parts[0])
+
+
 class SearchCell(nn.Module):
     """All operations on all edges. edges: "target<-source" -> one module for each operation."""
 
@@ -55,7 +64,7 @@ class SearchCell(nn.Module):
         super().__init__()
         self.edges = nn.ModuleDict(
             {
-                f"{target}<-{source}": nn.ModuleList(OPERATIONS[name](channels, 1, False) for name in ops)
+                f"{target}<-{source}": MixedOp(OPERATIONS[name](channels, 1, False) for name in ops)
                 for source, target in EDGES
             }
         )
@@ -64,12 +73,11 @@ class SearchCell(nn.Module):
         """x: (n, channels, h, w). weights: (6, ops), each row summing to one."""
         nodes = [x]
         for target in range(1, NODES):
-            total = torch.zeros_like(x)
-            for source in range(target):
-                row = weights[EDGES.index((source, target))]
-                for weight, op in zip(row, self.edges[f"{target}<-{source}"], strict=True):
-                    total = total + weight * op(nodes[source])
-            nodes.append(total)
+            parts = [
+                self.edges[f"{target}<-{source}"](nodes[source], weights[EDGES.index((source, target))])
+                for source in range(target)
+            ]
+            nodes.append(sum(parts[1:], start=parts[0]))
         return nodes[-1]
 
 

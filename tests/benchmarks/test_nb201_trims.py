@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks import nb201
+from benchmarks import nb201, scoring_times
 from benchmarks.judge import EDGES, OPS, Judge, by_chance, mean_of, verdict
 from benchmarks.nb201_trims import BY_FLOPS, main, table_judge
+from nasprune import Size
 
 NEEDED = ("nb201_cifar10_200ep.csv", "cifar10_train5085.npz")
 pytestmark = pytest.mark.skipif(
@@ -76,3 +77,9 @@ def test_the_benchmark_runs(tmp_path, capsys):
     main(["--seeds", "0", "--epochs", "1", "--scorers", "flops_order", "--cache", str(tmp_path)])
     assert "flops_order" in capsys.readouterr().out
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_times_of_scoring_are_shown_for_every_supernet(monkeypatch, capsys):
+    monkeypatch.setattr(scoring_times, "NETS", {"toy": ("nasbench201", Size(2, 1, resolution=8))})
+    scoring_times.main(["--images", "4", "--runs", "2"])
+    assert "toy" in capsys.readouterr().out

@@ -131,12 +131,18 @@ def _owners(net: nn.Module, places: Sequence[Site]) -> dict[Site, nn.Module]:
     for site in places:
         if site.called is site.candidates:
             path = paths[id(site.candidates[0])].rpartition(".")[0]
-            while path and isinstance(net.get_submodule(path), nn.ModuleList | nn.ModuleDict):
+            while path and _only_holds(net.get_submodule(path)):
                 path = path.rpartition(".")[0]
             if path:
                 found.setdefault(id(net.get_submodule(path)), []).append(site)
     modules = {id(module): module for module in net.modules()}
     return {sites[0]: modules[owner] for owner, sites in found.items() if len(sites) == 1}
+
+
+def _only_holds(module: nn.Module) -> bool:
+    """Whether this is a list that the net never calls."""
+    kind = next((kind for kind in (nn.ModuleList, nn.ModuleDict) if isinstance(module, kind)), None)
+    return kind is not None and type(module).forward is kind.forward
 
 
 def _recorder(seen: dict[int, list[tuple[object, object]]]) -> Callable[..., None]:

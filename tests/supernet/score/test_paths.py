@@ -14,7 +14,7 @@ from nasprune import OpChoice, Supernet
 from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.score.noise import without_noise
 from nasprune.supernet.score.paths import draw_paths, on_path, sites
-from nasprune.supernet.score.proxies import flow_of_ones, flows_along, positive_weights
+from nasprune.supernet.score.proxies import codes_along, flow_of_ones, flows_along, positive_weights
 from nasprune.supernet.score.surrogate import main_effects, ranks
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
@@ -296,3 +296,48 @@ def test_the_shares_do_not_matter():
             alpha.copy_(3 * torch.randn(len(alpha), generator=torch.Generator().manual_seed(1)))
     other = op_scorer("paths").score(ScoringTask.on_copy(replace(structure), [], [], seed=0))
     assert all(torch.equal(one[name].argsort(), other[name].argsort()) for name in one)
+
+
+class Listed(nn.ModuleList):
+    """A list that the net calls, and that mixes."""
+
+    def forward(self, x, weights):
+        return sum(weight * op(x) for weight, op in zip(weights, self, strict=True))
+
+
+class CallsLists(nn.Module):
+    """Two such lists, and a classifier."""
+
+    def __init__(self, flatten=lambda x: x.flatten(1)):
+        super().__init__()
+        self.edges = nn.ModuleList(
+            Listed(nn.Sequential(nn.Conv2d(3, 3, side, padding=side // 2), nn.ReLU()) for side in (1, 3))
+            for _ in range(2)
+        )
+        self.alphas = nn.Parameter(torch.zeros(2, 2))
+        self.classifier = nn.Linear(3 * 8 * 8, 2)
+        self.flatten = flatten
+
+    def forward(self, x):
+        for edge, weights in zip(self.edges, self.alphas.softmax(1), strict=True):
+            x = edge(x, weights)
+        return self.classifier(self.flatten(x))
+
+
+def lists(**given):
+    torch.manual_seed(0)
+    return task_of(CallsLists(**given).eval(), torch.randn(8, 3, 8, 8))
+
+
+def test_a_list_that_is_called_need_not_mix_what_is_equal():
+    task = lists()
+    path = dict.fromkeys((choice.name for choice in task.choices), 1)
+    with task.on_path(path), torch.no_grad():
+        task.net.alphas.fill_(torch.nan)
+        assert task.net(task.example).isfinite().all()
+
+
+def test_a_net_that_wants_its_elements_in_order_is_ranked_like_any_other():
+    usual, views = lists(), lists(flatten=lambda x: x.view(len(x), -1))
+    for path in draw_paths(usual.choices, 4, seed=0):
+        assert codes_along(views, path, views.example) == pytest.approx(codes_along(usual, path, usual.example))
