@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from nasprune.supernet.score.scoring import repeatable as repeatable
     from nasprune.supernet.score.scoring import weights_of as weights_of
     from nasprune.supernet.score.surrogate import main_effects as main_effects
+    from nasprune.supernet.score.surrogate import normal_scores as normal_scores
     from nasprune.supernet.score.surrogate import ranks as ranks
     from nasprune.supernet.storage import load_architecture as load_architecture
     from nasprune.supernet.storage import load_supernet as load_supernet
@@ -182,7 +183,7 @@ _HOMES = {
     "supernet.score.noise": "without_noise",
     "supernet.score.paths": "draw_paths",
     "supernet.score.proxies": "ReluCodes codes_along flow_of_ones flows_along positive_weights unlabelled_images",
-    "supernet.score.surrogate": "main_effects ranks",
+    "supernet.score.surrogate": "main_effects normal_scores ranks",
     "supernet.score.scoring": "batch_statistics open_gates repeatable weights_of",
     "supernet.folders": "load",
     "supernet.storage": "load_architecture load_supernet save_architecture save_supernet",

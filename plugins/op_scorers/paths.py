@@ -1,7 +1,9 @@
 """Single paths, ranked without training: random networks of the supernet are compared by two zero-cost proxies, and a
 regression on the operations that they have tells what each operation is worth.
 
-    score(o) = effect of o on  rank(NASWOT) + rank(SynFlow)  over random paths, less the smallest effect in its choice
+    score(o) = effect of o on  q(rank(NASWOT) + rank(SynFlow))  over random paths, less the smallest in its choice
+
+q gives normal quantiles of ranks, of which effects that add up explain more: fewer selections hang on the draw.
 
 NASWOT (Mellor et al. 2021, arXiv:2006.04647): log det of the kernel of ReLU codes of a batch, batch norms by the batch.
 SynFlow (Tanaka et al. 2020, arXiv:2006.05467): the sum of |w dR/dw| over all weights, see `synflow`. A linear model
@@ -28,6 +30,7 @@ from nasprune import (
     draw_paths,
     flows_along,
     main_effects,
+    normal_scores,
     ranks,
     unlabelled_images,
     without_noise,
@@ -69,7 +72,7 @@ class Paths(OpScorer):
             total += ranks(codes)
         if "synflow" in self._proxies:
             total += ranks(flows_along(task, paths))
-        return without_noise(main_effects(task.choices, paths, total), task.noise())
+        return without_noise(main_effects(task.choices, paths, normal_scores(total)), task.noise())
 
 
 def _fitting(task: OpTask, paths: int) -> int:

@@ -15,7 +15,7 @@ from nasprune.supernet.score.naming import op_scorer
 from nasprune.supernet.score.noise import without_noise
 from nasprune.supernet.score.paths import draw_paths, on_path, sites
 from nasprune.supernet.score.proxies import codes_along, flow_of_ones, flows_along, positive_weights
-from nasprune.supernet.score.surrogate import main_effects, ranks
+from nasprune.supernet.score.surrogate import main_effects, normal_scores, ranks
 from nasprune.supernet.score.task import ScoringTask
 from nasprune.supernet.structure.sample import SampleSupernet, attachments, sample_structure
 from tests.supernet.foreign import DartsNet
@@ -55,6 +55,11 @@ def toy():
         group=lambda place: str(place.index),
         weights=lambda place: place.net.alphas[place.index],
     )
+
+
+def test_normal_scores_keep_the_order_and_leave_ties():
+    found = normal_scores(torch.tensor([3.0, 1.0, 3.0, 0.0, 9.0]))
+    assert found.tolist() == pytest.approx([0.2533, -0.5244, 0.2533, -1.2816, 1.2816], abs=1e-4)
 
 
 def test_every_candidate_is_drawn_equally_often_and_none_never():
