@@ -27,7 +27,8 @@ def normal_scores(values: Tensor) -> Tensor:
     What adds up over many choices is spread like this, so that a sum of effects explains more of it than of ranks,
     which are crowded at both ends.
     """
-    return torch.special.ndtri((ranks(values.tolist()) + 0.5) / len(values))
+    found: Tensor = torch.special.ndtri((ranks(values.tolist()) + 0.5) / len(values))
+    return found
 
 
 def main_effects(choices: Sequence[OpChoice], paths: Sequence[SinglePath], values: Tensor) -> dict[str, Tensor]:
