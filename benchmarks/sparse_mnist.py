@@ -197,7 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             torch.manual_seed(seed)
             dense = trained(NETS[net](), data, EPOCHS[net], seed, rate=RATES[net])
             for row in (row for row in rows if row.net == net):
-                found = outcome(row, data, dense, seed, part)
+                try:
+                    found = outcome(row, data, dense, seed, part)
+                except nasprune.NaspruneError as error:
+                    console.print(f"{row.name}, seed {seed}: {error}")
+                    continue
                 reached.setdefault(row.name, []).append(found)
                 console.print(
                     f"{row.name}, seed {seed}: {found.error:.2f} % (dense {found.dense:.2f} %), {found.left:.2f} % "
@@ -220,7 +224,7 @@ def table(rows: Sequence[Row], reached: dict[str, list[Outcome]], part: str) -> 
         "s",
     )
     made = Table(*head)
-    for row in rows:
+    for row in (row for row in rows if row.name in reached):
         found = reached[row.name]
         dense, error = mean(one.dense for one in found), mean(one.error for one in found)
         made.add_row(

@@ -97,6 +97,7 @@ class Pruner:
 
         Raises:
             VerificationError: the cut is not right, or not within the budget. PluginError: the strategy fails.
+            InputError: weights are no finite numbers any more.
         """
         task = self.task
         with own_randomness(task.model):
@@ -108,6 +109,7 @@ class Pruner:
                 task.hooks.release()
                 notes = tuple(self.strategy.notes)
                 ready = twin(task.model)
+            _check_finite(ready, self.name)
             proven = prove(ready.eval(), task.graph, plan)
             cost = CostModel(task.graph).costs([proven.plan.counts])[0]
             if not task.problem.budget.allows(cost):
@@ -136,6 +138,16 @@ class Rate:
 
     def now(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else self.fixed
+
+
+def _check_finite(model: nn.Module, name: str) -> None:
+    """Raises InputError where training strayed."""
+    for path, value in model.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise InputError(
+                f"training with the strategy `{name}` strayed: {path!r} is no longer finite; lower the learning rate, "
+                "or clip gradients"
+            )
 
 
 def pruner(

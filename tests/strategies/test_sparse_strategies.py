@@ -209,6 +209,17 @@ def test_what_is_out_does_not_grow_far_beyond_the_threshold() -> None:
     assert not model[0].weight[row, column]
 
 
+def test_training_that_strayed_is_told() -> None:
+    model, _, pruner = started("gradual", steps=1)
+    pruner.step()
+    with torch.no_grad():
+        model[2].weight[0, 0] = math.nan
+    with pytest.raises(
+        nasprune.InputError, match=r"the strategy `gradual` strayed: '2\.weight' is no longer finite; lower"
+    ):
+        pruner.finish()
+
+
 def test_lamp_scores_are_shares_of_what_is_not_smaller() -> None:
     weight = torch.tensor([[3.0, -1.0], [2.0, 0.0]])
     assert torch.allclose(nasprune.lamp_scores(weight).float(), torch.tensor([[1.0, 1 / 14], [4 / 13, 0.0]]))
