@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from glob import escape
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
@@ -42,6 +43,7 @@ def recognise(
             f"expected one example input (n, ...) with n of at least 2, got shapes {shapes}; "
             "give for example torch.randn(2, 3, 32, 32)"
         )
+    _check_numbers(net)
     found = _found(net, inputs, choices)
     mixed = _chosen(found, choices)
     notes = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items()]
@@ -69,6 +71,21 @@ def recognise(
         for one in mixed:
             edge_weight(net, one, edge_weights)
     return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes), edge_weights)
+
+
+def _check_numbers(net: nn.Module) -> None:
+    """What is not a number hides mixtures, which are told by gradients, and scores."""
+    spoilt = [name for name, value in net.named_parameters() if _has_nan(value)]
+    if spoilt:
+        more = f" and {len(spoilt) - 1} more parameters hold" if len(spoilt) > 1 else " holds"
+        raise InputError(
+            f"{spoilt[0]}{more} values that are no numbers (NaN): expected finite ones; load a state from before the "
+            "training went wrong, or make the supernet anew"
+        )
+
+
+def _has_nan(value: Tensor) -> bool:
+    return not (is_lazy(value) or value.is_meta) and bool(value.isnan().any())
 
 
 def _found(net: nn.Module, inputs: tuple[Tensor, ...], globs: Sequence[str] | None) -> Findings:

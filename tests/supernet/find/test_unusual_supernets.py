@@ -7,7 +7,7 @@ from torch import nn
 import nasprune
 from nasprune.errors import InputError
 from tests.supernet.find.edges import Edge, Indexed, Net, OneOf, candidates, connected
-from tests.supernet.toys import Zero, images
+from tests.supernet.toys import Toy, Zero, images
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +165,12 @@ def test_a_star_takes_only_what_is_seen_to_be_mixed_and_a_path_takes_all():
 def test_what_is_named_and_has_no_candidates_is_refused_with_the_reason(net, path, reason):
     with pytest.raises(InputError, match=reason):
         nasprune.Supernet.from_model(net(), images(), choices=[path])
+
+
+def test_values_that_are_no_numbers_are_refused_by_name():
+    net = Toy().eval()
+    name, value = list(net.named_parameters())[-1]
+    with torch.no_grad():
+        value.view(-1)[0] = torch.nan
+    with pytest.raises(InputError, match=f"{name} holds values that are no numbers"):
+        nasprune.Supernet.from_model(net, images())
