@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from nasprune.base import ConsumerGram, Criterion, LayerUnits, ScoreContext
 from nasprune.calibration.consumers import consumers, layer_units, side_by_side
 from nasprune.calibration.statistics import Statistics
-from nasprune.common.allocation import memory_reused
 from nasprune.common.blame import running
 from nasprune.common.phases import Steps, unseen
 from nasprune.errors import InputError, PlanError, PluginError
@@ -161,7 +160,6 @@ class Scorer:
         if self.needs_data and not given:
             raise InputError(f"the criterion {self.name!r} needs data; give some with `data=` (`--data`)")
 
-    @memory_reused()
     def scores(
         self,
         model: nn.Module,

@@ -21,6 +21,7 @@ from nasprune.base import ConsumerGram
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.grams import GramSums, gram_bytes
 from nasprune.calibration.layers import patches, row_count
+from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import removed_after
 from nasprune.common.losses import cross_entropy
 from nasprune.common.untouched import undisturbed
@@ -90,7 +91,8 @@ class Statistics:
                 if chosen and total > MEMORY:
                     break
                 chosen[name] = own
-            results = iter(collect([one for own in chosen.values() for one in own]))
+            with memory_reused():
+                results = iter(collect([one for own in chosen.values() for one in own]))
             for name, own in chosen.items():
                 held[name] = [item for _ in own for item in next(results)]
         return held[group.name]
@@ -150,6 +152,7 @@ class Statistics:
                     own.clear()
         return [[one.by_unit(torch.cat(found[id(one)])).sum(dim=2)] if found[id(one)] else [] for one in chosen]
 
+    @memory_reused()
     def _collect_fisher(self) -> dict[str, Tensor]:
         prefix = f"{self._graph.scope}." if self._graph.scope is not None else ""
         wanted = {part.param for group in self._graph.free_groups for part in group.slices if part.role == "out"}

@@ -21,10 +21,11 @@ KEPT = {MMAP_THRESHOLD: 2**30, TRIM_THRESHOLD: 2**31 - 1}
 
 
 class _Users:
-    """How many want memory to be kept, in all threads."""
+    """How many want memory to be kept, and how many want nothing to change, in all threads. kept: what is the case."""
 
     lock = Lock()
-    count = 0
+    count = refused = 0
+    kept = False
 
 
 @contextmanager
@@ -37,17 +38,34 @@ def memory_reused() -> Iterator[None]:
         _leave()
 
 
+@contextmanager
+def memory_as_it_is() -> Iterator[None]:
+    """`memory_reused` changes nothing inside, so that what is timed there takes as long as in any other process.
+
+    glibc adapts its thresholds to a program until they are set; there is no way back to that.
+    """
+    with _Users.lock:
+        _Users.refused += 1
+    try:
+        yield
+    finally:
+        with _Users.lock:
+            _Users.refused -= 1
+
+
 def _enter() -> None:
     with _Users.lock:
         _Users.count += 1
-        if _Users.count == 1:
+        if not _Users.kept and not _Users.refused:
+            _Users.kept = True
             _set(KEPT)
 
 
 def _leave() -> None:
     with _Users.lock:
         _Users.count -= 1
-        if _Users.count == 0:
+        if _Users.count == 0 and _Users.kept:
+            _Users.kept = False
             _set(USUAL)
             glibc = _glibc()
             if glibc is not None:

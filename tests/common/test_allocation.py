@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from nasprune.common import allocation
-from nasprune.common.allocation import KEPT, USUAL, memory_reused
+from nasprune.common.allocation import KEPT, USUAL, memory_as_it_is, memory_reused
+from nasprune.run.search import search
+from tests.nets import EXAMPLE, TinyResNet, images
 
 LARGE = 16 * 2**20  # numbers, 64 MiB: above what glibc maps anew
 
@@ -61,6 +63,29 @@ def test_only_the_outermost_sets_and_restores(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyError), memory_reused():
         raise KeyError
     assert told == [KEPT, USUAL, KEPT, USUAL]
+
+
+def test_nothing_is_set_where_memory_is_to_be_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[int, int]] = []
+    monkeypatch.setattr(allocation, "_set", told.append)
+    with memory_as_it_is(), memory_reused():
+        pass
+    assert not told
+    with memory_reused():
+        pass
+    assert told == [KEPT, USUAL]
+
+
+def test_a_search_within_a_latency_leaves_memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[int, int]] = []
+    monkeypatch.setattr(allocation, "_set", told.append)
+    data = images(40)
+    search(TinyResNet(), EXAMPLE, "60% latency", data=data, trials=1, allow_chance=True)
+    assert not told
+    search(TinyResNet(), EXAMPLE, "60%", trials=2)
+    assert not told, "without images there are no large activations"
+    search(TinyResNet(), EXAMPLE, "60%", data=data, trials=1, allow_chance=True)
+    assert told
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
