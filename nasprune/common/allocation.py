@@ -2,7 +2,8 @@
 
 glibc gives every block above 32 MiB back when it is freed, and the next one starts as empty pages that the kernel must
 fill with zeros first. On images of 224 pixels that is nearly half of the CPU time of a forward pass: the output of the
-first layers of a ResNet-50 takes 100 MiB for a batch of 32.
+first layers of a ResNet-50 takes 100 MiB for a batch of 32. Which blocks are given back depends on all that a process
+did before, so that latencies, too, are measured with memory that is kept.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ KEPT = {MMAP_THRESHOLD: 2**30, TRIM_THRESHOLD: 2**31 - 1}
 
 
 class _Users:
-    """How many want memory to be kept, and how many want nothing to change, in all threads. kept: what is the case."""
+    """How many want memory to be kept, in all threads."""
 
     lock = Lock()
-    count = refused = 0
-    kept = False
+    count = 0
 
 
 @contextmanager
@@ -38,34 +38,17 @@ def memory_reused() -> Iterator[None]:
         _leave()
 
 
-@contextmanager
-def memory_as_it_is() -> Iterator[None]:
-    """`memory_reused` changes nothing inside, so that what is timed there takes as long as in any other process.
-
-    glibc adapts its thresholds to a program until they are set; there is no way back to that.
-    """
-    with _Users.lock:
-        _Users.refused += 1
-    try:
-        yield
-    finally:
-        with _Users.lock:
-            _Users.refused -= 1
-
-
 def _enter() -> None:
     with _Users.lock:
         _Users.count += 1
-        if not _Users.kept and not _Users.refused:
-            _Users.kept = True
+        if _Users.count == 1:
             _set(KEPT)
 
 
 def _leave() -> None:
     with _Users.lock:
         _Users.count -= 1
-        if _Users.count == 0 and _Users.kept:
-            _Users.kept = False
+        if _Users.count == 0:
             _set(USUAL)
             glibc = _glibc()
             if glibc is not None:

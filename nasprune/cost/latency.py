@@ -11,6 +11,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from nasprune.common.allocation import memory_reused
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import untouched
 from nasprune.cost.runtimes import EAGER, Runtime
@@ -31,6 +32,7 @@ def measure_latency(
     return compare_latency([model], example_inputs, repeats=repeats, threads=threads)[0]
 
 
+@memory_reused()
 def compare_latency(
     models: Sequence[nn.Module],
     example_inputs: ExampleInputs,
@@ -45,7 +47,8 @@ def compare_latency(
 
     Of the first model it is the median. Of every other one it is that times the median of the ratios to the first
     within each turn: on a busy machine, whose speed changes from turn to turn, these vary ten times less than the ratio
-    of the medians.
+    of the medians. Freed memory stays with the process meanwhile, as allocators made for servers keep it: with glibc's
+    own thresholds times of large batches depend on what a process did before.
 
     Args:
         models: run in eval mode; they are left as they are.

@@ -9,12 +9,14 @@ from statistics import median
 import torch
 from torch import nn
 
+from nasprune.common.allocation import memory_reused
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import untouched
 
 REPEATS = 3
 
 
+@memory_reused()
 def module_milliseconds(model: nn.Module, example_inputs: ExampleInputs, repeats: int = REPEATS) -> Mapping[str, float]:
     """Path of each module that holds no others -> median milliseconds of its calls in one run, all of them together.
 

@@ -27,7 +27,7 @@ def device_key(device: torch.device, threads: int, layers_by: str) -> str:
     """What measured times belong to: the device, its threads, and what runs layers, with its version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {layers_by}"
-    return f"{_processor()}, {threads} threads, {layers_by}"
+    return f"{_processor()}, {threads} threads, memory kept, {layers_by}"
 
 
 def known_times(key: str) -> Table:

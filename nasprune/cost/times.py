@@ -22,6 +22,7 @@ from scipy.optimize import nnls
 from torch import nn
 from torch.fx import Node
 
+from nasprune.common.allocation import memory_reused
 from nasprune.cost.clock import call_seconds
 from nasprune.cost.runtimes import EAGER, Runtime
 from nasprune.cost.sizes import Product, Sizes
@@ -94,6 +95,7 @@ class Times:
         return Times(layers, {name: value * factor for name, value in self.others.items()})
 
 
+@memory_reused()
 def times_of(
     model: nn.Module,
     graph: ModelGraph,

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from nasprune.common.accepted import accepted
-from nasprune.common.allocation import memory_as_it_is
 from nasprune.common.arguments import names, path
 from nasprune.common.inputs import ExampleInputs
 from nasprune.common.locks import held
@@ -175,8 +174,7 @@ def search(
         phases,
     )
     here = held(folder) if folder is not None else nullcontext()
-    plain = memory_as_it_is() if request.budget.limits_latency else nullcontext()
-    with here, plain, own_randomness(request.model), logged(log, on_progress) as told:
+    with here, own_randomness(request.model), logged(log, on_progress) as told:
         request = replace(request, on_progress=told)
         once = request.options.shared.once
         with phases.phase("tracing"):

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from nasprune.common.allocation import memory_reused
 from nasprune.controllers.auto import Auto
 from nasprune.controllers.single import SingleDecision
 from nasprune.cut.tried import runs
@@ -25,6 +26,7 @@ NEAR = 0.1
 """By which share a budget may move so that a round starts from what another one found."""
 
 
+@memory_reused()
 def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> Explored:
     """The network that keeps the promise best. numbers: of the rounds in the record."""
     aim.begin()

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from nasprune.common import allocation
-from nasprune.common.allocation import KEPT, USUAL, memory_as_it_is, memory_reused
-from nasprune.run.search import search
-from tests.nets import EXAMPLE, TinyResNet, images
+from nasprune.common.allocation import KEPT, USUAL, memory_reused
+from nasprune.cost.latency import measure_latency
 
 LARGE = 16 * 2**20  # numbers, 64 MiB: above what glibc maps anew
 
@@ -65,27 +65,17 @@ def test_only_the_outermost_sets_and_restores(monkeypatch: pytest.MonkeyPatch) -
     assert told == [KEPT, USUAL, KEPT, USUAL]
 
 
-def test_nothing_is_set_where_memory_is_to_be_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[dict[int, int]] = []
+def test_latencies_are_measured_with_memory_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
     monkeypatch.setattr(allocation, "_set", told.append)
-    with memory_as_it_is(), memory_reused():
-        pass
-    assert not told
-    with memory_reused():
-        pass
-    assert told == [KEPT, USUAL]
 
+    class Net(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            told.append("run")
+            return images
 
-def test_a_search_within_a_latency_leaves_memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[dict[int, int]] = []
-    monkeypatch.setattr(allocation, "_set", told.append)
-    data = images(40)
-    search(TinyResNet(), EXAMPLE, "60% latency", data=data, trials=1, allow_chance=True)
-    assert not told
-    search(TinyResNet(), EXAMPLE, "60%", trials=2)
-    assert not told, "without images there are no large activations"
-    search(TinyResNet(), EXAMPLE, "60%", data=data, trials=1, allow_chance=True)
-    assert told
+    measure_latency(Net(), torch.ones(1), repeats=1)
+    assert (told[0], told[1], told[-1]) == (KEPT, "run", USUAL)
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
