@@ -30,10 +30,11 @@ def test_a_row_has_the_promise_and_the_best_flops_budget_in_equal_time(monkeypat
     monkeypatch.setattr(latency, "images", lambda: EXAMPLE)
     monkeypatch.setattr(latency, "compare_latency", milliseconds)
     monkeypatch.setattr("nasprune.run.stopwatch.compare_latency", milliseconds)
-    monkeypatch.setattr(latency, "_in_a_fresh_process", lambda job, folder: (11.0, 6.6))
+    monkeypatch.setattr(latency, "_in_a_fresh_process", lambda job, folder: [11.0, 6.6, 12.0, 9.0])
     row = latency.worked_at(JOB)
     assert row.reported <= 0.6
     assert row.again == pytest.approx(0.6)
+    assert row.plain == pytest.approx(0.75)
     assert row.drift == pytest.approx(0.1)
     assert row.kept
     assert 0 < row.beside <= 1
@@ -43,10 +44,11 @@ def test_a_row_has_the_promise_and_the_best_flops_budget_in_equal_time(monkeypat
 
 def test_failed_rows_stand_in_the_table():
     text = StringIO()
-    row = Row(JOB, 0.59, 0.64, 0.8, 0.5, 0.7, 0.4, 30.0, 20.0, 0.01)
+    row = Row(JOB, 0.59, 0.64, 0.66, 0.8, 0.5, 0.7, 0.4, 30.0, 20.0, 0.01)
     assert not row.kept
     Console(width=150, file=text).print(latency.table([row, Failed("no memory")], [JOB, JOB]))
     assert "NO" in text.getvalue()
+    assert "66.0" in text.getvalue()
     assert "failed: no memory" in text.getvalue()
     assert "0 of 1 promises kept" in text.getvalue()
     assert "1.50" in text.getvalue()  # 30 seconds beside 20
