@@ -1,7 +1,7 @@
 """Strategies at equal training cost, at 50 % and 25 % of the FLOPs, with the small net from scratch.
 
     python -m benchmarks.strategies [--nets digits,resnet20] [--seeds 3] [--rows GLOB] [--jobs N] [--threads N]
-        [--out DIR]
+        [--device cuda] [--out DIR]
 
 Every row starts from the same trained network and takes the same number of SGD steps with the same cosine and labels;
 `scratch` forgets the weights first. Beside them stands what a search with its refit gives, fine-tuned for as many
@@ -13,6 +13,7 @@ seed, and CIFAR's ResNet-20, whose images (4,573 of the 5,085) are mirrored and 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -85,15 +86,15 @@ def pruned(
     *,
     epochs: int = 15,
     augmented: bool = False,
+    device: str = "cpu",
 ) -> tuple[nn.Module, float]:
     """The small network of a strategy, and how much its cut changed the outputs."""
-    model = nasprune.build(dense, (graph := nasprune.trace(dense, _example(data))), nasprune.PrunePlan(graph.signature))
+    dense, example = copy.deepcopy(dense).to(device), _example(data).to(device)
+    model = nasprune.build(dense, (graph := nasprune.trace(dense, example)), nasprune.PrunePlan(graph.signature))
     steps = epochs * -(-size_of(data.train) // BATCH)
     schedule = Schedule(RATE, steps, 0.1)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    pruner = nasprune.pruner(
-        model, _example(data), budget, steps=steps, strategy=strategy, optimizer=optimizer, seed=seed
-    )
+    pruner = nasprune.pruner(model, example, budget, steps=steps, strategy=strategy, optimizer=optimizer, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     change = batch_change(flip_and_shift if augmented else None)
     model.train()
@@ -102,7 +103,8 @@ def pruned(
         for images, labels in batches(data.train, BATCH, order):
             optimizer.param_groups[0]["lr"] = schedule.next()
             optimizer.zero_grad()
-            functional.cross_entropy(model(change(images, generator)), labels).backward()
+            outputs = model(change(images, generator).to(device))
+            functional.cross_entropy(outputs, labels.to(device)).backward()
             optimizer.step()
             pruner.step()
     model.eval()
@@ -111,11 +113,14 @@ def pruned(
 
 
 def searched(
-    dense: nn.Module, data: DataSplits, budget: str, seed: int, *, epochs: int, augmented: bool
+    dense: nn.Module, data: DataSplits, budget: str, seed: int, *, epochs: int, augmented: bool, device: str
 ) -> tuple[nn.Module, float]:
     found = nasprune.search(dense, _example(data), budget, data=data, seed=seed)
     augment = flip_and_shift if augmented else None
-    return nasprune.finetune(found.model, data, epochs=epochs, batch_size=BATCH, augment=augment, seed=seed), 0.0
+    tuned = nasprune.finetune(
+        found.model, data, epochs=epochs, batch_size=BATCH, augment=augment, seed=seed, device=device
+    )
+    return tuned, 0.0
 
 
 def _example(data: DataSplits) -> torch.Tensor:
@@ -124,12 +129,13 @@ def _example(data: DataSplits) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Job:
-    """A row on a net at a budget with a seed."""
+    """A row on a net at a budget with a seed. device: that trains."""
 
     net: str
     seed: int
     row: str
     budget: str
+    device: str
 
     def __str__(self) -> str:
         return f"{self.net}, {self.row}, {self.budget}, seed {self.seed}"
@@ -150,7 +156,7 @@ class Reached:
 def reached(job: Job) -> Reached:
     logging.disable(logging.WARNING)
     dense, data = made(job.net, job.seed)
-    how = {"epochs": NETS[job.net].epochs, "augmented": NETS[job.net].augmented}
+    how = {"epochs": NETS[job.net].epochs, "augmented": NETS[job.net].augmented, "device": job.device}
     if job.row == DENSE:
         small, change = dense, 0.0
     elif job.row == SEARCHED:
@@ -181,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser, "strategies")
     parser.add_argument("--nets", default=",".join(NETS), help="of digits and resnet20")
     parser.add_argument("--rows", default="*", help="glob, such as 'soft*'")
+    parser.add_argument("--device", default="cpu", help="that trains")
     options = parser.parse_args(arguments)
     console = Console(width=WIDTH, highlight=False)
     nets = options.nets.split(",")
@@ -189,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nets.remove("resnet20")
     names = [row for row in ROWS if fnmatchcase(row, options.rows)]
     jobs = [
-        Job(net, seed, row, budget)
+        Job(net, seed, row, budget, options.device)
         for net in nets
         for seed in range(options.seeds)
         for budget, rows in zip(BUDGETS, ([DENSE, *names], names), strict=True)
