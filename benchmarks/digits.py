@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from statistics import mean
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nasprune import Size, Supernet, SupernetSpace
@@ -72,13 +74,21 @@ def looked_at(data: DataSplits) -> Data:
     return Data([batch for batch in first[:8] if len(batch[1]) > 1], [batch for batch in second if len(batch[1]) > 1])
 
 
-def trained_supernet(space: SupernetSpace, wanted: Size, data: DataSplits, epochs: int, seed: int) -> Structure:
-    """A supernet of the space after bilevel training with a fast architecture: there are few steps to move it in."""
+def trained_supernet(
+    space: SupernetSpace, wanted: Size, data: DataSplits, epochs: int, seed: int, file: Path | None = None
+) -> Structure:
+    """A supernet of the space after bilevel training with a fast architecture: there are few steps to move it in.
+
+    file: where its values are kept; those that are there already are read.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = space.supernet(wanted)
         example = torch.randn(4, *wanted.input_shape[1:])
     structure = Supernet.from_model(net, example, space=space).structure
+    if file is not None and file.is_file():
+        net.load_state_dict(load_file(file))
+        return replace(structure, net=net.eval())
     start = time.perf_counter()
     trained = train(
         structure.net,
@@ -90,6 +100,9 @@ def trained_supernet(space: SupernetSpace, wanted: Size, data: DataSplits, epoch
         seed=seed,
     )
     log.info("supernet of seed %d: %d epochs in %.0f s", seed, epochs, time.perf_counter() - start)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(trained.state_dict(), file)
     return replace(structure, net=trained)
 
 

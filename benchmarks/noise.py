@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -43,13 +44,24 @@ def shares(structure: Structure, scores: Mapping[str, Tensor], op: str) -> tuple
     return mean(first), mean(slots)
 
 
-def experiment(seeds: Sequence[int], effort: Effort, scorers: Sequence[str] = SCORERS) -> dict[str, Any]:
-    """Everything that E4 measures, as JSON holds it: one record for each toy space, seed and scorer."""
+def experiment(
+    seeds: Sequence[int],
+    effort: Effort,
+    scorers: Sequence[str] = SCORERS,
+    toys: Sequence[str] = tuple(TOYS),
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Everything that E4 measures, as JSON holds it: one record for each toy space, seed and scorer.
+
+    cache: folder of trained supernets, so that scorers of a later run are judged on the same ones.
+    """
     rows = []
-    for toy, ops in TOYS.items():
+    for toy in toys:
+        ops = TOYS[toy]
         for seed in seeds:
-            data = digits(seed)
-            structure = trained_supernet(Darts(ops), SIZE, data, effort.noise_epochs, seed)
+            data, epochs = digits(seed), effort.noise_epochs
+            file = cache / f"{toy}-{seed}-{epochs}.safetensors" if cache is not None else None
+            structure = trained_supernet(Darts(ops), SIZE, data, epochs, seed, file)
             for name, (scores, seconds) in all_scores(structure, scorers, data, seed).items():
                 edges, slots = shares(structure, scores, ops[0])
                 rows.append(
@@ -60,14 +72,15 @@ def experiment(seeds: Sequence[int], effort: Effort, scorers: Sequence[str] = SC
 
 def table(record: Mapping[str, Any]) -> Table:
     """One line for each scorer: means over seeds, and the worst seed."""
+    rows = record["rows"]
+    toys = {toy: ops for toy, ops in TOYS.items() if any(row["toy"] == toy for row in rows)}
     head = ["scorer"]
-    for toy, ops in TOYS.items():
+    for toy, ops in toys.items():
         head += [f"{toy}: {ops[0]} on edges %", "worst seed %", "in genotypes %"]
     shown = Table(*head, "seconds", title="E4: how often the operation that computes nothing stays")
-    rows = record["rows"]
     for name in dict.fromkeys(row["scorer"] for row in rows):
         cells = [name]
-        for toy in TOYS:
+        for toy in toys:
             own = [row for row in rows if row["scorer"] == name and row["toy"] == toy]
             edges = [100 * row["edges"] for row in own]
             cells += [f"{mean(edges):.1f}", f"{max(edges):.1f}", f"{100 * mean(row['slots'] for row in own):.1f}"]

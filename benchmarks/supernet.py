@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record[name] = trims.experiment(seeds, effort, given.workers, progress)
             console.print(trims.table(record[name]))
         elif name == "E4":
-            record[name] = noise.experiment(more, effort, given.scorers)
+            record[name] = noise.experiment(more, effort, given.scorers, given.toys, given.cache)
             console.print(noise.table(record[name]))
         else:
             record[name] = foreign.experiment(given.first_seed, effort)
@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--noise-seeds", type=int, default=5, help="how many seeds E4 runs at least (5)")
     found.add_argument("--first-seed", type=int, default=0, help="the first of them (0)")
     found.add_argument("--scorers", nargs="+", default=noise.SCORERS, help="which E4 compares (all)")
+    found.add_argument("--toys", nargs="+", choices=noise.TOYS, default=tuple(noise.TOYS), help="spaces of E4 (all)")
+    found.add_argument("--cache", type=Path, help="folder for the trained supernets of E4, to score them again later")
     found.add_argument("--workers", type=int, default=min(WORKERS, os.cpu_count() or 1), help="processes of E2")
     found.add_argument("--json", type=Path, help="where to store the numbers")
     found.add_argument("--quick", action="store_true", help="next to no training: for tests of this file only")

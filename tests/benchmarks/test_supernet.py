@@ -149,6 +149,22 @@ def test_e4_counts_noise(monkeypatch):
     assert "50.0" in shown(noise.table({"rows": rows}))
 
 
+def test_supernets_of_e4_are_trained_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(noise, "SIZE", size(2, 3))
+    data = digits(0)
+    few = replace(data, train=data.train.subset(range(64)), validation=data.validation.subset(range(32)))
+    monkeypatch.setattr(noise, "digits", lambda seed: few)
+    first, again = (noise.experiment([0], QUICK, ["alpha"], ["S4"], tmp_path)["rows"] for _ in range(2))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in again]
+    assert len(list(tmp_path.glob("S4-0-*.safetensors"))) == 1
+    kept, trained = (
+        trained_supernet(Darts(noise.TOYS["S4"]), noise.SIZE, few, 1, 0, file).net.state_dict()
+        for file in (next(tmp_path.iterdir()), None)
+    )
+    assert all(torch.equal(kept[name], trained[name]) for name in trained)
+    assert "S2" not in shown(noise.table({"rows": first}))
+
+
 class DartsNet(foreign.DartsNet):
     names = ("none", "max", "avg", "skip", "sep3")
 
