@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from nasprune.errors import InputError
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.mixed import MixedOp
+from nasprune.supernet.find.siblings import LISTS
 
 
 @dataclass(frozen=True)
 class Place:
     """A mixed operation as `group` and `weights` functions of the user see it.
 
-    net: the supernet. cell: the module that holds this and other mixed operations. index: which of those it is.
-    op_names: of the candidates.
+    net: the supernet. path: of what holds the candidates, often a list. cell: the module that holds this and other
+    mixed operations; index: which of those it is. op_names: of the candidates.
     """
 
     net: nn.Module
@@ -28,6 +29,14 @@ class Place:
     cell_path: str
     index: int
     op_names: tuple[str, ...]
+
+    @property
+    def module(self) -> nn.Module:
+        """The one that mixes: what holds the candidates, or the nearest module around it that is no mere list."""
+        path = self.path
+        while path and isinstance(self.net.get_submodule(path), LISTS):
+            path = path.rpartition(".")[0]
+        return self.net.get_submodule(path)
 
 
 Kept = Mapping[str, tuple[int, ...]]

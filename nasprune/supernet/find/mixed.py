@@ -39,10 +39,12 @@ class Findings:
     """mixed: in order of registration. rejected: path -> why siblings that looked like candidates are none.
 
     shared: path of a candidate -> other paths at which the same module plays a part. drawn: paths of the mixed
-    operations whose weights the net draws at random in every forward pass.
+    operations whose weights the net draws at random in every forward pass. unnamed: path in `rejected` -> what would
+    be a mixed operation if the user named it.
     """
 
     mixed: tuple[MixedOp, ...]
     rejected: dict[str, str]
     shared: dict[str, tuple[str, ...]]
     drawn: tuple[str, ...]
+    unnamed: dict[str, str]

@@ -19,7 +19,8 @@ from nasprune.supernet.find.mixed import Findings, MixedOp
 from nasprune.supernet.find.mixture import NoGradientError, NotMixedError, owned_shares, shares
 from nasprune.supernet.find.named import named_siblings
 from nasprune.supernet.find.probe import Call, Inputs, Measure, backward, gives_zeros, observe, run
-from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, tried, unlike, wrapped
+from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, structure_of, tried, unlike
+from nasprune.supernet.find.single import drawn_holders, one_that_runs
 
 SCALES = (1.0, 2.0**90, 2.0**-90)
 """Factors on the loss, tried in turn where gradients vanish or overflow."""
@@ -38,7 +39,8 @@ def find_mixed_ops(
     weights of the mixture), and if they differ in structure. All children that run must qualify where the parent is a
     ModuleList or ModuleDict; where it is another module, its own output must be the sum, with weights that sum to
     one. Classes of NNI, MMRazor and DARTS that declare candidates are known by name, also where a forward pass runs
-    one of them only. The net is left as found; it runs in eval mode, a batch of one is doubled.
+    one of them only. A module that draws at random which one of its children runs, and gives just what that gives,
+    holds candidates too. The net is left as found; it runs in eval mode, a batch of one is doubled.
 
     Args:
         example_inputs: what the net is called with, batch first.
@@ -50,10 +52,12 @@ def find_mixed_ops(
     """
     inputs = _checked(net, example_inputs)
     rejected: dict[str, str] = {}
+    unnamed: dict[str, str] = {}
     with unshared(net):
         calls, random = observe(net, inputs)
         ran = frozenset(calls)
-        siblings = _siblings(net, inputs, calls, named or {}, rejected)
+        picked = drawn_holders(net, inputs, calls) if random else []
+        siblings = _siblings(net, inputs, calls, named or {}, picked, rejected, unnamed)
         del calls
         found = _judged(net, inputs, siblings, rejected)
         drawn = _drawn(found, _judged(net, inputs, siblings, {}, OTHER_SEED)) if random else frozenset()
@@ -61,7 +65,11 @@ def find_mixed_ops(
     order = {path: number for number, (path, _) in enumerate(net.named_modules(remove_duplicate=False))}
     mixed = _placed(net, sorted(found, key=lambda each: order[each.ops[0]]))
     return Findings(
-        mixed, rejected, shared_ops(net, mixed, ran), tuple(each.path for each in mixed if each.ops in drawn)
+        mixed,
+        rejected,
+        shared_ops(net, mixed, ran),
+        tuple(each.path for each in mixed if each.ops in drawn),
+        {path: name for path, name in unnamed.items() if path in rejected},
     )
 
 
@@ -80,14 +88,23 @@ def _close(one: Sequence[float], other: Sequence[float] | None) -> bool:
 
 
 def _siblings(
-    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Mapping[str, bool], rejected: dict[str, str]
+    net: nn.Module,
+    inputs: Inputs,
+    calls: Mapping[str, list[Call]],
+    named: Mapping[str, bool],
+    picked: Sequence[str],
+    rejected: dict[str, str],
+    unnamed: dict[str, str],
 ) -> list[Siblings]:
-    """All that may be candidates; why others are none goes to `rejected`."""
+    """All that may be candidates; why others are none goes to `rejected`, what would do if named to `unnamed`."""
     with untouched(net):
         declared = list(_declared(net, calls, rejected, named))
         declared += named_siblings(net, inputs, calls, named, rejected)
+        known = {*named, *rejected, *(path for each in declared for path in (each.path, each.holder))}
+        drawn = {path: True for path in picked if path not in known}
+        declared += named_siblings(net, inputs, calls, drawn, rejected, "seen to draw at random")
         claimed = {each.holder for each in declared} | set(rejected)
-        siblings = declared + list(_like_candidates(net, calls, claimed, rejected))
+        siblings = declared + list(_like_candidates(net, calls, claimed, rejected, unnamed))
         return [replace(each, zeros=_zeros(net, each)) for each in siblings]
 
 
@@ -143,7 +160,11 @@ def _zeros(net: nn.Module, siblings: Siblings) -> frozenset[str]:
 
 
 def _like_candidates(
-    net: nn.Module, calls: Mapping[str, list[Call]], claimed: set[str], rejected: dict[str, str]
+    net: nn.Module,
+    calls: Mapping[str, list[Call]],
+    claimed: set[str],
+    rejected: dict[str, str],
+    unnamed: dict[str, str],
 ) -> Iterator[Siblings]:
     """Siblings that each run once, read the same tensor object and give equal shapes."""
     for holder, parent in net.named_modules():
@@ -158,8 +179,10 @@ def _like_candidates(
         listed = isinstance(parent, LISTS)
         if listed and _repeated(list(ran.values())):
             rejected[holder] = _several_times(holder, max(len(made) for made in ran.values()))
-        if listed and (reason := _one_at_a_time(net, holder, calls, keys, ran)):
+        reason, name = one_that_runs(net, holder, calls, keys, ran)
+        if reason:
             rejected[holder] = reason
+            unnamed.update({holder: name} if name else {})
         for (_, shape), members in groups.items():
             received = ran[members[0]][0].received
             if len(members) < 2 or received is None or (listed and len(members) < len(ran)):
@@ -175,26 +198,6 @@ def _several_times(holder: str, times: int) -> str:
         "they run several times in a forward pass; give every place modules of its own, such as those of "
         f"`nn.ModuleList(copy.deepcopy(net.get_submodule({holder!r})) for _ in range({times}))`, one for each time"
     )
-
-
-def _one_at_a_time(
-    net: nn.Module, holder: str, calls: Mapping[str, list[Call]], keys: Sequence[str], ran: Mapping[str, list[Call]]
-) -> str:
-    """What to do if the children of a list are candidates of which one runs; "" where they cannot be."""
-    if len(ran) != 1 or len(keys) < 2:
-        return ""
-    key, (call, *again) = next(iter(ran.items()))
-    if again or call.received is None or call.output is None:
-        return ""
-    found = Siblings(holder, holder, tuple(keys), call.received, call.output, frozenset(ran), True)
-    structures = [_structure(net.get_submodule(found.op(each))) for each in keys]
-    if all(other == structures[0] for other in structures) or unlike(net, found, calls):
-        return ""
-    owner = holder.rpartition(".")[0]
-    called = calls.get(owner, []) if owner else []
-    alone = len(called) == 1 and called[0].received is call.received
-    remedy = f"name it with choices=[{owner!r}]" if alone else wrapped(net, holder, key)
-    return f"of its {len(keys)} modules only {key!r} runs; if they are candidates, {remedy}"
 
 
 def _repeated(ran: Sequence[Sequence[Call]]) -> bool:
@@ -239,7 +242,7 @@ def _judge(net: nn.Module, siblings: Siblings, measure: Measure) -> MixedOp:
     if siblings.known:
         return _mixed(net, siblings, siblings.keys, found, siblings.known.kind)
     keys = tuple(key for key in siblings.keys if found is None or key in found or key not in siblings.running)
-    structures = [_structure(net.get_submodule(siblings.op(key))) for key in keys]
+    structures = [structure_of(net.get_submodule(siblings.op(key))) for key in keys]
     if all(other == structures[0] for other in structures):
         raise NotMixedError("they are alike in structure, as branches, experts or heads that all stay are")
     kind = type(net.get_submodule(siblings.holder)).__name__
@@ -261,19 +264,6 @@ def _shares(siblings: Siblings, measure: Measure) -> dict[str, float] | None:
             if scale == SCALES[-1]:
                 raise
     raise AssertionError("unreachable")
-
-
-def _structure(module: nn.Module) -> list[object]:
-    """Classes, settings of torch's own layers except dropout, and parameter shapes, throughout."""
-    return [
-        (
-            name,
-            type(each).__qualname__,
-            each.extra_repr() if type(each).__module__.startswith("torch.nn") and not hasattr(each, "inplace") else "",
-            [tuple(value.shape) for value in each.parameters(recurse=False)],
-        )
-        for name, each in module.named_modules()
-    ]
 
 
 def _mixed(

@@ -14,29 +14,34 @@ from nasprune.supernet.find.siblings import LISTS, Siblings, child_path, unlike,
 
 
 def named_siblings(
-    net: nn.Module, inputs: Inputs, calls: Mapping[str, list[Call]], named: Mapping[str, bool], rejected: dict[str, str]
+    net: nn.Module,
+    inputs: Inputs,
+    calls: Mapping[str, list[Call]],
+    named: Mapping[str, bool],
+    rejected: dict[str, str],
+    how: str = "named",
 ) -> list[Siblings]:
     """The candidates at the named paths, see `find_mixed_ops`; why others have none goes to `rejected`.
 
-    Call it where the net is `untouched`.
+    how: they came to be known, in words; "named" is by the user. Call it where the net is `untouched`.
     """
     found = []
     for path, sure in named.items():
         try:
-            found.append(_siblings(net, calls, path, sure=sure))
+            found.append(_siblings(net, calls, path, how, sure=sure))
         except NotMixedError as error:
             rejected[path] = str(error)
     alone = [(one.path, one.op(next(iter(one.running)))) for one in found if len(one.running) == 1]
-    unequal = [path for (path, _), same in zip(alone, same_outputs(net, inputs, alone), strict=True) if not same]
-    for path in unequal:
+    unequal = {path: op for (path, op), same in zip(alone, same_outputs(net, inputs, alone), strict=True) if not same}
+    for path, op in unequal.items():
+        holder, _, key = op.rpartition(".")
         rejected[path] = (
-            "only one of its candidates runs, and the module does more than to call it; "
-            "name a module that gives exactly what the chosen candidate gives"
+            f"only one of its candidates runs, and the module does more than to call it; {wrapped(net, holder, key)}"
         )
     return [one for one in found if one.path not in unequal]
 
 
-def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str, *, sure: bool) -> Siblings:
+def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str, how: str, *, sure: bool) -> Siblings:
     """The candidates at one path.
 
     Raises:
@@ -54,8 +59,8 @@ def _siblings(net: nn.Module, calls: Mapping[str, list[Call]], path: str, *, sur
         raise NotMixedError("the modules in it do not read the same tensor")
     if len(ran) == 1:
         _check_called(calls.get(path, []), first, wrapped(net, holder, next(iter(ran))))
-    kind = f"{type(net.get_submodule(path)).__name__}, named"
-    known = Container(path, holder, keys, None, "", kind, named=True, sure=sure)
+    kind = f"{type(net.get_submodule(path)).__name__}, {how}"
+    known = Container(path, holder, keys, None, "", kind, named=how == "named", sure=sure)
     found = Siblings(path, holder, keys, first.received, first.output, frozenset(ran), listed, known)
     if reason := unlike(net, found, calls):
         raise NotMixedError(reason)

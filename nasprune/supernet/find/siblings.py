@@ -63,6 +63,19 @@ def unlike(net: nn.Module, siblings: Siblings, calls: Mapping[str, list[Call]]) 
     return "" if odd is None else f"candidates give {siblings.shape}, but {odd!r} gives {shapes[odd]}"
 
 
+def structure_of(module: nn.Module) -> list[object]:
+    """Classes, settings of torch's own layers except dropout, and parameter shapes, throughout."""
+    return [
+        (
+            name,
+            type(each).__qualname__,
+            each.extra_repr() if type(each).__module__.startswith("torch.nn") and not hasattr(each, "inplace") else "",
+            [tuple(value.shape) for value in each.parameters(recurse=False)],
+        )
+        for name, each in module.named_modules()
+    ]
+
+
 def wrapped(net: nn.Module, holder: str, key: str) -> str:
     """The code by which candidates, of which the net picks one, become a module that can be replaced as a whole."""
     named = isinstance(net.get_submodule(holder), nn.ModuleDict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -46,11 +47,12 @@ def recognise(
     _check_numbers(net)
     found = _found(net, inputs, choices)
     mixed = _chosen(found, choices)
-    notes = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items()]
+    notes = _reasons(found)
     if not mixed:
         raise InputError(
             "no mixed operations were found: modules that read one tensor and whose outputs are mixed by a weighted "
-            f"sum; {'; '.join(notes[:3]) or 'nothing looked like it'}. Name them with `choices=`"
+            f"sum; {'; '.join(notes[:3]) or 'nothing looked like it'}. Name them with `choices=`, for a command in a "
+            "function that returns what nasprune.Supernet.from_model(net, inputs, choices=[...]) gives"
         )
     _check_not_shared(net, mixed, found)
     if space is not None:
@@ -71,6 +73,19 @@ def recognise(
         for one in mixed:
             edge_weight(net, one, edge_weights)
     return Structure(net, inputs, mixed, decided, prices, logits, space, tuple(notes), edge_weights)
+
+
+def _reasons(found: Findings) -> list[str]:
+    """Why what looked like candidates is none; what would be some if it was named is in one line."""
+    others = [f"{path}: no choice: {reason}" for path, reason in found.rejected.items() if path not in found.unnamed]
+    if not found.unnamed:
+        return others
+    first = next(iter(found.unnamed))
+    names = [*(one.path for one in found.mixed), *found.unnamed.values()]
+    globs = list(dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in names))
+    listed = globs if len(globs) < len(set(names)) else list(dict.fromkeys(names))
+    reason = f"{some(list(found.unnamed))}: no choice: {found.rejected[first]}, name them with choices={listed}"
+    return [reason, *others]
 
 
 def _check_numbers(net: nn.Module) -> None:

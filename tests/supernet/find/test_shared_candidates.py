@@ -98,15 +98,6 @@ def test_the_code_in_the_message_gives_every_place_a_module_of_its_own(build):
         assert torch.equal(net(images()), before)
 
 
-def test_candidates_of_which_one_runs_are_told_and_how_to_name_them():
-    net = Net(Edge(candidates()), OneOf(candidates()))
-    notes = nasprune.Supernet.from_model(net, images()).structure.notes
-    assert any("edges.1.ops: no choice: of its 3 modules only" in one for one in notes)
-    (named,) = (re.findall(r"choices=\['(.*?)'\]", one)[0] for one in notes if "choices=" in one)
-    supernet = nasprune.Supernet.from_model(net, images(), choices=["edges.0.ops", named])
-    assert [one.path for one in supernet.structure.mixed] == ["edges.0.ops", "edges.1"]
-
-
 @pytest.mark.parametrize("kind", [nn.ModuleList, nn.ModuleDict])
 def test_lists_that_the_net_indexes_are_refused_with_the_code_that_helps(kind):
     one = candidates() if kind is nn.ModuleList else {"a": nn.Identity(), "1": nn.Conv2d(4, 4, 1)}

@@ -79,9 +79,7 @@ def test_single_path_candidates_are_found_when_named():
     net = Net(OneOf(candidates()), OneOf(candidates()))
     with pytest.raises(InputError, match="Name them with `choices=`"):
         nasprune.Supernet.from_model(net, images())
-    supernet = nasprune.Supernet.from_model(
-        net, images(), choices=["edges.*"], weights=lambda edge: edge.net.get_submodule(edge.path).alpha
-    )
+    supernet = nasprune.Supernet.from_model(net, images(), choices=["edges.*"], weights=lambda edge: edge.module.alpha)
     assert [(one.path, one.single_path, one.names) for one in supernet.structure.mixed] == [
         (path, True, ("Identity", "Conv2d", "Conv2d.2")) for path in ("edges.0", "edges.1")
     ]
@@ -94,9 +92,7 @@ def test_single_path_candidates_are_found_when_named():
 @pytest.mark.parametrize("keep", [1, 2])
 def test_named_single_path_candidates_are_trimmed(keep):
     net = Net(OneOf(candidates()), OneOf(candidates()))
-    supernet = nasprune.Supernet.from_model(
-        net, images(), choices=["edges.*"], weights=lambda edge: edge.net.get_submodule(edge.path).alpha
-    )
+    supernet = nasprune.Supernet.from_model(net, images(), choices=["edges.*"], weights=lambda edge: edge.module.alpha)
     trimmed = supernet.trim("100%", keep_max=keep, scorer="alpha")
     assert all(len(kept) == keep for kept in trimmed.choices.values())
     assert connected(trimmed.model)
