@@ -44,7 +44,7 @@ from nasprune.supernet.saved import (
     check_free,
 )
 from nasprune.supernet.structure.recognise import Names
-from nasprune.supernet.structure.refresh import refreshed
+from nasprune.supernet.structure.refresh import refreshed, scaled_as_saved
 from nasprune.supernet.supernet import Supernet
 from nasprune.supernet.trim.discrete import Architecture
 
@@ -134,6 +134,7 @@ def load_supernet(
         raise _other(
             folder, f"choice {name!r} keeps {saved.kept.get(name)} in the file and {left.get(name)} in the net"
         )
+    scaled_as_saved(small.structure, read_tensors(folder / WEIGHTS))
     _fill(small.net, folder, saved.plain)
     small.net.eval()
     return Supernet(refreshed(small.structure))
@@ -206,7 +207,9 @@ def load_architecture(
         plain: tuple[str, ...] = ()
     else:
         whole = net if isinstance(net, Supernet) else _recognised(folder, net, example_inputs, recognition)
-        model = whole.keep(_replayed(whole.choices, {name: (op,) for name, op in saved.ops.items()}, folder)).net
+        small = whole.keep(_replayed(whole.choices, {name: (op,) for name, op in saved.ops.items()}, folder))
+        model = small.net
+        scaled_as_saved(small.structure, read_tensors(folder / WEIGHTS))
         plain = tuple(_plain(model))
     _fill(model, folder, plain)
     return model.eval()

@@ -110,6 +110,21 @@ def test_the_users_own_net_is_replayed_and_left_alone(tmp_path, plain):
         assert again.net.alphas.requires_grad
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_it_comes_back_whether_or_not_it_is_said_again_where_the_architecture_weights_are(tmp_path, told):
+    """Told, the weights of what went are switched off; else what stays is scaled."""
+    net, example = toy(plain=False), torch.randn(2, 1, 8, 8)
+    weights = lambda place: place.net.alphas[0]  # noqa: E731
+    small = Supernet.from_model(net, example, weights=weights if told else None).keep({"ops": [0, 2]})
+    save_supernet(small, tmp_path / "super")
+    again = load_supernet(tmp_path / "super", toy(plain=False, seed=1), weights=None if told else weights)
+    assert torch.equal(again.net(example)[0], small.net.eval()(example)[0])
+    one = Supernet.from_model(net, example, weights=weights if told else None).discretise("90%")
+    save_architecture(one, tmp_path / "net")
+    found = load_architecture(tmp_path / "net", toy(plain=False, seed=1), example, weights=None if told else weights)
+    assert torch.equal(found(example)[0], one.model.eval()(example)[0])
+
+
 def test_choices_that_went_altogether_go_again(tmp_path):
     whole = made("darts")
     small = whole.keep({"normal/13": [], "normal/0": ["skip_connect", "dil_conv_3x3"]})

@@ -32,6 +32,17 @@ class Scaled(nn.Module):
         return f"factor={float(self.factor):.4g}"
 
 
+def scaled_as(net: nn.Module, ops: Sequence[str], names: Collection[str]) -> None:
+    """Makes candidates at the paths `ops` `Scaled`, in place, that a state_dict with `names` has so, and no others."""
+    for path in ops:
+        module = net.get_submodule(path)
+        candidate = module.candidate if isinstance(module, Scaled) else module
+        own = "factor" in candidate.state_dict()
+        saved = f"{path}.factor" in names and (not own or f"{path}.candidate.factor" in names)
+        if saved is not isinstance(module, Scaled):
+            replace(net, path, Scaled(candidate) if saved else candidate)
+
+
 def scale(net: nn.Module, ops: Sequence[str], gone: Collection[int], factor: float) -> None:
     """Multiplies the candidates at the paths `ops` that are not `gone` by `factor`, in place."""
     for path in (path for number, path in enumerate(ops) if number not in gone):

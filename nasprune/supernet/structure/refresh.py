@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
+from nasprune.supernet.cut.scaled import scaled_as
 from nasprune.supernet.find.mixed import MixedOp
 from nasprune.supernet.find.mixed_ops import find_mixed_ops
 from nasprune.supernet.structure.structure import Structure
+
+
+def scaled_as_saved(structure: Structure, names: Collection[str]) -> None:
+    """Gives those candidates of the net a fixed factor, in place, that have one in a state_dict with `names`.
+
+    Whether they have depends on what was known of the architecture weights when others went.
+    """
+    scaled_as(structure.net, [op for one in structure.mixed for op in one.ops], names)
 
 
 def refreshed(structure: Structure) -> Structure:
