@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.cli.nets import Origin, check_scorer
+from nasprune.cli.nets import Origin, check_scorer, check_side
 from nasprune.cli.supernet import check_epochs, plain_name
 from nasprune.errors import BudgetError, InputError, UnknownNameError
 from nasprune.supernet.price.limits import EXAMPLES, Limit, parse_limit
@@ -40,6 +40,7 @@ class TrimOptions:
     supernet_channels: int | None
     supernet_layers: int | None
     data: str | None
+    input_size: int | None
     epochs: int | None
     prune_channels: str | None
     seed: int
@@ -64,6 +65,12 @@ class Asked:
         return self.saved is not None or self.options.weights is not None
 
     @property
+    def saved_side(self) -> int | None:
+        """Pixels of a side of the images that the saved supernet takes; `None` without one, or where it takes none."""
+        shape = self.saved.input_shape if self.saved is not None else ()
+        return shape[-1] if len(shape) == 4 else None
+
+    @property
     def on_paths(self) -> bool:
         """Whether the supernet was saved as trained on single paths, and has those values still."""
         return self.saved is not None and self.saved.settings.get("method") == "paths" and self.options.epochs is None
@@ -71,7 +78,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. inherited: validation accuracy of the network with the supernet's values, norms re-estimated."""
+    """What came of it.
+
+    inherited: validation accuracy of the network with the supernet's values, norms re-estimated. tuned: after the
+    training that was asked for.
+    """
 
     whole: Supernet
     trimmed: TrimResult
@@ -80,6 +91,7 @@ class Outcome:
     limit: Limit
     notes: tuple[str, ...]
     inherited: float | None
+    tuned: float | None
 
 
 def checked(options: TrimOptions) -> Asked:
@@ -100,6 +112,7 @@ def checked(options: TrimOptions) -> Asked:
     if options.schedule is not None and options.keep_max is not None:
         raise InputError("--schedule and --keep-max say the same twice; give one of them")
     stages_of(schedule_of(options))
+    check_side(None, options.input_size)
     check_scorer(options.scorer, options.data, options.plugins)
     if not options.discretise and (options.rule, options.network, options.channels, options.layers) != (None,) * 4:
         raise InputError("--rule, --network, --channels and --layers are of the final network; add --discretise")
@@ -197,6 +210,7 @@ def _settings(options: TrimOptions, spec: str) -> dict[str, str]:
         "supernet channels": options.supernet_channels,
         "supernet layers": options.supernet_layers,
         "data": options.data,
+        "input size": options.input_size,
         "epochs": options.epochs,
         "prune channels": options.prune_channels,
         "seed": options.seed,

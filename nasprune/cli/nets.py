@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 EXAMPLES = "darts, nasbench201, file.py:factory or package.module:factory"
 LARGE = 96
 """Images above this many pixels get the stem for large images."""
+NOTES = 5
+"""On what was found, at most, that are shown."""
 _PLAIN_SECONDS = 5.0
 
 
@@ -80,15 +83,45 @@ class Origin:
                 net: nn.Module = self.space.supernet(size)
                 shape: tuple[int, ...] = size.input_shape[1:]
             else:
-                made = self.made()
+                made = self.made(seed)
                 if isinstance(made, Supernet):
                     return made
                 net, shape = made, self._shape(made, data)
             example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0), device="cpu")
             return Supernet.from_model(net, example, space=self.space)
 
-    def made(self) -> nn.Module | Supernet:
-        """What the factory gives. Raises InputError where it fails, or gives neither."""
+    def images(self, source: str | None, seed: int, side: int | None = None) -> DataSplits | None:
+        """The data that the user named, `None` without a name; images of a folder get the size that the supernet takes.
+
+        Args:
+            side: pixels of a side, as typed or as a saved supernet says; else what the net of a factory says.
+
+        Raises:
+            InputError: there is no such data, or the factory fails.
+        """
+        from nasprune.data.load import PIXELS, load_data
+        from nasprune.supernet.supernet import Supernet
+
+        if source is None:
+            return None
+        made = self.made(seed) if self.factory is not None else None
+        net = made.net if isinstance(made, Supernet) else made
+        return load_data(source, seed=seed, size=side or _side(made) or PIXELS, model=net)
+
+    def made(self, seed: int) -> nn.Module | Supernet:
+        """What the factory gives, made once, with values that the seed fixes.
+
+        Raises:
+            InputError: it fails, or gives neither.
+        """
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._made
+
+    @cached_property
+    def _made(self) -> nn.Module | Supernet:
         from torch import nn
 
         from nasprune.common.factories import call_factory
@@ -153,13 +186,30 @@ def check_scorer(spec: str, data: object | None, plugins: tuple[Path, ...]) -> N
         raise InputError(f"the scorer {spec!r} needs data; give some with --data")
 
 
-def load_images(source: str | None, seed: int) -> DataSplits | None:
-    """The data that the user named; `None` without a name."""
-    if source is None:
-        return None
-    from nasprune.data import load_data
+def check_side(data: DataSplits | None, side: int | None) -> None:
+    """Raises InputError where images are not of the size that was typed."""
+    if side is not None and side < 1:
+        raise InputError(f"--input-size must be at least 1 pixel, got {side}")
+    if data is not None and side is not None and data.input_shape[-1] != side:
+        raise InputError(
+            f"--input-size is {side}, data {data.name!r} gives images {shape_words(data)} and is not resized; leave "
+            "--input-size out"
+        )
 
-    return load_data(source, seed=seed)
+
+def shape_words(data: DataSplits) -> str:
+    """The shape of one image for people."""
+    return "×".join(map(str, data.input_shape))
+
+
+def _side(made: nn.Module | Supernet | None) -> int | None:
+    """Pixels of a side, as the net of a factory says them; `None` where it does not."""
+    from nasprune.supernet.supernet import Supernet
+
+    said = made.structure.inputs[0].shape[1:] if isinstance(made, Supernet) else getattr(made, "input_shape", None)
+    if not isinstance(said, list | tuple) or len(said) != 3:
+        return None
+    return said[-1] if isinstance(said[-1], int) and said[-1] > 0 else None
 
 
 def check_net(supernet: Supernet, data: DataSplits | None, name: str) -> None:
@@ -168,6 +218,13 @@ def check_net(supernet: Supernet, data: DataSplits | None, name: str) -> None:
 
     if data is not None:
         check_fits(supernet.net, data, name=name)
+
+
+def say_found(supernet: Supernet, space: SupernetSpace | None) -> None:
+    """What was taken for no choice in a net of the user's own, and other notes on what was found there."""
+    if space is None:
+        for note in supernet.structure.notes[:NOTES]:
+            say(f"note: {note}")
 
 
 @contextmanager
@@ -217,7 +274,7 @@ def trained(
     """The supernet trained with progress on the screen, and its last validation accuracy."""
     from nasprune.supernet.structure.refresh import refreshed
     from nasprune.supernet.supernet import Supernet
-    from nasprune.supernet.train.training import architecture_of, single_paths, train
+    from nasprune.supernet.train.training import architecture_of, random_paths, single_paths, train
 
     structure = supernet.structure
     last: list[float] = []
@@ -234,6 +291,7 @@ def trained(
             epochs=epochs,
             warmup_epochs=warmup_epochs,
             draw=single_paths(structure, seed) if method == "paths" else None,
+            judged=random_paths(structure, seed) if method == "paths" else None,
             seed=seed,
             device=device,
             on_epoch=on_epoch,

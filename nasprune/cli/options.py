@@ -46,6 +46,12 @@ SupernetData = Annotated[
     str | None,
     typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
 ]
+ImageSide = Annotated[
+    int | None,
+    typer.Option(
+        "--input-size", help="Pixels of a side that images of a folder get; else as your supernet says, or 224."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option("--device", help="For training: auto, cpu or cuda.")]
 Log = Annotated[

@@ -101,6 +101,30 @@ class Notes(logging.Handler):
             say(f"note: {record.getMessage()}")
 
 
+class Told(logging.Handler):
+    """Shows how far something is, as it logs it, where not all is shown anyway."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and not MODE.verbose:
+            say(record.getMessage())
+
+
+@contextmanager
+def heard(*names: str) -> Iterator[None]:
+    """Inside, what the modules of these names log as information is shown, a line each."""
+    told, loggers = Told(logging.INFO), [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.addHandler(told)
+            logger.setLevel(logging.INFO)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(told)
+            logger.setLevel(level)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> Table:
     """A table without vertical lines. right: columns of numbers."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import writing
-from nasprune.cli.nets import Origin, check_net, load_images, trained, words
+from nasprune.cli.nets import Origin, check_net, check_side, say_found, shape_words, trained, words
 from nasprune.cli.screen import answer, printed, say, stdout, table
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.units import percent, short
@@ -31,6 +31,7 @@ class TrainOptions:
 
     space: str
     data: str
+    input_size: int | None
     channels: int | None
     layers: int | None
     epochs: int
@@ -48,6 +49,7 @@ def run(options: TrainOptions) -> None:
 
     check_epochs(options.epochs, options.warmup_epochs)
     check_method(options.method)
+    check_side(None, options.input_size)
     origin = Origin.find(options.space, options.plugins)
     out = options.out or Path("runs") / f"supernet-{plain_name(options.space)}"
     settings = _settings(options)
@@ -64,16 +66,18 @@ def _trained(options: TrainOptions, origin: Origin, out: Path, settings: dict[st
     from nasprune.supernet.storage import save_supernet
     from nasprune.supernet.train.training import architecture_of
 
-    data = load_images(options.data, options.seed)
+    data = origin.images(options.data, options.seed, options.input_size)
     assert data is not None
+    check_side(data, options.input_size)
     size = origin.size(data, options.channels, options.layers)
     supernet = origin.build(size, data, options.seed)
     check_net(supernet, data, options.space)
     counts = supernet.counts
     say(
         f"{options.space}{f' ({words(size)})' if size is not None else ''}: {len(supernet.choices)} choices, "
-        f"{short(counts.fvcore, 'FLOPs')}; {options.epochs} epochs on data {data.name}"
+        f"{short(counts.fvcore, 'FLOPs')}; {options.epochs} epochs on data {data.name}, images {shape_words(data)}"
     )
+    say_found(supernet, origin.space)
     if options.method == "bilevel" and not architecture_of(supernet.structure, supernet.net):
         say(NO_ARCHITECTURE)
     found, accuracy = trained(
@@ -92,18 +96,19 @@ def _trained(options: TrainOptions, origin: Origin, out: Path, settings: dict[st
 def _show(options: TrainOptions, out: Path, accuracy: float, counts: Counts) -> None:
     console = stdout()
     rows = [
-        ("validation accuracy", percent(accuracy)),
+        (f"validation accuracy{' of random paths' if options.method == 'paths' else ''}", percent(accuracy)),
         ("FLOPs (fvcore)", short(counts.fvcore)),
         ("MACs (convolutions and products)", short(counts.macs)),
         ("parameters", short(counts.params)),
     ]
     console.print(table(("trained supernet", ""), rows, right=(1,)))
     space = f" --space {shell(options.space)}" if ":" in options.space.partition("(")[0] else ""
+    side = f" --input-size {options.input_size}" if options.input_size is not None else ""
     lines = [
         f"files    {out}/: supernet.json, model.safetensors",
         "",
         "Trim it to a budget:",
-        f"  {typed()} trim --supernet {shell_path(out)}{space} --budget 60% --data {shell(options.data)}",
+        f"  {typed()} trim --supernet {shell_path(out)}{space} --budget 60% --data {shell(options.data)}{side}",
     ]
     printed(console, *lines)
 
@@ -133,13 +138,16 @@ def typed() -> str:
     """What the user types to get this program."""
     import shutil
 
-    return "nasprune" if shutil.which("nasprune") else shell_path(sys.argv[0])
+    if shutil.which("nasprune"):
+        return "nasprune"
+    return "python -m nasprune" if Path(sys.argv[0]).name == "__main__.py" else shell_path(sys.argv[0])
 
 
 def _settings(options: TrainOptions) -> dict[str, str]:
     given = {
         "space": options.space,
         "data": options.data,
+        "input size": options.input_size,
         "channels": options.channels,
         "layers": options.layers,
         "epochs": options.epochs,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from nasprune.cli import config
 from nasprune.cli.asked import Asked, Outcome, TrimOptions, checked, schedule_of
 from nasprune.cli.interrupts import writing
-from nasprune.cli.nets import check_net, fitted, load_images, resized, trained, words
-from nasprune.cli.screen import say
-from nasprune.cost.units import short
+from nasprune.cli.nets import check_net, check_side, fitted, resized, say_found, shape_words, trained, words
+from nasprune.cli.screen import heard, say
+from nasprune.cost.units import percent, short
 from nasprune.supernet.price.limits import Limit, counter_of, parse_limit
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def run(options: TrimOptions) -> None:
     asked = checked(options)
     check_places(asked)
     with writing(asked.out, (*FILES, config.FILE)):
-        data = load_images(options.data, options.seed)
+        data = asked.origin.images(options.data, options.seed, options.input_size or asked.saved_side)
+        check_side(data, options.input_size)
         whole, size = _whole(asked, data)
         outcome = _outcome(asked, whole, size, data)
         save(asked, outcome, size)
@@ -62,8 +63,9 @@ def _whole(asked: Asked, data: DataSplits | None) -> tuple[Supernet, Size | None
     say(
         f"{origin.spec}{f' ({words(size)})' if size is not None else ''}: {len(found.choices)} choices, "
         f"{short(counts.fvcore, 'FLOPs')} (fvcore), {short(counts.macs, 'MACs')}; "
-        f"data {data.name if data is not None else 'none'}"
+        f"data {f'{data.name}, images {shape_words(data)}' if data is not None else 'none'}"
     )
+    say_found(found, origin.space)
     _check_budget(asked, found, size, data)
     if options.weights is not None:
         found = load_values(found, options.weights)
@@ -94,7 +96,7 @@ def _loaded(asked: Asked, folder: Path) -> Supernet:
     from nasprune.supernet.storage import load_supernet
 
     options, origin = asked.options, asked.origin
-    net = origin.made() if origin.space is None else None
+    net = origin.made(options.seed) if origin.space is None else None
     space = origin.space if options.space is not None else None
     return load_supernet(folder, net, space=space, plugins=options.plugins)
 
@@ -114,27 +116,29 @@ def _outcome(asked: Asked, whole: Supernet, size: Size | None, data: DataSplits 
         notes.append(UNTRAINED)
     scorer = DEFAULT if options.scorer == "auto" else options.scorer
     say(f"scoring the operations by {scorer}, then {schedule_of(options)}")
-    trimmed = whole.trim(
-        None if options.discretise else room.typed,
-        options.scorer,
-        schedule=schedule_of(options),
-        data=data,
-        seed=options.seed,
-        plugins=options.plugins,
-        check=options.check,
-        tune=0 if options.discretise else options.tune,
-        on_paths=asked.on_paths,
-    )
+    with heard("nasprune.supernet.checked", "nasprune.supernet.train.training"):
+        trimmed = whole.trim(
+            None if options.discretise else room.typed,
+            options.scorer,
+            schedule=schedule_of(options),
+            data=data,
+            seed=options.seed,
+            plugins=options.plugins,
+            check=options.check,
+            tune=0 if options.discretise else options.tune,
+            on_paths=asked.on_paths,
+        )
     trimmed = replace(trimmed, report=replace(trimmed.report, notes=(*notes, *trimmed.report.notes)))
     final = _final(asked, size, data) if options.discretise else None
     found = _network(asked, trimmed, room, final, data) if options.discretise else None
     inherited = _inherited(found.model, data) if found is not None and data is not None and final == size else None
+    tuned = None
     if found is not None and data is not None and options.tune:
-        found = replace(found, model=_trained_on(found.model, data, options.tune, options.seed))
+        found, tuned = _trained_on(found, data, options.tune, options.seed)
     net = found.model if found is not None else trimmed.model
     shape = final.input_shape if final is not None else whole.structure.inputs[0].shape
     cut = _cut(asked, net, tuple(shape), limit, data) if asked.channels else None
-    return Outcome(whole, trimmed, found, cut, limit, tuple(notes), inherited)
+    return Outcome(whole, trimmed, found, cut, limit, tuple(notes), inherited, tuned)
 
 
 def _network(
@@ -190,12 +194,20 @@ def _inherited(net: nn.Module, data: DataSplits) -> float:
     return accuracy(Logits(judged), data.validation)
 
 
-def _trained_on(net: nn.Module, data: DataSplits, epochs: int, seed: int) -> nn.Module:
+def _trained_on(found: Architecture, data: DataSplits, epochs: int, seed: int) -> tuple[Architecture, float]:
+    """The network after so many epochs, and how much of the validation images it is then right on."""
     from nasprune.cli.nets import epochs_shown
+    from nasprune.supernet.supernet import RE_ESTIMATED_NETWORK
+    from nasprune.supernet.train.training import Logits
     from nasprune.train.finetune import finetune
+    from nasprune.train.measures import accuracy
 
     with epochs_shown(epochs) as shown:
-        return finetune(net, data, epochs=epochs, seed=seed, on_epoch=shown)
+        net = finetune(found.model, data, epochs=epochs, seed=seed, on_epoch=shown)
+    reached = accuracy(Logits(net), data.validation)
+    notes = [note for note in found.report.notes if note != RE_ESTIMATED_NETWORK]
+    notes.append(f"After {epochs} more epochs the network is right on {percent(reached)} of the validation images.")
+    return replace(found, model=net, report=replace(found.report, notes=tuple(notes))), reached
 
 
 def _cut(

@@ -117,9 +117,10 @@ def _network(outcome: Outcome) -> Iterator[str]:
     if found.genotype is not None:
         yield f"genotype {genotype_text(found.genotype)}"
     if outcome.inherited is not None:
+        more = "" if outcome.tuned is not None else "; train it before judging it"
         yield (
             f"network  right on {percent(outcome.inherited)} of the validation images with the supernet's values and "
-            "batch-norm statistics of its own; train it before judging it"
+            f"batch-norm statistics of its own{more}"
         )
     yield from pages.lines(found.report)
     total = len(found.model.state_dict())
@@ -156,10 +157,12 @@ def _next(asked: Asked, outcome: Outcome) -> Iterator[str]:
         yield "  import nasprune" + (", torch" if own and discrete else "")
         yield f"  net = nasprune.load_{what}({python(str(asked.out))}{net}){'' if discrete else '.net'}"
     if discrete:
-        yield "  net = nasprune.finetune(net, data, epochs=...)"
+        if outcome.tuned is None:
+            yield "  net = nasprune.finetune(net, data, epochs=...)"
         return
     yield "Pick one network from what is left:"
     data = f" --data {shell(asked.options.data)}" if asked.options.data is not None else ""
+    data += f" --input-size {asked.options.input_size}" if asked.options.input_size is not None else ""
     space = f" --space {shell(asked.origin.spec)}" if own else ""
     yield f"  {typed()} trim --supernet {shell_path(asked.out)}{space} --budget {_half(outcome)} --discretise{data}"
 

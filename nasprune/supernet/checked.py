@@ -83,10 +83,12 @@ def checked_scorer(
         InputError: fewer than five networks are to be trained, or their losses are not finite.
     """
     scores = scores_of(structure, scorer, seen, seed)
+    start = time.perf_counter()
 
     def on_network(number: int, count: int) -> None:
-        if number % 10 == 0 or number == count:
-            say(f"check: {number} of {count} networks trained")
+        if number % 10 == 0 or number in (1, count):
+            left = round((time.perf_counter() - start) * (count / number - 1))
+            say(f"check: {number} of {count} networks trained, {left // 60}:{left % 60:02} left")
 
     found = agreement(structure, data, scores, networks=networks, steps=STEPS, seed=seed, on_network=on_network)
     notes = [f"The scorer {name} {found}."]

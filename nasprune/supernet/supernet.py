@@ -16,7 +16,7 @@ from nasprune.base import Batch, OpScorer
 from nasprune.cost.units import percent
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches, draw
-from nasprune.data.load import DataSource
+from nasprune.data.load import PIXELS, DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.refit.recalibrate import calibration_batches, recalibrate
@@ -90,8 +90,9 @@ class Supernet:
             example_inputs: one tensor, batch first, of at least two items.
             choices: paths or globs of the modules that hold candidates: only these, recognised or not; a glob takes
                 only what is seen to be mixed. By default what is recognised.
-            group: gives each mixed operation (a `Place`: net, path, cell, cell_path, index, op_names) the name of its
-                choice; equal names decide together. By default each decides alone, unless the framework says otherwise.
+            group: gives each mixed operation (a `Place`: net, path, module, cell, cell_path, index, op_names) the name
+                of its choice; equal names decide together. By default each decides alone, unless the framework says
+                otherwise.
             weights: gives each mixed operation its architecture weights (ops,), before any softmax. By default the
                 shares with which the net was seen to mix its candidates are taken.
             op_names: of the candidates, in order, or a function of a mixed operation that gives them.
@@ -148,7 +149,7 @@ class Supernet:
         Raises:
             InputError: the scorer needs data or architecture weights, and there are none. PluginError: it fails.
         """
-        splits = load_data(data, seed=seed) if data is not None else None
+        splits = self._splits(data, seed)
         made = _scorer(scorer, plugins)
         found = scores_of(self.structure, made, _data(splits), seed)
         return {one.name: dict(zip(one.ops, found[one.name].tolist(), strict=True)) for one in self.choices}
@@ -205,7 +206,7 @@ class Supernet:
             raise InputError(f"the schedule {schedule!r} trains between its stages; give data, or `epochs=0`")
         whole, limit = limited(self.structure, budget, count)
         check_affordable(whole, limit)
-        splits = load_data(data, seed=seed) if data is not None else None
+        splits = self._splits(data, seed)
         seen = _data(splits)
         made, name = _scorer(scorer, plugins), _name(scorer)
         found: tuple[str, ...] = ()
@@ -273,7 +274,7 @@ class Supernet:
         started = time.monotonic()
         whole, limit = limited(self.structure, budget, count, table=self.structure.space is None)
         check_network_affordable(whole, limit, size)
-        splits = load_data(data, seed=seed) if data is not None else None
+        splits = self._splits(data, seed)
         chosen = f"alpha(rule={rule})" if rule is not None else scorer if scorer is not None else DEFAULT
         scores = scores_of(whole, _scorer(chosen, plugins), _data(splits), seed)
         found = discretised(whole, scores, limit, size, inherit=inherit)
@@ -289,6 +290,14 @@ class Supernet:
             return found
         recalibrate(found.model, calibration_batches(splits.calibration, self.structure.inputs[0].device))
         return replace(found, report=replace(found.report, notes=(*found.report.notes, RE_ESTIMATED_NETWORK)))
+
+    def _splits(self, data: DataSource | None, seed: int) -> DataSplits | None:
+        """The data; images of files are made as large as those of the example."""
+        if data is None:
+            return None
+        example = self.structure.inputs[0]
+        side = example.shape[-1] if example.ndim == 4 else PIXELS
+        return load_data(data, seed=seed, size=side, model=self.net)
 
 
 def _timed(whole: Structure, found: Architecture, limit: Limit) -> Architecture:

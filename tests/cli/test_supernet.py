@@ -6,16 +6,20 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import nasprune
 from nasprune.cli.nets import LARGE, fitted
+from nasprune.cli.supernet import plain_name, typed
+from nasprune.common.factories import call_factory
 from nasprune.data import load_data
 from nasprune.run.reporting import loading_lines
 from nasprune.supernet import checked
 from nasprune.supernet.genotype.naming import supernet_space
 from nasprune.supernet.price.counting import count_module
 from nasprune.supernet.storage import load_architecture, load_supernet
+from nasprune.supernet.supernet import RE_ESTIMATED_NETWORK
 from nasprune.supernet.train.agreement import Agreement
 from tests.cli.conftest import refused
 from tests.forks import forked
@@ -42,6 +46,21 @@ def told():
     return nasprune.Supernet.from_model(
         Toy(), torch.randn(2, 1, 8, 8), weights=lambda place: place.net.alphas[0], op_names=("conv", "pool", "skip")
     )
+
+
+def coloured():
+    net = toy()
+    net.stem[0] = torch.nn.Conv2d(3, 8, 3, 2, 1)
+    net.input_shape = (3, 8, 8)
+    return net
+
+
+def partly():
+    from tests.supernet.find.edges import Edge, Net, OneOf, candidates
+
+    net = Net(Edge(candidates()), OneOf(candidates()))
+    net.input_shape = (1, 8, 8)
+    return net
 
 
 def number():
@@ -180,17 +199,33 @@ def test_the_network_is_trained_on_with_tune(command, tmp_path):
     assert not torch.equal(plain.state_dict()[first], tuned.state_dict()[first])
 
 
+def test_training_what_is_left_says_how_far_it_came(command):
+    common = ["trim", *NB201, *QUICK, "--budget", "70%", "--data", "digits", "--tune", 1]
+    code, out, err = command(*common, "--out", "super")
+    assert code == 0, err
+    assert "supernet: epoch 1 of 1, loss" in err
+    assert "After 1 more epochs the trimmed supernet is right on" in out
+    code, out, err = command(*common, "--discretise", "--out", "net")
+    assert code == 0, err
+    assert "After 1 more epochs the network is right on" in out
+    assert "train it before judging it" not in out
+    assert RE_ESTIMATED_NETWORK not in out
+
+
 def test_a_supernet_trained_on_single_paths_is_taken_by_a_check_as_it_is(command, tmp_path, monkeypatch):
     size = ["--channels", 4, "--layers", 1]
     train = ["supernet", "train", "--space", FEW, *size, "--data", "digits", "--epochs", 1, "--method", "paths"]
-    code, _, err = command(*train, "--out", "super")
+    code, out, err = command(*train, "--out", "super")
     assert code == 0, err
     assert json.loads((tmp_path / "super" / "supernet.json").read_text())["settings"]["method"] == "paths"
+    assert "validation accuracy of random paths" in out
     monkeypatch.setattr(checked, "STEPS", 1)
     monkeypatch.setattr(checked, "_of_single_paths", None)
     monkeypatch.setattr(Agreement, "agrees", False)
     code, out, err = command("trim", "--supernet", "super", "--budget", "60%", "--data", "digits", "--check", 5)
     assert code == 0, err
+    assert "check: 1 of 5 networks trained, " in err
+    assert "check: 5 of 5 networks trained, 0:00 left" in err
     assert "this very supernet, which was trained on such (path_loss)" in " ".join(out.split())
 
 
@@ -224,6 +259,41 @@ def test_the_users_own_supernet(command, tmp_path):
     assert not (tmp_path / "net" / "genotype.txt").exists()
 
 
+@pytest.fixture
+def pictures(place):
+    """Two classes of twelve images of 20 by 20 pixels."""
+    for number in range(24):
+        folder = place / "pictures" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (20, 20, 3), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    return "imagefolder:pictures"
+
+
+def test_images_of_a_folder_get_the_size_that_the_supernet_takes(command, pictures):
+    own = ["--space", "own.py:coloured", "--data", pictures]
+    code, _, err = command("supernet", "train", *own, "--epochs", 1, "--out", "super")
+    assert code == 0, err
+    assert "images 3×8×8" in err
+    code, _, err = command("trim", *own, "--supernet", "super", "--budget", "80%", "--out", "small")
+    assert code == 0, err
+    assert "images 3×8×8" in err
+    small = load_supernet("small", call_factory("own.py:coloured", what="supernet"))
+    assert small.trim("100%", "flops_order", data=pictures).choices
+
+
+def test_images_of_a_folder_get_the_size_that_was_typed(command, pictures):
+    size = ["--channels", 4, "--layers", 1, "--input-size", 8]
+    code, out, err = command("supernet", "train", "--space", FEW, *size, "--data", pictures, "--epochs", 1)
+    assert code == 0, err
+    assert f"--data {pictures} --input-size 8" in out
+    code, out, err = command(
+        "trim", "--supernet", f"runs/supernet-{plain_name(FEW)}", *QUICK, "--data", pictures, "--budget", "60%"
+    )
+    assert code == 0, err
+    assert "images 3×8×8" in err
+
+
 def test_a_factory_may_say_where_its_architecture_weights_are(command):
     own = ["--space", "own.py:told"]
     code, _, err = command("supernet", "train", *own, "--data", "digits", "--epochs", 1, "--out", "super")
@@ -233,6 +303,13 @@ def test_a_factory_may_say_where_its_architecture_weights_are(command):
     code, out, err = command("trim", *own, "--supernet", "super", *more)
     assert code == 0, err
     assert "conv" in out
+
+
+def test_what_may_be_a_choice_and_is_none_is_said(command):
+    code, _, err = command("trim", "--space", "own.py:partly", "--budget", "90%", "--out", "small")
+    assert code == 0, err
+    assert "note: edges.1.ops: no choice: of its 3 modules only" in err
+    assert "name them with choices=['edges.0.ops', 'edges.1']" in err
 
 
 def test_a_folder_from_a_factory_needs_that_factory(command):
@@ -306,6 +383,8 @@ def test_the_same_command_again_gives_the_same_and_another_is_refused(command, t
         (["--budget", "60%", "--space", "own.py:missing"], ["missing"]),
         (["--budget", "60%", "--space", "own.py:shapeless"], ["`input_shape` is 8", "such as (3, 32, 32)"]),
         (["--budget", "60%", "--space", "own.py:Unfinished"], ["abstract class"]),
+        (["--budget", "60%", "--space", "darts", "--input-size", "0"], ["at least 1 pixel, got 0"]),
+        (["--budget", "60%", "--space", "darts", "--data", "digits", "--input-size", "32"], ["is not resized"]),
         (["--budget", "60%", "--space", "darts", "--data", "digit"], ["did you mean digits?"]),
         (["--budget", "60%", "--space", "darts", "--out", "own.py"], ["is a file"]),
         (["--budget", "1KMACs", *map(str, NB201)], ["raise"]),
@@ -321,6 +400,7 @@ def test_what_cannot_be_trimmed_is_said_in_one_line(command, tmp_path, arguments
     [
         (["--space", "nasbench", "--data", "digits"], ["did you mean nasbench201?"]),
         (["--space", "nasbench201", "--data", "digit"], ["did you mean digits?"]),
+        (["--space", "nasbench201", "--data", "digits", "--input-size", "4"], ["is not resized"]),
         (["--space", "nasbench201", "--data", "digits", "--epochs", "0"], ["at least 1"]),
         (["--space", "nasbench201", "--data", "digits", "--epochs", "2", "--warmup-epochs", "3"], ["--warmup-epochs"]),
         (["--space", "nasbench201", "--data", "digits", "--channels", "0"], ["at least 1"]),
@@ -348,3 +428,17 @@ def test_a_size_takes_its_images_and_classes_from_the_data():
     size = fitted(nasprune.Size(16, 8), load_data("digits"))
     assert (size.channels_in, size.resolution, size.classes, size.imagenet) == (1, 8, 10, False)
     assert size.resolution <= LARGE
+
+
+@pytest.mark.parametrize(
+    ("found", "first", "words"),
+    [
+        ("/bin/nasprune", "nasprune", "nasprune"),
+        (None, "env/bin/nasprune", "env/bin/nasprune"),
+        (None, "/site/nasprune/__main__.py", "python -m nasprune"),
+    ],
+)
+def test_what_is_to_be_typed_next_can_be_typed(monkeypatch, found, first, words):
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    monkeypatch.setattr("sys.argv", [first])
+    assert typed() == words

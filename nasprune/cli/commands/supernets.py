@@ -12,6 +12,7 @@ from nasprune.cli.options import (
     AsJson,
     Config,
     Device,
+    ImageSide,
     Plugins,
     Quiet,
     Seed,
@@ -36,6 +37,7 @@ def trim(
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="A safetensors or torch file.")] = None,
     data: SupernetData = None,
+    input_size: ImageSide = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Train the supernet first, for so many.")] = None,
     scorer: Annotated[str, typer.Option("--scorer", help="How operations are ranked.")] = "auto",
     schedule: Annotated[
@@ -106,6 +108,7 @@ def trim(
             supernet_channels=supernet_channels,
             supernet_layers=supernet_layers,
             data=data,
+            input_size=input_size,
             epochs=epochs,
             prune_channels=prune_channels,
             seed=seed,
@@ -128,6 +131,7 @@ def train(
         str,
         typer.Option("--data", help="digits, pointclouds, cifar10:DIR, mnist:DIR, imagefolder:DIR, module:factory."),
     ],
+    input_size: ImageSide = None,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 50,
     warmup_epochs: Annotated[
         int, typer.Option("--warmup-epochs", help="The first ones, in which the architecture weights rest.")
@@ -156,6 +160,7 @@ def train(
         TrainOptions(
             space=space,
             data=data,
+            input_size=input_size,
             channels=channels,
             layers=layers,
             epochs=epochs,

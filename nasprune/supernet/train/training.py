@@ -12,6 +12,7 @@ judged with them; architecture weights rest. Departures: as above, and candidate
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ from nasprune.errors import InputError
 from nasprune.supernet.cut.removal import OFF
 from nasprune.supernet.find.alpha_slots import plain_tensors
 from nasprune.supernet.score.paths import drawable, on_path, sites
+from nasprune.supernet.score.scoring import batch_statistics
 from nasprune.supernet.score.task import first_output
 from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.structure.structure import Structure
@@ -44,6 +46,10 @@ from nasprune.train.progress import Epoch
 
 METHODS = ("bilevel", "paths")
 BATCH = 64
+ON_A_PATH = 32
+"""Validation images for each random path."""
+log = logging.getLogger(__name__)
+
 Tensors = Callable[[nn.Module], list[Tensor]]
 Draw = Callable[[nn.Module], AbstractContextManager[None]]
 Images = Dataset[tuple[Tensor, int]]
@@ -56,6 +62,7 @@ def train(
     architecture: Tensors,
     epochs: int,
     draw: Draw | None = None,
+    judged: Callable[[nn.Module], nn.Module] | None = None,
     lr: float = 0.025,
     arch_lr: float = 3e-4,
     batch_size: int = BATCH,
@@ -79,6 +86,8 @@ def train(
         epochs: passes over the weights' images, at least 1.
         draw: what each step of the weights runs in, given the net, such as `single_paths`; the architecture weights
             then rest, and the weights train on the whole training part.
+        judged: gives, of the net, what is measured on the validation part, such as `random_paths`; by default its
+            logits.
         lr, weight_decay: of SGD with momentum 0.9 for the weights; half a cosine, in `epochs`. clip: norm of their
             gradient.
         arch_lr, arch_weight_decay: of Adam with betas 0.5 and 0.999 for the architecture weights.
@@ -117,7 +126,7 @@ def train(
             others = _endless(held, batch_size, generator) if held is not None and number > warmup_epochs else None
             mean = _epoch(step, images, others, rates, batch_size, generator)
             if on_epoch is not None:
-                reached = accuracy(Logits(trained), data.validation)
+                reached = accuracy((judged or Logits)(trained), data.validation)
                 on_epoch(Epoch(number, epochs, mean, reached, time.perf_counter() - start))
         trained.to(home)
         parts.move(home)
@@ -135,13 +144,40 @@ def single_paths(structure: Structure, seed: int) -> Draw:
     return draw
 
 
+def random_paths(structure: Structure, seed: int) -> Callable[[nn.Module], nn.Module]:
+    """What gives, of a net, the logits of random single paths: every few images those of another one.
+
+    A supernet that was trained on single paths is none as a whole: no step has seen its mixture, and the running
+    statistics of its batch norms are of all paths together, so these are normalised by the batch.
+    """
+    draw = single_paths(structure, seed)
+    return lambda net: _RandomPaths(net, draw)
+
+
 def tuned(structure: Structure, epochs: int, *, data: DataSplits, seed: int) -> Structure:
     """The structure with its net trained for so many epochs, and with the architecture weights that it then has.
 
     Raises:
         InputError: as `train`.
     """
-    net = train(structure.net, data, architecture=lambda net: architecture_of(structure, net), epochs=epochs, seed=seed)
+
+    def on_epoch(epoch: Epoch) -> None:
+        log.info(
+            "supernet: epoch %d of %d, loss %.4f, right on %.1f %% of the validation images",
+            epoch.number,
+            epoch.of,
+            epoch.loss,
+            100 * epoch.validation_accuracy,
+        )
+
+    net = train(
+        structure.net,
+        data,
+        architecture=lambda net: architecture_of(structure, net),
+        epochs=epochs,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
     return refreshed(replace(structure, net=net))
 
 
@@ -164,6 +200,19 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return first_output(self.net(images))
+
+
+class _RandomPaths(Logits):
+    def __init__(self, net: nn.Module, draw: Draw) -> None:
+        super().__init__(net)
+        self._draw = draw
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self._on_path(some) for some in torch.split(images, ON_A_PATH)])
+
+    def _on_path(self, images: Tensor) -> Tensor:
+        with self._draw(self.net), batch_statistics(self.net) if len(images) > 1 else nullcontext():
+            return super().forward(images)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from nasprune import Supernet
 from nasprune.data import ArrayDataset, load_data
 from nasprune.errors import InputError
 from nasprune.supernet.cut.removal import OFF
-from nasprune.supernet.train.training import train
+from nasprune.supernet.score.paths import on_path, sites
+from nasprune.supernet.score.scoring import batch_statistics
+from nasprune.supernet.train.training import ON_A_PATH, random_paths, train
 
 
 class Toy(nn.Module):
@@ -161,3 +164,30 @@ def test_what_requires_no_gradient_rests(data, net):
 def test_what_cannot_be_done_is_said(data, net, options, message):
     with pytest.raises(InputError, match=message):
         train(net, data, **{"architecture": alphas_of, "seed": 0, **options})
+
+
+def test_what_was_trained_on_single_paths_is_judged_on_single_paths(data, net):
+    structure = Supernet.from_model(net, data.train.images[:2]).structure
+    judged = random_paths(structure, 0)(net).eval()
+    images = data.validation.images[:70]
+    parts, given = images.split(ON_A_PATH), judged(images).split(ON_A_PATH)
+    before = copy.deepcopy(net.state_dict())
+    for some, logits in zip(parts, given, strict=True):
+        single = []
+        for op in range(3):
+            places = sites(net, structure.mixed, structure.choices)
+            with on_path(places, {"ops": op}), batch_statistics(net):
+                single.append(net(some)[0])
+        assert any(torch.allclose(logits, one) for one in single)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert judged(images[:1]).shape == (1, 10)
+
+
+def test_epochs_tell_what_is_asked_to_be_judged(data, net):
+    class Wrong(nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 10), torch.nan)
+
+    epochs = []
+    train(net, data, architecture=alphas_of, epochs=1, judged=lambda net: Wrong(), seed=0, on_epoch=epochs.append)
+    assert epochs[0].validation_accuracy < 0.3
