@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EXACT = 2 * 10**11
-"""Multiply-adds that factoring the matrix of every output may take; above, conjugate gradients are used."""
+EXACT = 2 * 10**9
+"""Multiply-adds that factoring the matrices of outputs may take in any case."""
 MEMORY = 2**26
 """Numbers that are factored at a time."""
 STEPS = 60
@@ -14,20 +14,28 @@ CLOSE = 1e-4
 
 
 def restricted(
-    hessian: Tensor, weights: Tensor, mask: Tensor, *, start: Tensor | None = None, steps: int | None = None
+    hessian: Tensor,
+    weights: Tensor,
+    mask: Tensor,
+    *,
+    start: Tensor | None = None,
+    steps: int | None = None,
+    inverse: Tensor | None = None,
 ) -> Tensor:
     """The minimum of tr((W - weights)' H (W - weights)) over W that is zero outside of `mask`.
 
-    Exact, by the factor of each output's own matrix, where that is not too much work; else by conjugate gradients until
-    the gradient has fallen by `CLOSE`.
+    Exact, by the factor of each output's own matrix of the weights that stay, where that is little work, or less than
+    that of the steps; else by conjugate gradients until the gradient has fallen by `CLOSE`.
 
     Args:
         hessian: (groups, F, F), positive definite. weights, mask: (groups, F, O).
-        start: where gradients start, `weights` by default. steps: of those at most.
+        start: where gradients start, `weights` by default. steps: of those at most. inverse: of the Hessian, which
+            makes a step go further where most weights stay.
     """
     groups, features, outputs = weights.shape
-    if groups * outputs * features**3 // 3 > EXACT:
-        return _by_gradients(hessian, weights, mask, weights if start is None else start, steps or STEPS)
+    most = steps or STEPS
+    if float(mask.sum(1).double().pow(3).sum()) / 3 > max(EXACT, most * groups * outputs * features**2):
+        return _by_gradients(hessian, weights, mask, weights if start is None else start, most, inverse)
     return torch.stack([_exact(h, w, m) for h, w, m in zip(hessian, weights, mask, strict=True)])
 
 
@@ -48,7 +56,7 @@ def _exact(hessian: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         stays = mask[:, chosen].T
         places = stays.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :size]  # those that stay first
         there = stays.gather(1, places)
-        matrix = hessian[places[:, :, None], places[:, None, :]]
+        matrix = picked(hessian.expand(len(places), -1, -1), places)
         both = there[:, :, None] & there[:, None, :]
         matrix = torch.where(both, matrix, torch.eye(size, dtype=matrix.dtype, device="cpu"))
         right = torch.where(there, wanted[:, chosen].T.gather(1, places), 0.0)
@@ -57,12 +65,26 @@ def _exact(hessian: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
-def _by_gradients(hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor, steps: int) -> Tensor:
-    """Conjugate gradients with the diagonal as preconditioner, each output its own problem, all at once."""
+def picked(matrices: Tensor, places: Tensor) -> Tensor:
+    """Of each matrix (R, F, F) its own rows and columns (R, n): (R, n, n)."""
+    found = matrices.new_empty(len(places), places.shape[1], places.shape[1])
+    for matrix, own, part in zip(matrices, places, found, strict=True):
+        torch.index_select(matrix.index_select(0, own), 1, own, out=part)
+    return found
+
+
+def _by_gradients(
+    hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor, steps: int, inverse: Tensor | None = None
+) -> Tensor:
+    """Conjugate gradients, each output its own problem, all at once; the inverse or the diagonal preconditions."""
     scale = hessian.diagonal(dim1=1, dim2=2)[:, :, None]
+
+    def eased(slope: Tensor) -> Tensor:
+        return slope / scale if inverse is None else (inverse @ slope) * mask
+
     found = start * mask
     left = (hessian @ (weights - found)) * mask
-    way = left / scale
+    way = eased(left)
     size = (left * way).sum(1, keepdim=True)
     goal = CLOSE**2 * size
     for _ in range(steps):
@@ -71,7 +93,7 @@ def _by_gradients(hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor,
         step = torch.where(along > 0, size / along.clamp(min=1e-30), 0.0)
         found += step * way
         left -= step * ahead
-        again = left / scale
+        again = eased(left)
         before, size = size, (left * again).sum(1, keepdim=True)
         if bool((size <= goal).all()):
             break
