@@ -6,7 +6,8 @@ normal-Jeffreys priors (BC-GNJ) z ~ N(mu, sigma^2), and units go whose log sigma
 group horseshoe priors (BC-GHS) z is the root of four log-normal factors, two of them shared by a group, under
 half-Cauchy priors written as gamma and inverse gamma ones; units go whose mode is small. The variance of what is left
 says how many bits a layer's weights need: as many as bring the rounding below the mean deviation. Departures: the
-inputs of the network have no noise, since they are not cut; noise is learned by an Adam of its own; modes are compared
+inputs of the network have no noise, since they are not cut; the prior of a layer's weights is as wide as they are at
+the start, which z would have to make up for; noise is learned by an Adam of its own; modes are compared
 with the largest of their group, as their logarithms; where more units are left than the budget allows, the noisiest go,
 too; at `until` z becomes its mean, is multiplied into the weights, and what is left trains on.
 """
@@ -145,6 +146,9 @@ class Bayes(Strategy):
         self._plan: PrunePlan | None = None
         self._generator = torch.Generator().manual_seed(task.seed)
         self._factors = {group.name: PRIORS[prior](group.width) for group in task.groups}
+        self._widths = {
+            weight.name: weight.tensor.detach().square().mean().clamp(min=LOWEST) for weight in task.weights
+        }
         self._noise = {
             weight.name: torch.full_like(weight.tensor.detach(), -8.0).requires_grad_() for weight in task.weights
         }
@@ -180,7 +184,7 @@ class Bayes(Strategy):
     def _settle(self) -> PrunePlan:
         self._task.release()
         counts = {
-            weight.name: bits(weight.tensor.detach(), self._noise[weight.name].detach().exp())
+            weight.name: bits(weight.tensor.detach(), self._variance(weight.name)().detach())
             for weight in self._task.weights
         }
         needed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -194,11 +198,12 @@ class Bayes(Strategy):
         return torch.randn(shape, generator=self._generator)
 
     def _variance(self, name: str) -> Callable[[], Tensor]:
-        return lambda: self._noise[name].exp()
+        """Noise is held relative to the prior."""
+        return lambda: self._noise[name].exp() * self._widths[name]
 
     def _pull(self, weight: LiveWeight) -> Callable[[], Tensor]:
-        """The gradient of the divergence from a normal prior by the weight."""
-        return lambda: weight.tensor.detach() * self._scale / self._items
+        """The gradient of the divergence from the normal prior by the weight."""
+        return lambda: weight.tensor.detach() / self._widths[weight.name] * self._scale / self._items
 
     def _opened(self, group: CoupledGroup) -> Callable[[int, bool], Tensor]:
         def draw(items: int, training: bool) -> Tensor:

@@ -7,7 +7,8 @@ search", arXiv:1504.04914: several Gaussian searches side by side, each of which
 far from the others. Departures: the paper cuts as much as an accuracy allows, here the budget says how much is cut and
 the least harm is searched; harm is the divergence of outputs from those before the cut on the inputs of the last steps,
 so that no labels and no other data are needed; thresholds are searched around those that LAMP scores (Lee et al. 2021,
-arXiv:2010.07611) have in common, a factor on the scores of each layer; rounds take equal shares of what is left.
+arXiv:2010.07611) have in common, a factor on the scores of each layer; rounds take equal shares of what is left, and
+between them what grows above its layer's threshold is in, what falls below is out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class OLMP(Strategy):
 
     takes = ("zeros",)
 
-    def __init__(self, task: StrategyTask, rounds: int = 8, until: float = 0.6, trials: int = 24) -> None:
+    def __init__(self, task: StrategyTask, rounds: int = 24, until: float = 0.6, trials: int = 24) -> None:
         if rounds < 1 or not 0 < until < 1 or trials < SEARCHES:
             raise InputError(
                 f"`rounds` must be at least 1, `until` in (0, 1) and `trials` at least {SEARCHES}, got {rounds}, "
@@ -44,6 +45,7 @@ class OLMP(Strategy):
         self._whole = {weight.name: weight.tensor.detach().clone() for weight in task.weights}
         self._sizes = {name: lamp_scores(whole) for name, whole in self._whole.items()}
         self._masks: Mapping[str, Tensor] = task.masks(self._scores(self._best), share=0.0)
+        self._least = dict.fromkeys(self._whole, 0.0)
         task.watch(self._seen)
 
     def step(self, progress: float, rate: float) -> None:
@@ -52,6 +54,8 @@ class OLMP(Strategy):
                 self._whole[weight.name] += weight.tensor.detach() - self._whole[weight.name] * self._masks[weight.name]
             if progress >= self._until * (self._round + 1) / self._rounds:
                 self._next()
+            else:
+                self._masks = {name: whole.abs() >= self._least[name] for name, whole in self._whole.items()}
             self._put()
         else:
             self._task.mask(self._masks)
@@ -73,6 +77,9 @@ class OLMP(Strategy):
         self._sizes = {name: lamp_scores(whole) for name, whole in self._whole.items()}
         self._best = self._searched(share)
         self._masks = self._task.masks(self._scores(self._best), share=share)
+        for name, mask in self._masks.items():
+            stays = self._whole[name][mask].abs()
+            self._least[name] = float(stays.min()) if len(stays) else math.inf
 
     def _searched(self, share: float) -> Tensor:
         """Logarithms of factors on the layers' thresholds (layers,), by negatively correlated search."""

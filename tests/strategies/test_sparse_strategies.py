@@ -273,6 +273,33 @@ def test_thresholds_are_searched_for_the_least_harm() -> None:
     assert searched < 0.7 * float((model(X).detach() - wanted).square().mean())
 
 
+def test_between_rounds_what_grows_above_its_threshold_is_in() -> None:
+    model, sgd, pruner = started("olmp(rounds=2, until=0.5)", steps=100)
+    run(model, sgd, pruner, 26)
+    least, mask = pruner.strategy._least["0.weight"], pruner.strategy._masks["0.weight"]
+    assert 0 < least < math.inf
+    assert bool((pruner.strategy._whole["0.weight"].abs() >= least)[mask].all())
+    row, column = (~mask).nonzero()[0].tolist()
+    with torch.no_grad():
+        pruner.strategy._whole["0.weight"][row, column] = 2 * least
+    pruner.step()
+    assert float(model[0].weight[row, column].detach()) == pytest.approx(2 * least)
+
+
+def test_the_noise_of_weights_is_relative_to_those_of_their_layer() -> None:
+    model = small_net()
+    with torch.no_grad():
+        model[2].weight.mul_(100)
+    pruner = nasprune.pruner(model, X[:1], "60%", steps=4, strategy="bayes", lr=0.1)
+    for name, layer in (("0.weight", model[0]), ("2.weight", model[2])):
+        variance = pruner.strategy._variance(name)().detach()
+        assert torch.allclose(variance, math.exp(-8) * layer.weight.detach().square().mean().expand_as(variance))
+        pruner.strategy._scale = 1.0
+        weight = next(one for one in pruner.task.weights if one.name == name)
+        pull = pruner.strategy._pull(weight)() / layer.weight.detach()
+        assert torch.allclose(pull, (1 / (5000 * layer.weight.detach().square().mean())).expand_as(pull))
+
+
 def test_hard_concrete_gates_are_zero_as_often_as_said() -> None:
     code = module_of("l0")
     log_a = torch.tensor([-3.0, -0.5, 0.0, 2.0])
