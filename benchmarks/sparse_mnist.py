@@ -88,7 +88,7 @@ ROWS = (
     Row(FC, "BC-GNJ", "bayes(items=60000)", "60%", UNKNOWN),
     Row(CONV, "Han 2015", "iterative_magnitude", "8.3%NNZ", (0.80, 0.77)),
     Row(CONV, "DNS", "dns", "0.93%NNZ", (0.91, 0.91)),
-    Row(CONV, "LC", "lc", "1%NNZ", (None, 1.1), slower=3),
+    Row(CONV, "LC", "lc", "1%NNZ", (None, 1.1), longer=3),
     Row(CONV, "VD", "vd", "0.53%NNZ", (0.80, 0.75), longer=3, adam=True),
     Row(CONV, "SNIP", "snip", "2%NNZ", (0.9, 0.8), scratch=True),
     Row(CONV, "SBP", "sbp", "30%", (0.80, 0.86), slower=3),

@@ -14,13 +14,7 @@ CLOSE = 1e-4
 
 
 def restricted(
-    hessian: Tensor,
-    weights: Tensor,
-    mask: Tensor,
-    *,
-    start: Tensor | None = None,
-    steps: int | None = None,
-    inverse: Tensor | None = None,
+    hessian: Tensor, weights: Tensor, mask: Tensor, *, start: Tensor | None = None, steps: int | None = None
 ) -> Tensor:
     """The minimum of tr((W - weights)' H (W - weights)) over W that is zero outside of `mask`.
 
@@ -29,13 +23,12 @@ def restricted(
 
     Args:
         hessian: (groups, F, F), positive definite. weights, mask: (groups, F, O).
-        start: where gradients start, `weights` by default. steps: of those at most. inverse: of the Hessian, which
-            makes a step go further where most weights stay.
+        start: where gradients start, `weights` by default. steps: of those at most.
     """
     groups, features, outputs = weights.shape
     most = steps or STEPS
     if float(mask.sum(1).double().pow(3).sum()) / 3 > max(EXACT, most * groups * outputs * features**2):
-        return _by_gradients(hessian, weights, mask, weights if start is None else start, most, inverse)
+        return _by_gradients(hessian, weights, mask, weights if start is None else start, most)
     return torch.stack([_exact(h, w, m) for h, w, m in zip(hessian, weights, mask, strict=True)])
 
 
@@ -73,18 +66,12 @@ def picked(matrices: Tensor, places: Tensor) -> Tensor:
     return found
 
 
-def _by_gradients(
-    hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor, steps: int, inverse: Tensor | None = None
-) -> Tensor:
-    """Conjugate gradients, each output its own problem, all at once; the inverse or the diagonal preconditions."""
+def _by_gradients(hessian: Tensor, weights: Tensor, mask: Tensor, start: Tensor, steps: int) -> Tensor:
+    """Conjugate gradients with the diagonal as preconditioner, each output its own problem, all at once."""
     scale = hessian.diagonal(dim1=1, dim2=2)[:, :, None]
-
-    def eased(slope: Tensor) -> Tensor:
-        return slope / scale if inverse is None else (inverse @ slope) * mask
-
     found = start * mask
     left = (hessian @ (weights - found)) * mask
-    way = eased(left)
+    way = left / scale
     size = (left * way).sum(1, keepdim=True)
     goal = CLOSE**2 * size
     for _ in range(steps):
@@ -93,7 +80,7 @@ def _by_gradients(
         step = torch.where(along > 0, size / along.clamp(min=1e-30), 0.0)
         found += step * way
         left -= step * ahead
-        again = eased(left)
+        again = left / scale
         before, size = size, (left * again).sum(1, keepdim=True)
         if bool((size <= goal).all()):
             break

@@ -26,9 +26,9 @@ WORK = 10**11
 TOGETHER = 64
 """Into how many steps the removal of all weights of an output is cut."""
 SHRINK = 0.55
-QUICK = 2
+QUICK = 8
 """Steps of gradients between stages, where outputs are not solved exactly."""
-STAGES = tuple(0.94**stage for stage in range(1, 75))
+STAGES = tuple(0.9**stage for stage in range(1, 45))
 
 
 def losses(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int, *, exact: bool = False) -> Tensor:
@@ -201,6 +201,7 @@ def _in_stages(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int) 
     """
     inverse = torch.stack([torch.cholesky_inverse(torch.linalg.cholesky(one)) for one in hessian])
     scale = 2 * inverse.diagonal(dim1=1, dim2=2)[:, :, None]
+    del inverse
     now, mask = weights, torch.ones_like(weights, dtype=torch.bool)
     if pattern.m:
         return now.square() / scale, mask
@@ -215,5 +216,5 @@ def _in_stages(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int) 
         mask = mask & stays
         if float(mask.sum(1).double().pow(3).sum()) <= WORK:
             break
-        now = restricted(hessian, weights, mask, start=now, steps=QUICK, inverse=inverse)
+        now = restricted(hessian, weights, mask, start=now, steps=QUICK)
     return found, mask

@@ -118,6 +118,31 @@ def test_stages_lose_less_than_magnitude(monkeypatch):
         assert reached[0] < reached[1]
 
 
+@pytest.mark.parametrize("pattern", [Pattern(), Pattern(size=2)])
+def test_stages_that_end_with_outputs_on_their_own_lose_little_more_than_weight_by_weight(monkeypatch, pattern):
+    weights, hessian = layer(features=96, outputs=8, groups=2)
+    hessian += 0.02 * hessian.diagonal(dim1=1, dim2=2).mean() * torch.eye(96)  # features of networks are less alike
+    best = losses(weights, hessian, pattern, 1)
+    monkeypatch.setattr(surgeon, "WORK", 2 * 8 * 96**3 // 24)
+    found = losses(weights, hessian, pattern, 1)
+    assert not torch.equal(found, best)
+    for kept, most in ((600, 1.25), (300, 1.05), (150, 1.05)):
+        ours, theirs = (
+            loss(weights, hessian, restricted(hessian, weights, pattern.mask(scores, kept, 1)))
+            for scores in (found, best)
+        )
+        assert ours <= most * theirs
+
+
+def test_outputs_without_weights_left_after_stages_are_no_trouble(monkeypatch):
+    weights, hessian = layer(features=24, outputs=6)
+    weights[0, :, 0] *= 1e-6
+    monkeypatch.setattr(surgeon, "WORK", 6 * 24**3 // 64)
+    found = losses(weights, hessian, Pattern(), 1)
+    assert bool(found.isfinite().all())
+    assert float(found[0, :, 0].max()) < float(found[0, :, 1:].max())
+
+
 def test_two_of_four_is_held_and_better_than_magnitude():
     weights, hessian = layer(features=32, outputs=4)
     pattern = Pattern.parse("2:4")
