@@ -52,7 +52,7 @@ class Row:
     """method: its name in papers. published: errors in percent, dense and sparse, as far as they are known.
 
     scratch: from an untrained network. longer: times as many steps. slower: times as low a learning rate. adam: whether
-    Adam takes the steps, as where noise is learned in the paper.
+    Adam takes the steps, as where noise is learned in the paper. batch: few digits give few steps, small ones more.
     """
 
     net: str
@@ -64,6 +64,7 @@ class Row:
     longer: int = 2
     slower: float = 1.0
     adam: bool = False
+    batch: int = BATCH
 
     @property
     def name(self) -> str:
@@ -90,6 +91,7 @@ ROWS = (
     Row(CONV, "DNS", "dns", "0.93%NNZ", (0.91, 0.91)),
     Row(CONV, "LC", "lc", "1%NNZ", (None, 1.1), longer=3),
     Row(CONV, "VD", "vd", "0.53%NNZ", (0.80, 0.75), longer=3, adam=True),
+    Row(CONV, "VD, small batches", "vd", "0.53%NNZ", (0.80, 0.75), longer=3, adam=True, batch=32),
     Row(CONV, "SNIP", "snip", "2%NNZ", (0.9, 0.8), scratch=True),
     Row(CONV, "SBP", "sbp", "30%", (0.80, 0.86), slower=3),
     Row(CONV, "L0 of units", "l0", "30%", (None, 0.9), slower=3),
@@ -169,7 +171,7 @@ def outcome(row: Row, data: DataSplits, dense: nn.Module, seed: int, part: str) 
     started = time.monotonic()
     epochs = EPOCHS[row.net] * row.longer
     rate = ADAM if row.adam else RATES[row.net] / row.slower
-    found = trained(model, data, epochs, seed, (row.strategy, row.budget), rate=rate, adam=row.adam)
+    found = trained(model, data, epochs, seed, (row.strategy, row.budget), rate=rate, adam=row.adam, batch=row.batch)
     seconds = time.monotonic() - started
     whole = sum(parameter.numel() for parameter in dense.parameters())
     units = tuple(len(found.plan.keep.get(group.name, range(group.width))) for group in found.graph.free_groups)
