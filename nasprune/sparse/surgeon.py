@@ -46,16 +46,19 @@ def losses(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int, *, e
         if pattern.m:
             return found
     together = 1 if exact else max(1, len(units) // TOGETHER)
-    for group in range(groups):
-        _one_by_one(found[group], weights[group], hessian[group], mask[group], units, pattern, together)
-    return found
+    before = found.max()
+    worths = [
+        _one_by_one(own, matrix, stays, units, pattern, together)
+        for own, matrix, stays in zip(weights, hessian, mask, strict=True)
+    ]
+    return torch.where(mask, before + torch.stack(worths), found)
 
 
 def _one_by_one(
-    found: Tensor, weights: Tensor, hessian: Tensor, mask: Tensor, units: Tensor, pattern: Pattern, together: int
-) -> None:
-    """Of one group: what the weights that the mask (F, O) left cost, on top of the most that `found` (F, O) knows."""
-    before, size = found.max(), units.shape[1]
+    weights: Tensor, hessian: Tensor, mask: Tensor, units: Tensor, pattern: Pattern, together: int
+) -> Tensor:
+    """Of one group: what the weights that the mask (F, O) left cost at their turn, (F, O); of others any number."""
+    found, size = torch.zeros_like(weights), units.shape[1]
     wanted, left = hessian @ weights, mask[units[:, 0]]  # (F, O), (U, O)
     counts = left.sum(0)
     whole = torch.cholesky_inverse(torch.linalg.cholesky(hessian)) if bool(left.all()) else None
@@ -76,8 +79,9 @@ def _one_by_one(
             now = (inverse @ (wanted[own, rows[:, None]] * stays)[:, :, None])[:, :, 0]
         else:
             inverse, now = whole[own[0]][:, own[0]].expand(len(rows), -1, -1), weights[own, rows[:, None]]
-        worth = _Rows(now, inverse, size, pattern).removed(together).repeat_interleave(size, 1)
-        found[own, rows[:, None]] = torch.where(stays, before + worth, found[own, rows[:, None]])
+        worth = _Rows(now, inverse, size, pattern).removed(together)
+        found[own, rows[:, None]] = worth.repeat_interleave(size, 1)
+    return found
 
 
 def _inverses(hessian: Tensor, own: Tensor, stays: Tensor) -> Tensor:
