@@ -20,11 +20,12 @@ from nasprune.space.trials import Trial
 
 
 def left_whole(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> Found:
-    """The dense network as the only trial, proved as any other."""
+    """The dense network as the only trial, with the statistics that it has, proved as any other."""
     prices = request.options.shared.once("prices", lambda: CostModel(graph))
     problem = PricedSpace(graph, SearchSpace(()), prices, Budget()).with_scores(dict)
     decision = problem.space.largest()
-    candidate = CutCandidate(decision, problem.costs([decision])[0], graph, {}, request.model)
+    cost = problem.costs([decision])[0]
+    candidate = CutCandidate(decision, cost, graph, {}, request.model, finished=request.model)
     validation = request.data.validation if request.data is not None else None
     task = EvaluationTask(graph, request.model, {}, problem, request.calibration, validation, str(request.device))
     record = journal()

@@ -24,8 +24,9 @@ from nasprune.sparse.contract import SparseLayer, Sparsifier
 from nasprune.sparse.patterns import Pattern
 from nasprune.sparse.restricted import restricted
 from nasprune.sparse.shares import MEASURED
-from nasprune.sparse.surgeon import QUICK
 
+QUICK = 8
+"""Steps of gradients from one share to the next, where outputs are not solved exactly."""
 TEMPERATURE = 4.0
 NUMBERS = 2**27
 """In the changes of weights that one backward pass prices."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 EXACT = 2 * 10**9
 """Multiply-adds that factoring the matrices of outputs may take in any case."""
+SLOWER = 4
+"""Times as long as in a product takes a multiply-add in factoring."""
 MEMORY = 2**26
 """Numbers that are factored at a time."""
 STEPS = 60
@@ -18,8 +20,8 @@ def restricted(
 ) -> Tensor:
     """The minimum of tr((W - weights)' H (W - weights)) over W that is zero outside of `mask`.
 
-    Exact, by the factor of each output's own matrix of the weights that stay, where that is little work, or less than
-    that of the steps; else by conjugate gradients until the gradient has fallen by `CLOSE`.
+    Exact, by the factor of each output's own matrix of the weights that stay, where that takes little time, or no more
+    than the steps; else by conjugate gradients until the gradient has fallen by `CLOSE`.
 
     Args:
         hessian: (groups, F, F), positive definite. weights, mask: (groups, F, O).
@@ -27,7 +29,7 @@ def restricted(
     """
     groups, features, outputs = weights.shape
     most = steps or STEPS
-    if float(mask.sum(1).double().pow(3).sum()) / 3 > max(EXACT, most * groups * outputs * features**2):
+    if float(mask.sum(1).double().pow(3).sum()) / 3 > max(EXACT, most * groups * outputs * features**2 / SLOWER):
         return _by_gradients(hessian, weights, mask, weights if start is None else start, most)
     return torch.stack([_exact(h, w, m) for h, w, m in zip(hessian, weights, mask, strict=True)])
 

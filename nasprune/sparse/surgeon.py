@@ -23,11 +23,13 @@ MEMORY = 2**26
 """Numbers in the inverses that are held at a time."""
 WORK = 10**11
 """Multiply-adds that the inverses of all outputs may take; above, weights go in stages at first."""
+REST = 3 * 10**10
+"""Those that the inverses of what stages leave may take."""
 TOGETHER = 64
 """Into how many steps the removal of all weights of an output is cut."""
 SHRINK = 0.55
-QUICK = 8
-"""Steps of gradients between stages, where outputs are not solved exactly."""
+STEPS = 4
+"""Of gradients between stages, where outputs are not solved exactly."""
 STAGES = tuple(0.9**stage for stage in range(1, 45))
 
 
@@ -218,7 +220,7 @@ def _in_stages(weights: Tensor, hessian: Tensor, pattern: Pattern, kernel: int) 
         found = torch.where(goes, torch.maximum(costs, highest), found)
         highest = torch.maximum(highest, found.amax())
         mask = mask & stays
-        if float(mask.sum(1).double().pow(3).sum()) <= WORK:
+        if float(mask.sum(1).double().pow(3).sum()) <= REST:
             break
-        now = restricted(hessian, weights, mask, start=now, steps=QUICK)
+        now = restricted(hessian, weights, mask, start=now, steps=STEPS)
     return found, mask
