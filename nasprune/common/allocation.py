@@ -38,6 +38,24 @@ def memory_reused() -> Iterator[None]:
         _leave()
 
 
+def give_back(least: int = 0) -> None:
+    """Gives memory that is free back to the system, where it is more than `least` bytes; for between two steps."""
+    glibc = _glibc()
+    if glibc is not None and _spare(glibc) > least:
+        glibc.malloc_trim(0)
+
+
+def _spare(glibc: ctypes.CDLL) -> int:
+    """Bytes that are free and still belong to the process."""
+    return int(glibc.mallinfo2().free)
+
+
+class _Held(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h; of its numbers the last but one are bytes that are free."""
+
+    _fields_ = [("before", ctypes.c_size_t * 8), ("free", ctypes.c_size_t), ("last", ctypes.c_size_t)]
+
+
 def _enter() -> None:
     with _Users.lock:
         _Users.count += 1
@@ -50,9 +68,7 @@ def _leave() -> None:
         _Users.count -= 1
         if _Users.count == 0:
             _set(USUAL)
-            glibc = _glibc()
-            if glibc is not None:
-                glibc.malloc_trim(0)
+            give_back()
 
 
 def _set(values: dict[int, int]) -> None:
@@ -67,5 +83,7 @@ def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
-    known = all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim"))
-    return library if known else None
+    if not all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim", "mallinfo2")):
+        return None
+    library.mallinfo2.restype = _Held
+    return library

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.layers import RowSums, is_layer, weight_matrix
-from nasprune.common.allocation import memory_reused
+from nasprune.common.allocation import give_back, memory_reused
 from nasprune.common.phases import Steps, unseen
 from nasprune.cut.selection import best_units
 from nasprune.errors import InputError
@@ -42,6 +42,7 @@ from nasprune.space.choices import SearchSpace
 TEMPERATURE = 4.0
 MEASURED = 8  # options of a group that are measured; the others are interpolated
 MENDED = 1.4
+SPARE = 2**28  # bytes that are free between two layers and need not go back
 
 Damages = Mapping[str, Mapping[int, float]]
 
@@ -79,8 +80,11 @@ def damages(
     readers = {choice.name: consumers(part, graph, graph.group(choice.name)) for choice in space.widths}
     layers = {one.param: one.modules for found in readers.values() for one in found}
     measured = {choice.name: _measured(choice.options) for choice in space.widths}
+    give_back()
     sums = read_rows(model, layers, batches) if refit else {}
+    give_back()
     changes = _changes(graph, readers, measured, scores, sums)
+    give_back()
     blocks = [choice.name for choice in space.blocks]
     totals = priced(model, graph, layers, changes, blocks, batches, seed, temperature, on_step)
     found: dict[str, dict[int, float]] = {}
@@ -129,6 +133,8 @@ def _changes(
             if kept[name]:
                 keys = [(name, option) for option in measured[name]]
                 changes[param].parts.append((keys, _deltas(one, kept[name], covariance)))
+        del own, covariance
+        give_back(SPARE)
     return changes
 
 

@@ -11,7 +11,7 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from nasprune.common.inputs import Inputs
+from nasprune.common.allocation import give_back
 from nasprune.common.phases import Steps
 from nasprune.common.shelf import Shelf
 from nasprune.common.untouched import undisturbed
@@ -21,8 +21,9 @@ from nasprune.graph.program import Program, arguments, operator
 from nasprune.refit.fit import Fit, Reading
 from nasprune.refit.sites import Site, runs
 from nasprune.refit.stream import Stream
-from nasprune.refit.targets import Targets
+from nasprune.refit.targets import Calls, Targets
 
+SPARE = 2**28  # bytes that are free between two layers and need not go back
 CLOSE = 1e-2  # relative difference of outputs between a network and its program
 
 
@@ -35,7 +36,7 @@ class Side:
     stream: Stream
 
     @classmethod
-    def of(cls, part: nn.Module, calls: Sequence[Inputs], shelf: Shelf) -> Side:
+    def of(cls, part: nn.Module, calls: Calls, shelf: Shelf) -> Side:
         """Captures the part on its first call.
 
         Raises:
@@ -99,6 +100,7 @@ def refit_by_layers(
                 readings = _readings(what, node, small, dense, targets)
                 layer = small.part.get_submodule(what.path)
                 fit.refit(what, layer, targets.counts[what.path], readings)
+            give_back(SPARE)
             on_step(number, len(stops))
 
 

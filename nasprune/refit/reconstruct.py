@@ -117,7 +117,7 @@ def refit(
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
     other, found = changed(graph, plan), sites(parts[0], graph, plan)
     left = left_out(found, graph, plan, other)
-    several = len(targets.calls) > 1 or len(first_tensor(targets.calls[0].args, targets.calls[0].kwargs)) > 1
+    several = len(targets.calls) * targets.calls.items > 1
     norms = norms_behind(left, found, parts[1], graph) if several else {}
     fit, chosen = Fit(parts[1], damp, choose or {}), to_refit(found, other) if choose is None else found
     notes = _about(list(dict.fromkeys(left.values())), norms)

@@ -6,7 +6,7 @@ passes it, while each batch is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -41,7 +41,7 @@ class Stream:
         shelf: where tensors wait.
     """
 
-    def __init__(self, model: nn.Module, program: Program, calls: Sequence[Inputs], shelf: Shelf) -> None:
+    def __init__(self, model: nn.Module, program: Program, calls: Iterable[Inputs], shelf: Shelf) -> None:
         self._program, self._shelf = program, shelf
         self._held: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
         self._held.update(model.named_buffers(remove_duplicate=False))

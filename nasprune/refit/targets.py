@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,31 @@ class Rows:
     shortcut: Tensor | None
 
 
+class Calls:
+    """Inputs of all batches, in order, which lie on a shelf. items: in a batch."""
+
+    items = 0
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._without: list[Inputs] = []  # of each batch all but the values of its tensors
+
+    def put(self, inputs: Inputs) -> None:
+        self.items = len(first_tensor(inputs.args, inputs.kwargs))
+        self._shelf.put((self, len(self)), inputs.clone().tensors)
+        self._without.append(inputs.map(lambda tensor: tensor.new_empty(0)))
+
+    def __len__(self) -> int:
+        return len(self._without)
+
+    def __getitem__(self, batch: int) -> Inputs:
+        tensors = iter(self._shelf.read((self, range(len(self))[batch])))
+        return self._without[batch].map(lambda _: next(tensors))
+
+    def __iter__(self) -> Iterator[Inputs]:
+        return (self[batch] for batch in range(len(self)))
+
+
 @dataclass(frozen=True)
 class Targets:
     """Of every layer that may be refitted, in every batch.
@@ -46,7 +71,7 @@ class Targets:
     calls: what the traced part of the network was run with. counts: samples of each batch, by layer.
     """
 
-    calls: Sequence[Inputs]
+    calls: Calls
     counts: Mapping[str, Sequence[int]]
     shelf: Shelf
 
@@ -105,7 +130,7 @@ class _Watch:
     """Hooks that put on the shelf what passes."""
 
     def __init__(self, shelf: Shelf, rows: int, batches: int) -> None:
-        self.calls: list[Inputs] = []
+        self.calls = Calls(shelf)
         self.counts: dict[str, list[int]] = {}
         self._shelf, self._rows, self._batches = shelf, rows, batches
         self._batch = 0
@@ -121,7 +146,7 @@ class _Watch:
     def call(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if len(self.calls) > self._batch:
             raise InputError("the traced part runs more than once in the network; do not refit it: reconstruct='none'")
-        self.calls.append(Inputs(args, kwargs).clone())
+        self.calls.put(Inputs(args, kwargs))
 
     def shortcut(self, block: str) -> Callable[..., None]:
         return lambda _, args, kwargs: self._beside.__setitem__(block, first_tensor(args, kwargs))

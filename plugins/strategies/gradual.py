@@ -1,8 +1,8 @@
 """Ever more of the smallest weights are zero, fast at first and slowly in the end.
 
 Zhu, Gupta 2017, "To prune, or not to prune: exploring the efficacy of pruning for model compression", arXiv:1710.01878:
-the share of zeros rises as 1 - (1 - t)^3 from the start to `until`. Departure: one threshold over all layers where the
-paper has the same share in every layer, with weights relative to their layer's deviation at the start.
+the share of zeros rises as 1 - (1 - t)^3 from the start to `until`. Departure: the paper has the same share in every
+layer; here layers are weighed against each other by LAMP scores (Lee et al. 2021, arXiv:2010.07611).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from nasprune import InputError, PrunePlan, Strategy, StrategyTask
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, lamp_scores
 
 
 class Gradual(Strategy):
@@ -23,7 +23,6 @@ class Gradual(Strategy):
         if not 0 < until < 1 or times < 1:
             raise InputError(f"`until` must be in (0, 1) and `times` at least 1, got {until} and {times}")
         self._task, self._until, self._times = task, until, times
-        self._deviations = {weight.name: weight.tensor.detach().std() for weight in task.weights}
         self._done = 0
         self._masks = self._chosen(0.0)
 
@@ -40,6 +39,5 @@ class Gradual(Strategy):
         return self._task.mask(self._masks)
 
     def _chosen(self, way: float) -> Mapping[str, Tensor]:
-        weights = self._task.weights
-        scores = {each.name: each.tensor.detach().abs() / self._deviations[each.name] for each in weights}
+        scores = {weight.name: lamp_scores(weight.tensor.detach()) for weight in self._task.weights}
         return self._task.masks(scores, share=1 - (1 - way) ** 3)

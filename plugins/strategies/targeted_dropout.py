@@ -3,8 +3,9 @@
 Gomez, Zhang, Kamalakara, Madaan, Swersky, Gal, Hinton 2019, "Learning sparse networks using targeted dropout",
 arXiv:1905.13678. In every pass of training, the weakest share gamma is dropped with a chance of `alpha`; with a budget
 of numbers that are not zero these are weights, with one of FLOPs or parameters units. Departures: gamma is the share
-that the budget asks for, over all layers, and grows to it over `ramp`; the chance does not grow; at `until` the weakest
-are gone for good, and the rest is trained on.
+that the budget asks for, over all layers, which LAMP scores weigh against each other (Lee et al. 2021,
+arXiv:2010.07611), and grows to it over `ramp`; the chance does not grow; at `until` the weakest are gone for good, and
+the rest is trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from nasprune import CoupledGroup, InputError, LiveWeight, PrunePlan, Strategy, StrategyTask
+from nasprune import CoupledGroup, InputError, LiveWeight, PrunePlan, Strategy, StrategyTask, lamp_scores
 
 
 class TargetedDropout(Strategy):
@@ -32,7 +33,6 @@ class TargetedDropout(Strategy):
             )
         self._task, self._alpha, self._ramp, self._until, self._times = task, alpha, ramp, until, times
         self._generator = torch.Generator().manual_seed(task.seed)
-        self._deviations = {weight.name: weight.tensor.detach().std() for weight in task.weights}
         self._looked, self._fixed = 0, False
         self._look(0.0)
         if task.sparse:
@@ -60,8 +60,7 @@ class TargetedDropout(Strategy):
 
     def _look(self, share: float) -> None:
         if self._task.sparse:
-            weights = self._task.weights
-            scores = {each.name: each.tensor.detach().abs() / self._deviations[each.name] for each in weights}
+            scores = {weight.name: lamp_scores(weight.tensor.detach()) for weight in self._task.weights}
             self._masks: Mapping[str, Tensor] = self._task.masks(scores, share=share)
         else:
             self._plan = self._task.plan(self._task.magnitudes(), share=share)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.common import allocation
-from nasprune.common.allocation import KEPT, USUAL, memory_reused
+from nasprune.common.allocation import KEPT, USUAL, give_back, memory_reused
 from nasprune.cost.latency import measure_latency
 
 LARGE = 16 * 2**20  # numbers, 64 MiB: above what glibc maps anew
@@ -47,6 +47,17 @@ def test_memory_goes_back_at_the_end() -> None:
         torch.ones(4 * LARGE)
         assert held() - before > 2 * LARGE * 4
     assert held() - before < LARGE * 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_goes_back_between_two_steps_where_much_is_free() -> None:
+    with memory_reused():
+        torch.ones(4 * LARGE)
+        before = held()
+        give_back(least=2**40)
+        assert held() > before - LARGE
+        give_back(least=LARGE)
+        assert held() < before - 2 * LARGE * 4
 
 
 def test_only_the_outermost_sets_and_restores(monkeypatch: pytest.MonkeyPatch) -> None:

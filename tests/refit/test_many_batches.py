@@ -7,12 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nasprune.common.inputs import Inputs
+from nasprune.common.shelf import Shelf
 from nasprune.cut.plan import PrunePlan
 from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
 from nasprune.graph.model import ModelGraph
 from nasprune.refit.reconstruct import reconstruct
+from nasprune.refit.targets import Calls
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from tests.graph.structure import Structure
@@ -131,3 +134,17 @@ def test_without_a_program_of_many_items_one_batch_is_used_and_said() -> None:
     assert any("saw one batch only" in note for note in notes[1])
     assert notes[0] == []
     assert_alike(*nets, x)
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_inputs_of_batches_come_back_from_the_shelf(limit: int) -> None:
+    with Shelf(limit) as shelf:
+        calls = Calls(shelf)
+        for number in range(3):
+            calls.put(Inputs((torch.full((2, 4), float(number)), 7), {"mask": torch.arange(2) == number}))
+        assert (len(calls), calls.items) == (3, 2)
+        for number, call in enumerate(calls):
+            assert torch.equal(call.args[0], torch.full((2, 4), float(number)))
+            assert call.args[1] == 7
+            assert torch.equal(call.kwargs["mask"], torch.arange(2) == number)
+        assert torch.equal(calls[-1].args[0], calls[2].args[0])
