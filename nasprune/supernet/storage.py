@@ -6,7 +6,8 @@ untouched net, or of one that its space builds, and fills the values in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from nasprune.common.files import write_all
 from nasprune.common.locks import held
 from nasprune.common.seals import check_bound, digest_of_bytes
 from nasprune.common.states import state_tensors
+from nasprune.common.untouched import twin
 from nasprune.errors import InputError
 from nasprune.models.weights import fit, read_tensors, to_bytes
 from nasprune.registry import Plugins
 from nasprune.space.choices import OpChoice
 from nasprune.supernet.find.alpha_slots import plain_tensors
 from nasprune.supernet.find.choices import EdgeWeights, Group, Weights
+from nasprune.supernet.find.mixed import MixedOp
 from nasprune.supernet.genotype import codecs
 from nasprune.supernet.genotype.genotype import Genotype
 from nasprune.supernet.genotype.naming import recorded_space, spec_of, supernet_space
@@ -127,14 +130,15 @@ def load_supernet(
         example = torch.randn(saved.input_shape, generator=torch.Generator().manual_seed(0), device="cpu")
         example = torch.zeros_like(example, dtype=torch.int64) if saved.whole_numbers else example
         whole = Supernet.from_model(whole, example, choices, group, weights, op_names, space, edge_weights)
-    small = whole.keep(_replayed(whole.choices, saved.kept, folder))
+    names = read_tensors(folder / WEIGHTS)
+    small = _kept(whole, _replayed(whole.choices, saved.kept, folder), names)
     left = {choice.name: choice.ops for choice in small.choices}
     if left != dict(saved.kept):
         name = next(name for name in {**saved.kept, **left} if left.get(name) != saved.kept.get(name))
         raise _other(
             folder, f"choice {name!r} keeps {saved.kept.get(name)} in the file and {left.get(name)} in the net"
         )
-    scaled_as_saved(small.structure, read_tensors(folder / WEIGHTS))
+    scaled_as_saved(small.structure, names)
     _fill(small.net, folder, saved.plain)
     small.net.eval()
     return Supernet(refreshed(small.structure))
@@ -240,11 +244,31 @@ def load_values(supernet: Supernet, path: Path) -> Supernet:
         InputError: the file cannot be read or does not fit.
     """
     given = read_tensors(path)
-    small = supernet.keep({})
+    small = _kept(supernet, _everything(supernet), given)
     plain = _plain(small.net)
     _fill_plain(plain, {name: given.pop(name) for name in plain if name in given}, path)
     fit(small.net, given, path)
     return Supernet(refreshed(small.structure))
+
+
+def _everything(supernet: Supernet) -> dict[str, tuple[str, ...]]:
+    return {choice.name: choice.ops for choice in supernet.choices}
+
+
+def _kept(whole: Supernet, kept: Mapping[str, tuple[str, ...]], names: Collection[str]) -> Supernet:
+    """A copy of the supernet with the candidates `kept`, like that whose state_dict has `names`.
+
+    What runs one candidate at a time becomes a mixture when candidates go; until then it is as the user wrote it.
+    """
+    alone = [one for one in whole.structure.mixed if one.single_path]
+    if kept != _everything(whole) or not any(_as_written(one, names) for one in alone):
+        return whole.keep(kept)
+    return Supernet(replace(whole.structure, net=twin(whole.net)))
+
+
+def _as_written(one: MixedOp, names: Collection[str]) -> bool:
+    inside = [name for name in names if name.startswith(f"{one.path}.")]
+    return not inside or any(name.startswith(f"{op}.") for op in one.ops for name in inside)
 
 
 def _plain(net: nn.Module) -> dict[str, Tensor]:

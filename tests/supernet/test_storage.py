@@ -25,6 +25,8 @@ from nasprune.supernet.storage import (
 from nasprune.supernet.structure.refresh import refreshed
 from nasprune.supernet.train.training import architecture_of
 from tests.supernet import foreign
+from tests.supernet.find.edges import Net, OneOf, candidates
+from tests.supernet.toys import images
 from tests.supernet.train.test_training import Toy
 
 SMALL = {"darts": Size(4, 3, channels_in=1, resolution=8), "nasbench201": Size(4, 1, channels_in=1, resolution=8)}
@@ -255,6 +257,22 @@ def test_a_net_that_runs_one_candidate_at_a_time_is_cut_twice_and_comes_back(tmp
     assert twice.counts == count_module(twice.net, (1, 3, 8, 8))
     save_supernet(twice, tmp_path)
     same(twice, load_supernet(tmp_path, foreign.chain()))
+
+
+def test_what_runs_one_candidate_at_a_time_comes_back_as_it_was_written(tmp_path):
+    """Whole, as it is after training; only when candidates go it becomes a mixture."""
+    nets = [Net(OneOf(candidates()), OneOf([nn.Identity(), nn.MaxPool2d(3, 1, 1)])).eval() for _ in range(2)]
+    whole = Supernet.from_model(nets[0], images(), choices=["edges.*"])
+    save_supernet(whole, tmp_path / "super")
+    again = load_supernet(tmp_path / "super", nets[1], choices=["edges.*"])
+    assert isinstance(again.net.edges[0], OneOf)
+    assert again.net is not nets[1]
+    assert torch.equal(again.net(images()), nets[0](images()))
+    torch.save(nets[0].state_dict(), tmp_path / "values.pt")
+    filled = load_values(Supernet.from_model(nets[1], images(), choices=["edges.*"]), tmp_path / "values.pt")
+    assert torch.equal(filled.net(images()), nets[0](images()))
+    save_supernet(whole.keep({"edges.0": [0, 1]}), tmp_path / "small")
+    assert len(load_supernet(tmp_path / "small", nets[1], choices=["edges.*"]).choices[0].ops) == 2
 
 
 def test_shares_are_those_of_the_weights_that_come_with_the_mixture():
