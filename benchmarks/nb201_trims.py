@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks import nb201
 from benchmarks.digits import spread
-from benchmarks.judge import EDGES, OPS, Judge, Subsets, Verdict, by_chance, judged, verdict
+from benchmarks.judge import EDGES, OPS, Judge, Verdict, by_chance, judged, verdict
 from benchmarks.supernets import EPOCHS, KINDS, SIZE, cifar, scores, supernet
 from nasprune.supernet.storage import save_supernet
 from nasprune.supernet.supernet import Supernet
@@ -82,9 +82,13 @@ def experiment(
 
 
 def typed(
-    judge: Judge, seeds: Sequence[int], cache: Path, folder: Path, epochs: int, *, images: bool = False
+    judge: Judge, seeds: Sequence[int], scorer: str, cache: Path, folder: Path, epochs: int, *, images: bool = False
 ) -> dict[str, Any]:
-    """`nasprune trim --supernet DIR --budget NMACs --keep-max K`, without data or with images, on saved supernets."""
+    """`nasprune trim --supernet DIR --budget NMACs --keep-max K`, without data or with images, on saved supernets.
+
+    Scores do not depend on the budget, so one command runs for each net; what others keep follows by the same knapsack
+    from the scores in its report, which must give what that one kept.
+    """
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         data = ["--data", factory(folder, seed, cache)] if images else []
@@ -93,19 +97,19 @@ def typed(
             saved = cache / f"saved-{kind}-{seed}"
             save_supernet(Supernet(structure), saved, size=SIZE)
             unit = structure.prices.of_choice(structure.choices[0])[structure.choices[0].ops.index(OPS[2])].macs
-            for k in KEEPS:
-                for budget in BUDGETS:
-                    room = int(k * (budget - judge.base) / judge.costs[2] * unit)
-                    out = cache / f"typed{'-images' * images}-{kind}-{seed}-{k}-{budget:.0f}"
-                    command = ["trim", "--supernet", str(saved), "--budget", f"{structure.prices.base.macs + room}MACs"]
-                    command += ["--keep-max", str(k), "--out", str(out), *data]
-                    subprocess.run([sys.executable, "-m", "nasprune", *command], check=True, capture_output=True)
-                    kept = json.loads((out / "report.json").read_text())["kept"]
-                    subsets: Subsets = tuple(
-                        tuple(OPS.index(op) for op in kept[f"cell/{edge}"]) for edge in range(EDGES)
-                    )
-                    one = judged(judge, subsets, k, budget)
-                    rows.append({"scorer": "paths", "kind": kind, "seed": seed, "seconds": 0.0, **vars(one)})
+            k, budget = KEEPS[0], BUDGETS[1]
+            room = int(k * (budget - judge.base) / judge.costs[2] * unit)
+            out = cache / f"typed{'-images' * images}-{kind}-{seed}-{scorer}"
+            command = ["trim", "--supernet", str(saved), "--budget", f"{structure.prices.base.macs + room}MACs"]
+            command += ["--keep-max", str(k), "--scorer", scorer, "--out", str(out), *data]
+            subprocess.run([sys.executable, "-m", "nasprune", *command], check=True, capture_output=True)
+            report = json.loads((out / "report.json").read_text())
+            worths = np.array([[report["scores"][f"cell/{edge}"][op] for op in OPS] for edge in range(EDGES)])
+            kept = tuple(tuple(OPS.index(op) for op in report["kept"][f"cell/{edge}"]) for edge in range(EDGES))
+            found = verdicts(judge, worths)
+            if judged(judge, kept, k, budget) not in found:
+                raise RuntimeError(f"the command kept {kept} on {saved}, its scores say otherwise")
+            rows += [{"scorer": scorer, "kind": kind, "seed": seed, "seconds": 0.0, **vars(one)} for one in found]
     optima = {f"{k}/{budget:.0f}": judge.spaces[k].optimum(budget) for k in KEEPS for budget in BUDGETS}
     return {"rows": rows, "optima": optima}
 
@@ -182,10 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--data", type=Path, default=nb201.FOLDER, help="folder of the table and images (NASPRUNE_ASSETS)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--scorers", nargs="+", default=SCORERS)
+    parser.add_argument("--scorers", nargs="+", help="all by default; one beside --typed, paths by default")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the supernets' training")
-    parser.add_argument("--typed", action="store_true", help="through `nasprune trim`, by its default")
+    parser.add_argument("--typed", action="store_true", help="through `nasprune trim`")
     parser.add_argument("--images", action="store_true", help="with the images by `--data`; beside --typed")
     parser.add_argument("--json", type=Path, help="where to store the numbers")
     given = parser.parse_args(arguments)
@@ -195,13 +199,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=150)
     judge = table_judge(given.data)
     if given.typed:
-        record = typed(judge, given.seeds, given.cache, given.data, given.epochs, images=given.images)
+        (scorer,) = given.scorers or ("paths",)
+        record = typed(judge, given.seeds, scorer, given.cache, given.data, given.epochs, images=given.images)
         console.print(summary(record, "as a user types it", given.seeds))
         for seed in given.seeds:
             console.print(summary(record, f"the same on seed {seed}", [seed]))
-        console.print(by_budget(record, ("paths",)))
+        console.print(by_budget(record, (scorer,)))
     else:
-        record = experiment(judge, given.seeds, given.scorers, given.cache, given.data, given.epochs)
+        scorers = given.scorers or SCORERS
+        record = experiment(judge, given.seeds, scorers, given.cache, given.data, given.epochs)
         console.print(
             summary(record, "percentile at equal cost, mean over budgets, 95 % intervals over nets", given.seeds)
         )

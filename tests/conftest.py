@@ -122,7 +122,7 @@ def few_digits_for_all():
 
 @pytest.fixture
 def few_paths(monkeypatch):
-    """The scorer `paths` draws 20 of them instead of 200, for tests of what is done with scores, whatever they are."""
+    """The scorer `paths` draws 20 of them instead of hundreds, for tests of what is done with scores."""
     monkeypatch.setitem(registry.load("op_scorers", "paths").__init__.__kwdefaults__, "paths", 20)
 
 

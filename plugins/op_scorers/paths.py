@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nasprune import (
     InputError,
+    OpChoice,
     OpScorer,
     OpTask,
     codes_along,
@@ -38,32 +39,36 @@ from nasprune import (
 
 PROXIES = ("naswot", "synflow")
 MANY, FEW, WORK = 16, 8, 5e10
+LEAST, MOST = 200, 800
 
 
 class Paths(OpScorer):
     """Effects of operations on the ranks of random single paths; needs no labels, and no data.
 
-    paths: how many are drawn, so that each operation of a choice comes equally often; fewer where there are fewer.
-    proxies: whose ranks are added, "naswot+synflow", or one of the two. images: of the batch, at most;
-    0 is 16, or 8 where the drawn operations would cost more than 5e10 FLOPs on these.
+    paths: how many are drawn, so that each operation of a choice comes equally often; fewer where there are fewer. 0 is
+    as many as cost 5e10 FLOPs on 16 images, at least 200 and at most 800: which paths are drawn matters less, the more
+    they are. proxies: whose ranks are added, "naswot+synflow", or one of the two. images: of the batch, at most; 0 is
+    16, or 8 where the drawn operations would cost more than 5e10 FLOPs on these.
     """
 
     needs_data: ClassVar[bool] = False
 
-    def __init__(self, *, paths: int = 200, proxies: str = "naswot+synflow", images: int = 0) -> None:
+    def __init__(self, *, paths: int = 0, proxies: str = "naswot+synflow", images: int = 0) -> None:
         self._proxies = proxies.split("+")
         if not set(self._proxies) <= set(PROXIES) or len(set(self._proxies)) < len(self._proxies):
             raise InputError(f"`proxies` must be some of {', '.join(PROXIES)}, joined by +, got {proxies!r}")
-        if paths < 2 or images < 0 or images == 1:
+        if paths < 0 or paths == 1 or images < 0 or images == 1:
             raise InputError(f"expected at least 2 `paths` and 2 `images` (0: as fits), got {paths} and {images}")
         self._paths, self._images = paths, images
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
         log = logging.getLogger(__name__)
-        paths = draw_paths(task.choices, self._paths, task.seed)
+        work = sum(_mean_cost(task, choice) for choice in task.choices)
+        paths = draw_paths(task.choices, self._paths or _fitting(work), task.seed)
         total = torch.zeros(len(paths), dtype=torch.float64, device="cpu")
         if "naswot" in self._proxies:
-            inputs = unlabelled_images(task, self._images or _fitting(task, len(paths)))
+            many = work * len(paths) * MANY <= WORK
+            inputs = unlabelled_images(task, self._images or (MANY if many else FEW))
             codes = []
             for number, path in enumerate(paths, 1):
                 codes.append(codes_along(task, path, inputs))
@@ -75,7 +80,11 @@ class Paths(OpScorer):
         return without_noise(main_effects(task.choices, paths, normal_scores(total)), task.noise())
 
 
-def _fitting(task: OpTask, paths: int) -> int:
-    """How many images keep the work of large supernets within a minute."""
-    each = sum(float(task.cost(choice)[list(choice.connecting)].mean()) for choice in task.choices if choice.connecting)
-    return MANY if each * paths * MANY <= WORK else FEW
+def _mean_cost(task: OpTask, choice: OpChoice) -> float:
+    """FLOPs of a drawn operation."""
+    return float(task.cost(choice)[list(choice.connecting)].mean()) if choice.connecting else 0.0
+
+
+def _fitting(work: float) -> int:
+    """How many paths keep the work of large supernets within a minute. work: of one, FLOPs for an image."""
+    return int(min(MOST, max(LEAST, WORK / (work * MANY)))) if work else MOST

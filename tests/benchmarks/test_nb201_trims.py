@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks import nb201, scoring_times
+from benchmarks import nb201, path_draws, scoring_times
 from benchmarks.judge import EDGES, OPS, Judge, by_chance, mean_of, verdict
 from benchmarks.nb201_trims import BY_FLOPS, main, table_judge
 from nasprune import Size
@@ -83,3 +83,17 @@ def test_times_of_scoring_are_shown_for_every_supernet(monkeypatch, capsys):
     monkeypatch.setattr(scoring_times, "NETS", {"toy": ("nasbench201", Size(2, 1, resolution=8))})
     scoring_times.main(["--images", "4", "--runs", "2"])
     assert "toy" in capsys.readouterr().out
+
+
+def test_selections_by_few_paths_are_judged_by_all(monkeypatch, capsys):
+    def of(task):
+        """What is worth something is the third candidate of every choice."""
+        every = itertools.product(*(choice.connecting for choice in task.choices))
+        return {path: (float(sum(op == path_draws.OPS.index("nor_conv_3x3") for op in path)),) * 2 for path in every}
+
+    monkeypatch.setattr(path_draws, "SIZE", Size(2, 1, resolution=8))
+    monkeypatch.setattr(path_draws, "proxies", of)
+    path_draws.main(["--draws", "2"])
+    out = capsys.readouterr().out
+    assert "worths by 4096 paths" in out
+    assert [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")] == ["200", "400", "800"]

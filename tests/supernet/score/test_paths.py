@@ -286,6 +286,35 @@ def test_a_choice_of_one_is_left_alone():
     assert list(small.score("paths(paths=10)")[first.name].values()) == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("work", "count", "images"), [(0, 800, 16), (1e3, 800, 16), (7.8125e6, 400, 16), (1e9, 200, 8)]
+)
+def test_small_supernets_get_more_paths(monkeypatch, work, count, images):
+    """Up to 5e10 FLOPs, between 200 and 800 of them; large ones also fewer images."""
+
+    class EnoughError(Exception):
+        pass
+
+    def drawn(choices, number, seed):
+        seen.append(number)
+        return [{}] * number
+
+    def looked(task, number):
+        seen.append(number)
+        raise EnoughError
+
+    task, seen = darts(), []
+    monkeypatch.setattr(
+        type(task), "cost", lambda self, choice: torch.full((len(choice.ops),), work / len(task.choices))
+    )
+    scorer = op_scorer("paths")
+    monkeypatch.setitem(type(scorer).score.__globals__, "draw_paths", drawn)
+    monkeypatch.setitem(type(scorer).score.__globals__, "unlabelled_images", looked)
+    with pytest.raises(EnoughError):
+        scorer.score(task)
+    assert seen == [count, images]
+
+
 @pytest.mark.parametrize("options", ["paths=1", "images=1", "proxies=grasp", "proxies=naswot+naswot"])
 def test_options_are_checked(options):
     with pytest.raises(nasprune.InputError, match=r"paths|proxies"):
