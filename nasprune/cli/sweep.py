@@ -29,7 +29,7 @@ def run(options: SearchOptions) -> None:
     for part in parts:
         search.checked(part)
     loaded, data = search.load(options)
-    shared, reports = Shared(), dict[str, "SearchReport"]()
+    shared, reports = Shared(several=True), dict[str, "SearchReport"]()
     for number, part in enumerate(parts, start=1):
         if INTERRUPTS.asked:
             break

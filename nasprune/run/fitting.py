@@ -25,6 +25,7 @@ from nasprune.refit.recalibrate import (
 from nasprune.refit.reconstruct import SHARE, reconstruct, refit
 from nasprune.refit.targets import Targets, targets_of
 from nasprune.run.request import Request
+from nasprune.run.sharing import state
 from nasprune.space.choices import SearchSpace
 
 DAMAGE_IMAGES = 512
@@ -108,18 +109,17 @@ class CandidateRefit:
         return self._fitted.notes
 
     def _on_all(self, small: nn.Module, plan: PrunePlan) -> list[str]:
-        request = self._request
+        request, graph = self._request, self._graph
+        shared, memory, method = request.options.shared, request.options.memory, request.methods.reconstruct
         with request.phases.phase("refitting") as step:
-            return reconstruct(
-                request.model,
-                small,
-                self._graph,
-                plan,
-                refit_images(request, self._graph, REFIT_IMAGES),
-                request.methods.reconstruct,
-                memory=request.options.memory,
-                on_step=step,
+            images = refit_images(request, graph, REFIT_IMAGES)
+            if not shared.several or not (plan.keep or plan.drop):
+                return reconstruct(request.model, small, graph, plan, images, method, memory=memory, on_step=step)
+            targets = shared.once(
+                ("targets", state(graph)),
+                lambda: targets_of(request.model, graph, images, Shelf(memory // SHARE), on_step=step),
             )
+            return refit(request.model, small, graph, plan, targets, method, memory=memory, on_step=step)
 
     @cached_property
     def _targets(self) -> Targets:

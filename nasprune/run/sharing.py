@@ -11,9 +11,13 @@ T = TypeVar("T")
 
 
 class Shared:
-    """Remembers by keys. Give one to several searches only where budget, folder and callbacks alone differ."""
+    """Remembers by keys. Give one to several searches only where budget, folder and callbacks alone differ.
 
-    def __init__(self) -> None:
+    several: whether there are several, so that what takes much memory is worth it, too.
+    """
+
+    def __init__(self, *, several: bool = False) -> None:
+        self.several = several
         self._found: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

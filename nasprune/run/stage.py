@@ -13,6 +13,7 @@ from nasprune.run.exploration import CutCandidate, Exploration, Limits, evaluate
 from nasprune.run.fitting import Refit
 from nasprune.run.journal import Journal
 from nasprune.run.request import Request
+from nasprune.run.sharing import state
 from nasprune.space.choices import Decision
 from nasprune.space.priced import PricedSpace
 from nasprune.space.trials import Trial
@@ -88,7 +89,10 @@ def explored(stage: Stage, number: int, *, after: Explored | None = None) -> Exp
         with request.phases.phase("searching"):
             return evaluate(evaluator, stage.candidate(problem.space.largest()))
 
-    return Explored(problem, _all(after, trials), best, stage.candidate(best.decision).plan, dense_score)
+    def known_dense_score() -> float:
+        return request.options.shared.once(("dense score", state(problem.graph)), dense_score)
+
+    return Explored(problem, _all(after, trials), best, stage.candidate(best.decision).plan, known_dense_score)
 
 
 def _all(after: Explored | None, trials: list[Trial]) -> list[Trial]:

@@ -30,8 +30,8 @@ def sweep(
 ) -> list[SearchResult]:
     """The results of `nasprune.search` within each of the budgets, in their order.
 
-    The model is traced once, its units are scored once, and harms are priced once. Every result is that of a search of
-    its own.
+    The model is traced once, its units are scored once, harms are priced once, and the dense network leaves once what
+    refits aim at. Every result is that of a search of its own.
 
     Args:
         model, example_inputs: as for `nasprune.search`.
@@ -46,7 +46,7 @@ def sweep(
     """
     asked = distinct(names("budgets", budgets))
     folder = as_path("out", out, "write for example out='runs/sweep'") if out is not None else None
-    shared, results = Shared(), []
+    shared, results = Shared(several=True), []
     for budget in asked:
         place = folder / folder_name(budget) if folder is not None else None
         results.append(search(model, example_inputs, budget, out=place, shared=shared, **options))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import nasprune
-from nasprune.run import rounds, search
+from nasprune.run import fitting, rounds, search
 from nasprune.run.sharing import Shared
 from nasprune.run.sweep import distinct, folder_name
 from tests.nets import EXAMPLE, TinyResNet, images
@@ -67,3 +67,10 @@ def test_what_is_shared_is_made_once():
     shared, made = Shared(), []
     assert [shared.once("a", lambda: made.append(1) or len(made)) for _ in range(3)] == [1, 1, 1]
     assert shared.once("b", lambda: 5) == 5
+
+
+def test_the_dense_network_runs_once_for_all_refits(monkeypatch):
+    calls: dict[str, int] = {}
+    counted(monkeypatch, fitting, "targets_of", calls)
+    nasprune.sweep(TinyResNet(), EXAMPLE, BUDGETS, **{**OPTIONS, "trials": 1, "allow_chance": True})
+    assert calls == {"targets_of": 1}
