@@ -45,14 +45,34 @@ def keep_times(key: str, table: Table) -> None:
     if kept == found.get(key):
         return
     found[key] = kept
-    try:
-        write_all(_folder(), {FILE: json.dumps(found, indent=1).encode()})
-    except InputError as error:
-        logging.getLogger(__name__).warning("measured times are not kept: %s", error)
+    _write(found)
+
+
+def known_bend(key: str, network: str) -> float:
+    """`k` of a network on this device, where its share of the dense time was its predicted share to the power k."""
+    return _read().get(_networks(key), {}).get(network, [1.0])[0]
+
+
+def keep_bend(key: str, network: str, bend: float) -> None:
+    """Keeps what `known_bend` gives."""
+    found = _read()
+    found.setdefault(_networks(key), {})[network] = [bend]
+    _write(found)
+
+
+def _networks(key: str) -> str:
+    return f"networks: {key}"
 
 
 def _folder() -> Path:
     return Path(os.environ.get("NASPRUNE_CACHE") or Path.home() / ".cache" / "nasprune")
+
+
+def _write(found: dict[str, dict[str, list[float]]]) -> None:
+    try:
+        write_all(_folder(), {FILE: json.dumps(found, indent=1).encode()})
+    except InputError as error:
+        logging.getLogger(__name__).warning("measured times are not kept: %s", error)
 
 
 def _read() -> dict[str, dict[str, list[float]]]:

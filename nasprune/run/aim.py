@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from math import exp, log
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from nasprune.cost.budget import Budget
 from nasprune.cost.intervals import median_interval
 from nasprune.cost.latency import Enough, threads_set
 from nasprune.cost.runtimes import EAGER
-from nasprune.cost.time_cache import device_key, keep_times, known_times
+from nasprune.cost.time_cache import device_key, keep_bend, keep_times, known_bend, known_times
 from nasprune.cost.times import Times, times_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -33,7 +34,9 @@ from nasprune.run.stopwatch import Stopwatch
 
 OFF = 0.05  # how far below the promise a measured time may be, relative to it
 MIDDLE = 1 - OFF / 2  # where in that range the search aims
-GOOD = (1 - 0.8 * OFF, 1 - 0.2 * OFF)  # where a network that comes before the search says that the aim is right
+GOOD = (1 - 0.9 * OFF, 1 - 0.1 * OFF)  # where a network that comes before the search says that the aim is right
+FLAT = 0.95  # shares of the dense time above this one do not tell a bend
+STEEPEST = 2.0  # bends beyond are noise
 FINE = 0.03  # a share of the promise that is known so well is known well enough
 FILE = "times.json"
 ROUNDS = 4
@@ -44,11 +47,19 @@ SECONDS = 2.0  # that a measurement takes at most
 class Clocked:
     """What a device takes for the dense network, in seconds, and for its calls, which add up to it.
 
-    For a share of the latency the sum may be of calls that ran alone: only their proportions count.
+    For a share of the latency the sum may be of calls that ran alone: only their proportions count. bend: a cut network
+    of this one takes its predicted share of the dense time to this power, as searches before have seen.
     """
 
     dense: float
     times: Times
+    bend: float = 1.0
+
+    def aimed(self, wanted: float) -> float:
+        """The predicted seconds of a network that takes the wanted ones."""
+        if wanted >= self.dense:
+            return wanted
+        return float(self.dense * (wanted / self.dense) ** (1 / self.bend))
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,16 @@ class LatencyAim:
     """Where the solver aims so that built networks keep a promise.
 
     clocked: what the device was measured to take, and runtime by what. measure: seconds of the dense and of a cut
-    network, until they are enough. seconds: what the solver is told. known: what every network took that was measured,
-    by the digest of its decision; tried: those that are results of rounds, since `begin`.
+    network, until they are enough. learned: told the bend of the result's times. seconds: what the solver is told.
+    known: what every network took that was measured, by the digest of its decision; tried: those that are results of
+    rounds, since `begin`.
     """
 
     budget: Budget
     clocked: Clocked
     measure: Callable[[nn.Module, Enough], tuple[float, float]]
     runtime: str = EAGER.name
+    learned: Callable[[float], None] = lambda bend: None
     seconds: float = field(init=False)
     known: dict[str, Measured] = field(default_factory=dict)
     tried: list[Measured] = field(default_factory=list)
@@ -80,7 +93,7 @@ class LatencyAim:
     _fast: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.seconds = MIDDLE * self.promised
+        self.seconds = self.clocked.aimed(MIDDLE * self.promised)
 
     @property
     def promised(self) -> float:
@@ -125,7 +138,17 @@ class LatencyAim:
     def reached(self, one: Measured) -> bool:
         """Whether the result of a round is near enough, or tries end; corrects the aim where it is not."""
         self.tried.append(one)
-        return len(self.tried) == ROUNDS or self._corrected(one, 1 - OFF, 1.0)
+        over = len(self.tried) == ROUNDS or self._corrected(one, 1 - OFF, 1.0)
+        if over:
+            self.learned(self._bend(self.tried[self.best]))
+        return over
+
+    def _bend(self, one: Measured) -> float:
+        """By how much a network bends what is predicted; as before where its time is nearly the dense one's."""
+        shares = one.predicted / self.clocked.dense, one.cut / one.dense
+        if not all(0 < share < FLAT for share in shares):
+            return self.clocked.bend
+        return min(max(log(shares[1]) / log(shares[0]), 1 / STEEPEST), STEEPEST)
 
     def _corrected(self, one: Measured, least: float, most: float) -> bool:
         used = self.used(one)
@@ -218,8 +241,13 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
         dense, cut = stopwatch([request.model, model], seconds=SECONDS, enough=enough)
         return dense / 1e3, cut / 1e3
 
+    network = _name(graph, options.batch)
+
+    def learned(bend: float) -> None:
+        keep_bend(key, network, bend)
+
     if (before := _before(options.out)) is not None:
-        return LatencyAim(request.budget, before, measure, runtime.name)
+        return LatencyAim(request.budget, before, measure, runtime.name, learned)
     with request.phases.phase("timing layers") as step, threads_set(options.threads):
         part = submodule(request.model, graph.scope)
         times, table = times_of(part, graph, batch=options.batch, known=known_times(key), runtime=runtime, on_step=step)
@@ -227,7 +255,14 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
         if request.budget.seconds is not None or runtime.fuses:
             dense = stopwatch([request.model], seconds=SECONDS, enough=_precise)[0] / 1e3
             times = times.filling(1e9 * dense, fused=runtime.fuses)
-    return LatencyAim(request.budget, Clocked(times.dense / 1e9, times), measure, runtime.name)
+    clocked = Clocked(times.dense / 1e9, times, known_bend(key, network))
+    return LatencyAim(request.budget, clocked, measure, runtime.name, learned)
+
+
+def _name(graph: ModelGraph, batch: int) -> str:
+    """The same for networks of equal layers that are called with inputs of equal shapes."""
+    text = f"{sorted(graph.signature.items())}, {graph.example_inputs}, {batch}"
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _precise(times: Sequence[Sequence[float]]) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import nasprune
 from nasprune.cost.budget import parse_budget
 from nasprune.cost.flops import measure
 from nasprune.cost.runtimes import Runtime
+from nasprune.cost.time_cache import keep_bend, keep_times, known_bend, known_times
 from nasprune.cost.timed_layers import Layer
-from nasprune.cost.times import Fit, Times
+from nasprune.cost.times import Fit, Table, Times
 from nasprune.cut.compare import Match
 from nasprune.cut.verify import Proven, prove
 from nasprune.errors import BudgetError, InputError
@@ -262,6 +264,52 @@ def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("nasprune.cost.times.measured", never)
     monkeypatch.setattr("nasprune.cost.times.call_seconds", never)
     assert search(model, EXAMPLE, "60% latency", trials=5).plan == first.plan
+
+
+def test_an_aim_starts_where_the_one_before_ended() -> None:
+    budget, told = parse_budget("60% latency", latency=True), list[float]()
+    first = LatencyAim(budget, Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0), learned=told.append)
+    assert first.seconds == pytest.approx(0.585)
+    assert not first.reached(Measured(1.0, 0.5, 0.585))
+    assert not told
+    assert first.reached(Measured(2.0, 1.17, 0.7))
+    assert told == [pytest.approx(log(0.585) / log(0.7))]
+    again = LatencyAim(budget, Clocked(1.0, Times({}, {}), told[0]), lambda *_: (1.0, 1.0))
+    assert again.seconds == pytest.approx(0.7)
+    assert Clocked(2.0, Times({}, {}), told[0]).aimed(3.0) == 3.0  # more than the dense network takes
+
+
+@pytest.mark.parametrize("shares", [(0.99, 0.7), (0.7, 0.97), (0.0, 0.5)])
+def test_what_says_nothing_of_a_network_is_not_learned(shares: tuple[float, float]) -> None:
+    told: list[float] = []
+    aim = LatencyAim(
+        parse_budget("98% latency", latency=True),
+        Clocked(1.0, Times({}, {}), 1.1),
+        lambda *_: (1.0, 1.0),
+        learned=told.append,
+    )
+    for _ in range(4):
+        aim.reached(Measured(1.0, shares[1], shares[0]))
+    assert set(told) == {1.1}
+
+
+def test_a_search_keeps_what_it_learned(device: Device, tmp_path: Path) -> None:
+    model = net()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 1.5)
+    search(model, EXAMPLE, "60% latency", trials=5)
+    kept = json.loads((tmp_path / "cache" / "times.json").read_text())
+    (learned,) = (value for key, nets in kept.items() if key.startswith("networks: ") for value in nets.values())
+    assert learned[0] > 1.2
+
+
+def test_what_was_learned_is_kept_with_its_device_and_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path))
+    assert known_bend("cpu", "net") == 1.0
+    keep_bend("cpu", "net", 1.25)
+    keep_times("cpu", Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0}))
+    assert (known_bend("cpu", "net"), known_bend("cpu", "other"), known_bend("gpu", "net")) == (1.25, 1.0, 1.0)
+    assert known_times("cpu") == Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0})
 
 
 def test_items_run_at_once(device: Device) -> None:
