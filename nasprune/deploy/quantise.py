@@ -2,9 +2,9 @@
 
 Static quantisation after training (Jacob et al. 2018, arXiv:1712.05877): weights get a scale for each output channel,
 activations one for each tensor, from the range that they take on calibration images. onnxruntime does it, with signed
-integers, as pairs of QuantizeLinear and DequantizeLinear that runtimes fuse. Departures from the paper: no training; and
-weights use seven of their eight bits, since processors without VNNI add products of two bytes in sixteen bits, which
-overflow where all eight are used.
+integers, as pairs of QuantizeLinear and DequantizeLinear that runtimes fuse. Departures from the paper: no training;
+and weights use seven of their eight bits, since processors without VNNI add products of two bytes in sixteen bits,
+which overflow where all eight are used.
 """
 
 from __future__ import annotations
