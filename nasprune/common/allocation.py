@@ -46,8 +46,8 @@ def give_back(least: int = 0) -> None:
 
 
 def _spare(glibc: ctypes.CDLL) -> int:
-    """Bytes that are free and still belong to the process."""
-    return int(glibc.mallinfo2().free)
+    """Bytes that are free and still belong to the process; before glibc 2.33, which does not say, as many as may be."""
+    return int(glibc.mallinfo2().free) if hasattr(glibc, "mallinfo2") else sys.maxsize
 
 
 class _Held(ctypes.Structure):
@@ -83,7 +83,8 @@ def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
-    if not all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim", "mallinfo2")):
+    if not all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim")):
         return None
-    library.mallinfo2.restype = _Held
+    if hasattr(library, "mallinfo2"):
+        library.mallinfo2.restype = _Held
     return library

@@ -21,6 +21,8 @@ from nasprune.cost.times import Fit, Table
 from nasprune.errors import InputError
 
 FILE = "times.json"
+BENDS = 0.5, 2.0
+"""Beyond them a network's departure from its prediction is noise, or the file is damaged."""
 
 
 def device_key(device: torch.device, threads: int, layers_by: str) -> str:
@@ -50,7 +52,8 @@ def keep_times(key: str, table: Table) -> None:
 
 def known_bend(key: str, network: str) -> float:
     """`k` of a network on this device, where its share of the dense time was its predicted share to the power k."""
-    return _read().get(_networks(key), {}).get(network, [1.0])[0]
+    found = _read().get(_networks(key), {}).get(network, [1.0])[0]
+    return found if BENDS[0] <= found <= BENDS[1] else 1.0
 
 
 def keep_bend(key: str, network: str, bend: float) -> None:

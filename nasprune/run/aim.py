@@ -24,7 +24,7 @@ from nasprune.cost.budget import Budget
 from nasprune.cost.intervals import median_interval
 from nasprune.cost.latency import Enough, threads_set
 from nasprune.cost.runtimes import EAGER
-from nasprune.cost.time_cache import device_key, keep_bend, keep_times, known_bend, known_times
+from nasprune.cost.time_cache import BENDS, device_key, keep_bend, keep_times, known_bend, known_times
 from nasprune.cost.times import Times, times_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -36,7 +36,6 @@ OFF = 0.05  # how far below the promise a measured time may be, relative to it
 MIDDLE = 1 - OFF / 2  # where in that range the search aims
 GOOD = (1 - 0.9 * OFF, 1 - 0.1 * OFF)  # where a network that comes before the search says that the aim is right
 FLAT = 0.95  # shares of the dense time above this one do not tell a bend
-STEEPEST = 2.0  # bends beyond are noise
 FINE = 0.03  # a share of the promise that is known so well is known well enough
 FILE = "times.json"
 ROUNDS = 4
@@ -54,6 +53,10 @@ class Clocked:
     dense: float
     times: Times
     bend: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not BENDS[0] <= self.bend <= BENDS[1]:
+            raise InputError(f"`bend` must be from {BENDS[0]} to {BENDS[1]}, got {self.bend}; choose another folder")
 
     def aimed(self, wanted: float) -> float:
         """The predicted seconds of a network that takes the wanted ones."""
@@ -148,7 +151,7 @@ class LatencyAim:
         shares = one.predicted / self.clocked.dense, one.cut / one.dense
         if not all(0 < share < FLAT for share in shares):
             return self.clocked.bend
-        return min(max(log(shares[1]) / log(shares[0]), 1 / STEEPEST), STEEPEST)
+        return min(max(log(shares[1]) / log(shares[0]), BENDS[0]), BENDS[1])
 
     def _corrected(self, one: Measured, least: float, most: float) -> bool:
         used = self.used(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -58,6 +59,18 @@ def test_memory_goes_back_between_two_steps_where_much_is_free() -> None:
         assert held() > before - LARGE
         give_back(least=LARGE)
         assert held() < before - 2 * LARGE * 4
+
+
+def test_an_older_glibc_gives_memory_back_without_saying_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Older:
+        calls: ClassVar[list[int]] = []
+
+        def malloc_trim(self, pad: int) -> None:
+            self.calls.append(pad)
+
+    monkeypatch.setattr(allocation, "_glibc", Older)
+    give_back(least=2**30)
+    assert Older.calls == [0]
 
 
 def test_only_the_outermost_sets_and_restores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,6 +310,15 @@ def test_what_was_learned_is_kept_with_its_device_and_network(tmp_path: Path, mo
     keep_times("cpu", Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0}))
     assert (known_bend("cpu", "net"), known_bend("cpu", "other"), known_bend("gpu", "net")) == (1.25, 1.0, 1.0)
     assert known_times("cpu") == Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0})
+    for damaged in (0.0, 1e9):
+        keep_bend("cpu", "net", damaged)
+        assert known_bend("cpu", "net") == 1.0
+
+
+@pytest.mark.parametrize("bend", [0.0, 1e9, float("nan")])
+def test_a_bend_that_cannot_be_is_refused(bend: float) -> None:
+    with pytest.raises(InputError, match=r"`bend` must be from 0\.5 to 2\.0"):
+        Clocked(1.0, Times({}, {}), bend)
 
 
 def test_items_run_at_once(device: Device) -> None:
