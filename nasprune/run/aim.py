@@ -56,7 +56,7 @@ class Clocked:
 
     def __post_init__(self) -> None:
         if not BENDS[0] <= self.bend <= BENDS[1]:
-            raise InputError(f"`bend` must be from {BENDS[0]} to {BENDS[1]}, got {self.bend}; choose another folder")
+            raise InputError(f"`bend` must be from {BENDS[0]} to {BENDS[1]}, got {self.bend}")
 
     def aimed(self, wanted: float) -> float:
         """The predicted seconds of a network that takes the wanted ones."""
