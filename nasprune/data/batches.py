@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from nasprune.data.ahead import read_ahead
 from nasprune.data.items import ArrayDataset, checked, size_of
 from nasprune.errors import InputError
 
@@ -47,12 +49,13 @@ def batches(
     """
     items = checked(dataset)
     indices = list(order) if order is not None else list(range(size_of(dataset)))
-    for start in range(0, len(indices), size):
-        chosen = indices[start : start + size]
-        if isinstance(items, ArrayDataset):
-            yield items.images[chosen], items.labels[chosen]
-        else:
-            read = [items[index] for index in chosen]
+    chosen = [indices[start : start + size] for start in range(0, len(indices), size)]
+    if isinstance(items, ArrayDataset):
+        for some in chosen:
+            yield items.images[some], items.labels[some]
+        return
+    with closing(read_ahead(items, chosen)) as found:
+        for read in found:
             if any(isinstance(label, dict) for _, label in read):
                 yield _stacked([image for image, _ in read]), [label for _, label in read]
                 continue
@@ -68,6 +71,8 @@ def _stacked(images: list[Tensor]) -> Tensor | list[Tensor]:
 class EqualBatches(Sequence[Tensor]):
     """Inputs (size, ...) of some items, read whenever they are asked for; the last batch repeats items to be full.
 
+    What is asked for in order is read ahead, as far as `read_ahead` does.
+
     Args:
         order: item numbers. size: of every batch, at most as many as there are items.
 
@@ -80,6 +85,8 @@ class EqualBatches(Sequence[Tensor]):
     ) -> None:
         self._dataset, self._order, self._device = dataset, list(order), device
         self._size = min(size, len(self._order))
+        self._reading: Iterator[tuple[Any, Any]] = iter(())
+        self._next = -1
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._size)
@@ -91,11 +98,21 @@ class EqualBatches(Sequence[Tensor]):
     def __getitem__(self, number: int | slice) -> Tensor | list[Tensor]:
         if isinstance(number, slice):
             return [self[each] for each in range(len(self))[number]]
-        start = min(range(len(self))[number] * self._size, len(self._order) - self._size)
-        inputs, _ = next(batches(self._dataset, self._size, self._order[start : start + self._size]))
+        number = range(len(self))[number]
+        if number != self._next:
+            self._reading = batches(self._dataset, self._size, self._from(number))
+        self._next = -1  # of a failed reading nothing follows
+        inputs, _ = next(self._reading)
+        self._next = number + 1
         if not isinstance(inputs, Tensor):
             raise InputError("calibration images differ in shape; give them in one, resized or cut in the data set")
         return finite(inputs).to(self._device)
+
+    def _from(self, first: int) -> list[int]:
+        """The items of the batch with that number and of all that follow."""
+        whole = len(self._order) - self._size
+        starts = [min(number * self._size, whole) for number in range(first, len(self))]
+        return [item for start in starts for item in self._order[start : start + self._size]]
 
 
 def finite(inputs: Tensor) -> Tensor:

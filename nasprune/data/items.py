@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from nasprune.common.factories import one_line
 from nasprune.errors import InputError, NaspruneError
@@ -64,7 +64,7 @@ class Checked(Dataset[tuple[Tensor, Any]]):
     """
 
     def __init__(self, dataset: Dataset[Any], name: str = "data") -> None:
-        self._dataset, self._name = dataset, name
+        self.dataset, self._name = dataset, name
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
@@ -82,10 +82,10 @@ class Checked(Dataset[tuple[Tensor, Any]]):
         return image, label
 
     def __len__(self) -> int:
-        return size_of(self._dataset)
+        return size_of(self.dataset)
 
     def _read(self, index: int) -> tuple[Tensor, Any]:
-        return read_item(lambda: cast(Any, self._dataset)[index], index, self._name)
+        return read_item(lambda: cast(Any, self.dataset)[index], index, self._name)
 
     def _error(self, index: int, reason: str) -> InputError:
         return _failed(self._name, index, reason)
@@ -131,14 +131,14 @@ class Typed(Dataset[tuple[Tensor, Any]]):
     """The items of `dataset` with floating-point images in `dtype`."""
 
     def __init__(self, dataset: Dataset[tuple[Tensor, Any]], dtype: torch.dtype) -> None:
-        self._dataset, self._dtype = dataset, dtype
+        self.dataset, self._dtype = dataset, dtype
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        image, label = self._dataset[index]
+        image, label = self.dataset[index]
         return image.to(self._dtype) if image.is_floating_point() else image, label
 
     def __len__(self) -> int:
-        return size_of(self._dataset)
+        return size_of(self.dataset)
 
 
 def typed(dataset: Dataset[Any], dtype: torch.dtype) -> Dataset[tuple[Tensor, Any]]:
@@ -155,6 +155,13 @@ def typed(dataset: Dataset[Any], dtype: torch.dtype) -> Dataset[tuple[Tensor, An
 def checked(dataset: Dataset[Any], name: str = "data") -> Dataset[tuple[Tensor, Any]]:
     """`dataset` with its items checked; images in memory are as they are."""
     return dataset if isinstance(dataset, (ArrayDataset, Checked, Typed)) else Checked(dataset, name)
+
+
+def innermost(dataset: Dataset[Any]) -> Dataset[Any]:
+    """The data set below those that check, convert or choose its items."""
+    while isinstance(dataset, Checked | Typed | Subset):
+        dataset = dataset.dataset
+    return dataset
 
 
 def is_finite(image: Tensor) -> bool:
