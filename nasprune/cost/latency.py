@@ -58,6 +58,7 @@ def compare_latency(
         threads: of the CPU, or `None` for what torch uses now.
         runtime: what runs them.
         enough: asked after every turn but the first few; where it says so, measuring ends before `seconds` have passed.
+            So networks are compared that a search tries: the runtime may take a shorter way with them.
 
     Raises:
         InputError: the runtime cannot run one of them.
@@ -67,9 +68,8 @@ def compare_latency(
     with threads_set(threads), _all_untouched(models), torch.inference_mode():
         runtime.begin()
         given = [Inputs.of(example_inputs, model).to(_device(model)) for model in models]
-        calls = [
-            partial(_pass, runtime.ready(model, inputs), inputs) for model, inputs in zip(models, given, strict=True)
-        ]
+        ready = partial(runtime.ready, trial=enough is not None)
+        calls = [partial(_pass, ready(model, inputs), inputs) for model, inputs in zip(models, given, strict=True)]
         if enough is not None and repeats is None:
             return _milliseconds(_until(calls, enough, seconds))
         if repeats is None:

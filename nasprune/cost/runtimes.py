@@ -38,8 +38,11 @@ class Runtime(ABC):
         """Forgets the networks of comparisons that are over."""
 
     @abstractmethod
-    def ready(self, model: nn.Module, inputs: Inputs) -> Callable[[Inputs], object]:
+    def ready(self, model: nn.Module, inputs: Inputs, *, trial: bool = False) -> Callable[[Inputs], object]:
         """A network in eval mode, ready to be called with inputs of these shapes.
+
+        Args:
+            trial: whether it is one of many that a search compares. A shorter way to nearly the same times will do.
 
         Raises:
             InputError: the network cannot be run by it.
@@ -66,7 +69,7 @@ class Eager(Runtime):
     def begin(self) -> None:
         """Nothing is kept."""
 
-    def ready(self, model: nn.Module, inputs: Inputs) -> Callable[[Inputs], object]:
+    def ready(self, model: nn.Module, inputs: Inputs, *, trial: bool = False) -> Callable[[Inputs], object]:
         return lambda own: own.call(model)
 
     def layer(self, sized: Sized, device: torch.device) -> Callable[[], Tensor]:
@@ -89,7 +92,7 @@ class Compiled(Eager):
         """torch compiles one piece of code eight times at most, then runs it as it is."""
         torch.compiler.reset()
 
-    def ready(self, model: nn.Module, inputs: Inputs) -> Callable[[Inputs], object]:
+    def ready(self, model: nn.Module, inputs: Inputs, *, trial: bool = False) -> Callable[[Inputs], object]:
         made = torch.compile(model, dynamic=False)
         try:
             inputs.clone().call(made)

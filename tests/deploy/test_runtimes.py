@@ -44,6 +44,41 @@ def test_a_network_is_written_once_for_inputs_of_the_same_shapes(monkeypatch: py
     assert len(written) == 4
 
 
+class Several(nn.Module):
+    """Takes two tensors and gives two."""
+
+    def __init__(self, *, traceable: bool = True) -> None:
+        super().__init__()
+        self.first, self.traceable = net(), traceable
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if torch.jit.is_tracing() and not self.traceable:
+            raise RuntimeError("not to be traced")
+        y = self.first(x)
+        return y, y.mean() + other.mean()
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_trial_gives_what_the_network_gives_and_is_written_by_the_other_exporter_where_one_fails(
+    monkeypatch: pytest.MonkeyPatch, traceable: bool
+) -> None:
+    pytest.importorskip("onnxruntime")
+    runtime, model, written = runtime_of("onnxruntime"), Several(traceable=traceable).eval(), []
+    write = onnx.write
+    monkeypatch.setattr(onnx, "write", lambda *given: written.append(given) or write(*given))
+    inputs = Inputs.of((X, X))
+    with torch.inference_mode():
+        found = runtime.ready(model, inputs, trial=True)(inputs)
+        for one, other in zip(found, model(X, X), strict=True):
+            assert torch.allclose(torch.as_tensor(one), other, atol=1e-5)
+    tried = len(written)
+    assert tried == (0 if traceable else 1)
+    compare_latency([model], (X, X), repeats=1, runtime=runtime)
+    assert len(written) == tried + 1
+    compare_latency([model], (X, X), runtime=runtime, enough=lambda times: True)
+    assert len(written) == 2 * tried + 1
+
+
 def test_onnxruntime_is_timed_on_the_cpu() -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(InputError, match="the model lies on meta"):
