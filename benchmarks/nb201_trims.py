@@ -116,6 +116,7 @@ def typed(
 
 def factory(folder: Path, seed: int, cache: Path) -> str:
     """What `--data` takes: a function in a file, which gives the images of a seed."""
+    cache.mkdir(parents=True, exist_ok=True)
     file = cache / f"images_{seed}.py"
     file.write_text(
         "from pathlib import Path\n\nfrom benchmarks.supernets import cifar\n\n\n"

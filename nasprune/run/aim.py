@@ -39,7 +39,7 @@ FLAT = 0.95  # shares of the dense time above this one do not tell a bend
 FINE = 0.03  # a share of the promise that is known so well is known well enough
 FILE = "times.json"
 ROUNDS = 4
-SECONDS = 2.0  # that a measurement takes at most
+SECONDS = 1.5  # that a measurement takes at most
 
 
 @dataclass(frozen=True)
