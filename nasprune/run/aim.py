@@ -35,6 +35,7 @@ from nasprune.run.stopwatch import Stopwatch
 OFF = 0.05  # how far below the promise a measured time may be, relative to it
 MIDDLE = 1 - OFF / 2  # where in that range the search aims
 GOOD = (1 - 0.9 * OFF, 1 - 0.1 * OFF)  # where a network that comes before the search says that the aim is right
+NEAR = (0.9, 1.1)  # where it says so of the aim that is corrected by it
 FLAT = 0.95  # shares of the dense time above this one do not tell a bend
 FINE = 0.03  # a share of the promise that is known so well is known well enough
 FILE = "times.json"
@@ -135,8 +136,8 @@ class LatencyAim:
         return self.known.get(digest)
 
     def sighted(self, one: Measured) -> bool:
-        """Whether a network that came before the search shows that the aim is right; corrects it where it does not."""
-        return self._corrected(one, *GOOD)
+        """Corrects the aim by a network that came before the search; whether it is right now, as far as that tells."""
+        return self._corrected(one, *GOOD) or NEAR[0] <= self.used(one) <= NEAR[1]
 
     def reached(self, one: Measured) -> bool:
         """Whether the result of a round is near enough, or tries end; corrects the aim where it is not."""

@@ -266,6 +266,16 @@ def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPa
     assert search(model, EXAMPLE, "60% latency", trials=5).plan == first.plan
 
 
+@pytest.mark.parametrize(("used", "right"), [(0.85, False), (0.93, True), (0.975, True), (1.03, True), (1.15, False)])
+def test_what_comes_before_the_search_corrects_the_aim_and_is_measured_again_where_it_was_far_off(
+    used: float, right: bool
+) -> None:
+    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
+    before = aim.seconds
+    assert aim.sighted(Measured(1.0, 0.6 * used, 0.0)) == right
+    assert aim.seconds == pytest.approx(before if used == 0.975 else before * 0.975 / used)
+
+
 def test_an_aim_starts_where_the_one_before_ended() -> None:
     budget, told = parse_budget("60% latency", latency=True), list[float]()
     first = LatencyAim(budget, Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0), learned=told.append)
