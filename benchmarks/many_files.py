@@ -1,10 +1,10 @@
-"""A folder of a hundred thousand pictures and a head that reads 25,088 features: seconds until something is said, memory.
+"""A folder of a hundred thousand pictures, and a head that reads 25,088 features: seconds to the first line, memory.
 
     python -m benchmarks.many_files [--files 1000 100000] [--budget 50%] [--threads N]
 
-`nasprune search` as it is typed, on folders of ten classes; the pictures are 200 different ones under many names. Printed
-are seconds until the first line on the screen, and until the end, and the process's highest memory, which should not grow
-with the folder. The network's convolutions end as VGG's do, in 512 maps of 7 by 7 pixels.
+`nasprune search` as it is typed, on folders of ten classes; the pictures are 200 different ones under many names.
+Printed are seconds until the first line on the screen, and until the end, and the process's highest memory, which
+should not grow with the folder. The network's convolutions end as VGG's do, in 512 maps of 7 by 7 pixels.
 """
 
 from __future__ import annotations
