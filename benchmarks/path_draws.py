@@ -62,7 +62,7 @@ def proxies(task: ScoringTask) -> dict[Single, tuple[float, float]]:
     paths = [{choice.name: op for choice, op in zip(task.choices, path, strict=True)} for path in every]
     with seeded(task.seed, task.example.device):
         inputs = unlabelled_images(task, IMAGES)
-        codes = [float(codes_along(task, path, inputs)) for path in paths]
+        codes = codes_along(task, paths, inputs)
         flows = [float(flow) for flow in flows_along(task, paths)]
     return dict(zip(every, zip(codes, flows, strict=True), strict=True))
 

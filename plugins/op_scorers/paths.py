@@ -15,7 +15,6 @@ Only the drawn operation of a choice runs, alone for the mixture, so a path cost
 are those of the supernet, trained or not. Operations that connect nothing are not drawn.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -62,19 +61,13 @@ class Paths(OpScorer):
         self._paths, self._images = paths, images
 
     def score(self, task: OpTask) -> Mapping[str, Tensor]:
-        log = logging.getLogger(__name__)
         work = sum(_mean_cost(task, choice) for choice in task.choices)
         paths = draw_paths(task.choices, self._paths or _fitting(work), task.seed)
         total = torch.zeros(len(paths), dtype=torch.float64, device="cpu")
         if "naswot" in self._proxies:
             many = work * len(paths) * MANY <= WORK
             inputs = unlabelled_images(task, self._images or (MANY if many else FEW))
-            codes = []
-            for number, path in enumerate(paths, 1):
-                codes.append(codes_along(task, path, inputs))
-                if number % 50 == 0:
-                    log.info("paths: %d of %d have run on %d inputs", number, len(paths), len(inputs))
-            total += ranks(codes)
+            total += ranks(codes_along(task, paths, inputs))
         if "synflow" in self._proxies:
             total += ranks(flows_along(task, paths))
         return without_noise(main_effects(task.choices, paths, normal_scores(total)), task.noise())

@@ -5,6 +5,7 @@ NASWOT: Mellor et al. 2021, arXiv:2006.04647. SynFlow: Tanaka et al. 2020, arXiv
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,12 +23,15 @@ from nasprune.errors import InputError
 from nasprune.supernet.score.paths import SinglePath
 from nasprune.supernet.score.scoring import batch_statistics, seeded, weights_of
 
+log = logging.getLogger(__name__)
+
 FEWEST = 8
 RIDGE = 1e-6
 STEP = 1e-4
 """Of all weights, as a share, to see how the flow grows."""
 SIDE = 8
-AT_ZERO = ("aten::relu", "aten::relu_", "aten::hardtanh", "aten::hardtanh_")
+ATEN = torch.ops.aten
+AT_ZERO = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default)
 
 
 def unlabelled_images(task: OpTask, count: int) -> Tensor:
@@ -65,8 +69,8 @@ class ReluCodes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func.name().partition(".")[0] in AT_ZERO and len(output) == len(self.kernel):
-            active = (output.flatten(1) > 0).float()
+        if func in AT_ZERO and len(output) == len(self.kernel):
+            active = _active(output)
             counts = active.sum(dim=1)
             equal = 2 * (active @ active.T) + active.shape[1] - counts[:, None] - counts[None, :]
             self.kernel += equal.double().cpu()
@@ -87,6 +91,14 @@ class ReluCodes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             * torch.eye(len(self.kernel), dtype=torch.float64, device="cpu")
         )
         return float(torch.linalg.slogdet(self.kernel + ridge).logabsdet)
+
+
+def _active(output: Tensor) -> Tensor:
+    """Which units are above zero, (images, units) in {0, 1}, in the order in which they lie in memory."""
+    if output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last):
+        output = output.permute(0, 2, 3, 1)
+    flat = output.flatten(1)
+    return torch.gt(flat, 0, out=torch.empty(flat.shape, device=flat.device))
 
 
 def flow_of_ones(task: OpTask, inputs: Tensor | None = None) -> Tensor:
@@ -163,20 +175,30 @@ def _same(inputs: Tensor) -> Tensor:
     return inputs
 
 
-def codes_along(task: OpTask, path: SinglePath, inputs: Tensor) -> float:
-    """NASWOT of a path: log det of the kernel of its ReLU codes on inputs (n, ...); batch norms go by the batch.
+def codes_along(task: OpTask, paths: Sequence[SinglePath], inputs: Tensor) -> list[float]:
+    """NASWOT of each path: log det of the kernel of its ReLU codes on inputs (n, ...); batch norms go by the batch.
 
-    Images on the CPU lie with their channels last, where pools and convolutions are faster, if the path can read them.
+    Images on the CPU lie with their channels last, where pools and convolutions are faster, if a path can read them.
     """
-    if inputs.ndim == 4 and inputs.device.type == "cpu":
-        with suppress(RuntimeError):  # of `view`, for one, which needs its elements in order
-            return _codes(task, path, inputs.contiguous(memory_format=torch.channels_last))
-    return _codes(task, path, inputs)
+    found = []
+    with torch.no_grad(), batch_statistics(task.net):
+        for path in paths:
+            found.append(_codes(task, path, inputs))
+            if len(found) % 50 == 0:
+                log.info("%d of %d paths have run on %d inputs", len(found), len(paths), len(inputs))
+    return found
 
 
 def _codes(task: OpTask, path: SinglePath, inputs: Tensor) -> float:
+    if inputs.ndim == 4 and inputs.device.type == "cpu":
+        with suppress(RuntimeError):  # of `view`, for one, which needs its elements in order
+            return _codes_of(task, path, inputs.contiguous(memory_format=torch.channels_last))
+    return _codes_of(task, path, inputs)
+
+
+def _codes_of(task: OpTask, path: SinglePath, inputs: Tensor) -> float:
     codes = ReluCodes(len(inputs))
-    with torch.no_grad(), batch_statistics(task.net), task.on_path(path), seeded(task.seed, task.example.device), codes:
+    with task.on_path(path), seeded(task.seed, task.example.device), codes:
         task.net(inputs)
     return codes.log_det
 
