@@ -117,9 +117,10 @@ bench-cifar: $(BENCH_STAMP) ## accuracy at equal FLOPs on CIFAR ResNets, beside 
 bench-ablation: $(STAMP) ## the same for each criterion, with and without reconstruction, on one net
 	$(BIN)/python -m benchmarks.cifar --ablation --seeds 2 --jobs 2 --threads 1
 
-bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of each phase, the refit on all images and on few; sweeps
+bench-size: $(STAMP) ## ImageNet-sized nets with data: seconds and memory of each phase, the refit on all images and on few; sweeps; folders of 100,000 files
 	$(BIN)/python -m benchmarks.size
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sweeps
+	$(BIN)/python -m benchmarks.many_files
 
 bench-sparse: $(STAMP) ## zeros inside of weights without labels on CIFAR ResNets, beside magnitude and torch's prune (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sparse --seeds $(SEEDS) --threads 1
