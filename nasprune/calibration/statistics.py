@@ -7,6 +7,7 @@ groups, which is the order in which they are asked for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -35,6 +36,9 @@ IMAGES = 256
 FISHER_IMAGES = 64
 ROWS = 8192  # positions per consumer, over all images
 MEMORY = 640 * 2**20  # bytes of statistics held at a time
+LARGEST = 2**31  # bytes of one group's Gram matrices, above which none are summed
+
+log = logging.getLogger(__name__)
 BATCH_VALUES = 2**21  # numbers in the images of one batch; a quarter of it where gradients are taken
 
 
@@ -61,6 +65,17 @@ class Statistics:
         return found
 
     def grams(self, group: CoupledGroup) -> list[ConsumerGram]:
+        """None where they would take too much memory, as for widths of many layers that shrink together."""
+        size = sum(map(gram_bytes, self._consumers[group.name]))
+        if size > LARGEST:
+            log.warning(
+                "group %r has %s units in all, and sums of what the layers behind read of them would take %.0f GiB: it "
+                "is ranked without them",
+                group.name,
+                f"{group.width:,}",
+                size / 2**30,
+            )
+            return []
         found: list[ConsumerGram] = self._fetch("grams", group, self._collect_grams, gram_bytes)
         return found
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasprune import registry
 from nasprune.calibration import statistics
 from nasprune.calibration.layers import patches, weight_matrix
 from nasprune.calibration.scoring import WeightContext
@@ -189,3 +190,15 @@ def test_without_data_there_are_no_activations():
     model, graph = chain()
     with pytest.raises(InputError, match="needs_data = True"):
         WeightContext(model, graph).activations(graph.group("first"))
+
+
+def test_what_takes_too_much_memory_is_ranked_without_it(monkeypatch, caplog):
+    model, graph = mixed()
+    context = WeightContext(model, graph, seed=1, data=pictures(8, 5))
+    group = graph.group("join")
+    plain = torch.stack([rows.square().sum(1) for rows in context.rows(group)]).mean(0)
+    monkeypatch.setattr(statistics, "LARGEST", 1)
+    torch.testing.assert_close(registry.load("criteria", "obs")().score(group, context), plain)
+    assert f"group 'join' has {group.width} units in all" in caplog.text
+    monkeypatch.undo()
+    assert list(context.grams(group))
