@@ -91,7 +91,7 @@ def _until(calls: Sequence[Callable[[], float]], enough: Enough, seconds: float)
     times: list[list[float]] = [[] for _ in calls]
     spent = 0.0
     for turn in range(-1, _most(seconds)):
-        passed = [call() for call in calls]
+        passed = _turn(calls, turn)
         if turn < 0:
             continue
         for each, elapsed in zip(times, passed, strict=True):
@@ -112,11 +112,18 @@ def _turns(calls: Sequence[Callable[[], float]], repeats: int) -> list[list[floa
     """Seconds of each call, all in turn, after some runs that warm up."""
     times: list[list[float]] = [[] for _ in calls]
     for repeat in range(-max(2, repeats // 10), repeats):
-        for number, call in enumerate(calls):
-            elapsed = call()
-            if repeat >= 0:
-                times[number].append(elapsed)
+        passed = _turn(calls, repeat)
+        if repeat >= 0:
+            for each, elapsed in zip(times, passed, strict=True):
+                each.append(elapsed)
     return times
+
+
+def _turn(calls: Sequence[Callable[[], float]], number: int) -> list[float]:
+    """Seconds of each call, every other turn backwards: what happens at regular intervals then hits all alike."""
+    if number % 2 == 0:
+        return [call() for call in calls]
+    return [call() for call in reversed(calls)][::-1]
 
 
 def _pass(call: Callable[[Inputs], object], inputs: Inputs) -> float:

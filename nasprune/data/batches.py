@@ -71,8 +71,6 @@ def _stacked(images: list[Tensor]) -> Tensor | list[Tensor]:
 class EqualBatches(Sequence[Tensor]):
     """Inputs (size, ...) of some items, read whenever they are asked for; the last batch repeats items to be full.
 
-    What is asked for in order is read ahead, as far as `read_ahead` does.
-
     Args:
         order: item numbers. size: of every batch, at most as many as there are items.
 
@@ -85,8 +83,6 @@ class EqualBatches(Sequence[Tensor]):
     ) -> None:
         self._dataset, self._order, self._device = dataset, list(order), device
         self._size = min(size, len(self._order))
-        self._reading: Iterator[tuple[Any, Any]] = iter(())
-        self._next = -1
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._size)
@@ -98,21 +94,11 @@ class EqualBatches(Sequence[Tensor]):
     def __getitem__(self, number: int | slice) -> Tensor | list[Tensor]:
         if isinstance(number, slice):
             return [self[each] for each in range(len(self))[number]]
-        number = range(len(self))[number]
-        if number != self._next:
-            self._reading = batches(self._dataset, self._size, self._from(number))
-        self._next = -1  # of a failed reading nothing follows
-        inputs, _ = next(self._reading)
-        self._next = number + 1
+        start = min(range(len(self))[number] * self._size, len(self._order) - self._size)
+        inputs, _ = next(batches(self._dataset, self._size, self._order[start : start + self._size]))
         if not isinstance(inputs, Tensor):
             raise InputError("calibration images differ in shape; give them in one, resized or cut in the data set")
         return finite(inputs).to(self._device)
-
-    def _from(self, first: int) -> list[int]:
-        """The items of the batch with that number and of all that follow."""
-        whole = len(self._order) - self._size
-        starts = [min(number * self._size, whole) for number in range(first, len(self))]
-        return [item for start in starts for item in self._order[start : start + self._size]]
 
 
 def finite(inputs: Tensor) -> Tensor:

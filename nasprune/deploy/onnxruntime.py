@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.factories import one_line
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import twin
 from nasprune.cost.runtimes import Runtime
@@ -33,6 +34,7 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
 
     def __init__(self) -> None:
+        self._traces = True
         self._sessions: WeakKeyDictionary[nn.Module, tuple[tuple[str, bool], Any]] = WeakKeyDictionary()
 
     @property
@@ -54,13 +56,16 @@ class OnnxRuntime(Runtime):
         """
         wanted, (known, session) = (str(inputs), trial), self._sessions.get(model, (("", False), None))
         if known != wanted:
-            session = (_traced(model, inputs) if trial else None) or _session(model, inputs)
+            session = _traced(model, inputs) if trial and self._traces else None
+            if session is None:
+                self._traces = self._traces and not trial
+                session = _session(model, inputs)
             self._sessions[model] = wanted, session
         names = [entry.name for entry in session.get_inputs()]
         return lambda own: session.run(None, dict(zip(names, (value.numpy() for value in own.tensors), strict=True)))
 
     def layer(self, sized: Sized, device: torch.device) -> Callable[[], object]:
-        session = onnx.session(_model(sized))
+        session = _session_of(_model(sized))
         given = {"x": torch.randn(sized.shape).to(sized.dtype).numpy()}
         return lambda: session.run(None, given)
 
@@ -96,7 +101,15 @@ def _session(model: nn.Module, inputs: Inputs) -> Any:
             onnx.write(captured(small, plain, free=False, tensors=True), path)
         except InputError as error:
             raise InputError(f"{error}; for a budget of latency {THEN}") from error
-        return onnx.session(str(path))
+        return _session_of(str(path))
+
+
+def _session_of(source: str | bytes) -> Any:
+    """Raises InputError where onnxruntime has no code for an operation."""
+    try:
+        return onnx.session(source)
+    except Exception as error:  # of onnxruntime's own kinds, which have no base of their own
+        raise InputError(f"onnxruntime cannot run the network: {one_line(error)}; {THEN}") from error
 
 
 def _model(sized: Sized) -> bytes:

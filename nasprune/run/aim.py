@@ -48,12 +48,14 @@ class Clocked:
     """What a device takes for the dense network, in seconds, and for its calls, which add up to it.
 
     For a share of the latency the sum may be of calls that ran alone: only their proportions count. bend: a cut network
-    of this one takes its predicted share of the dense time to this power, as searches before have seen.
+    of this one takes its predicted share of the dense time to this power, as searches before have seen. what: the
+    network, the device and the runtime.
     """
 
     dense: float
     times: Times
     bend: float = 1.0
+    what: str = ""
 
     def __post_init__(self) -> None:
         if not BENDS[0] <= self.bend <= BENDS[1]:
@@ -180,7 +182,7 @@ class LatencyAim:
 
     def keep(self, folder: Path | None) -> None:
         """Writes what was measured into the folder of the run, which is gone on with by it."""
-        if folder is not None and not (folder / FILE).exists():
+        if folder is not None:
             write_all(folder, {FILE: json.dumps(asdict(self.clocked), indent=1).encode()})
 
     @property
@@ -250,7 +252,8 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
     def learned(bend: float) -> None:
         keep_bend(key, network, bend)
 
-    if (before := _before(options.out)) is not None:
+    what = f"{key}, {runtime.name}, {network}"
+    if (before := _before(options.out)) is not None and before.what == what:
         return LatencyAim(request.budget, before, measure, runtime.name, learned)
     with request.phases.phase("timing layers") as step, threads_set(options.threads):
         part = submodule(request.model, graph.scope)
@@ -259,7 +262,7 @@ def latency_aim(request: Request, graph: ModelGraph) -> LatencyAim | None:
         if request.budget.seconds is not None or runtime.fuses:
             dense = stopwatch([request.model], seconds=SECONDS, enough=_precise)[0] / 1e3
             times = times.filling(1e9 * dense, fused=runtime.fuses)
-    clocked = Clocked(times.dense / 1e9, times, known_bend(key, network))
+    clocked = Clocked(times.dense / 1e9, times, known_bend(key, network), what)
     return LatencyAim(request.budget, clocked, measure, runtime.name, learned)
 
 
@@ -276,7 +279,7 @@ def _precise(times: Sequence[Sequence[float]]) -> bool:
 
 
 def _before(folder: Path | None) -> Clocked | None:
-    """What an earlier run that is gone on with has measured."""
+    """What an earlier run in the folder has measured, which may be of another network."""
     if folder is None or not (folder / FILE).exists():
         return None
     then = "choose another folder, or delete that one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 
@@ -81,6 +82,13 @@ def test_equal_batches_are_the_same_in_any_order(train, asked):
     assert len(found) == len(plain)
     for number in asked:
         assert torch.equal(found[number], plain[number])
+
+
+def test_equal_batches_leave_no_threads_and_can_be_copied(train):
+    found = EqualBatches(train, range(12), 4)
+    first = found[0]
+    assert not [one for one in threading.enumerate() if one.name.startswith("nasprune-read")]
+    assert torch.equal(copy.deepcopy(found)[0], first)
 
 
 def test_a_broken_picture_is_told_when_its_turn_comes_and_the_others_can_be_read_on(folder):

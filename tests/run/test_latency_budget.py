@@ -123,6 +123,21 @@ def test_a_run_goes_on_with_the_times_that_it_measured(device: Device, tmp_path:
         search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
 
 
+def test_the_times_of_another_network_that_lie_in_the_folder_are_not_gone_on_with(
+    device: Device, tmp_path: Path
+) -> None:
+    model = net()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * flops / dense)
+    search(TinyResNet(depth=2), EXAMPLE, "60% latency", trials=2, out=tmp_path / "killed")
+    (tmp_path / "run").mkdir()
+    other = (tmp_path / "killed" / "times.json").read_text()
+    (tmp_path / "run" / "times.json").write_text(other)
+    found = search(model, EXAMPLE, "60% latency", trials=2, out=tmp_path / "run")
+    assert found.plan == search(model, EXAMPLE, "60% latency", trials=2).plan
+    assert json.loads((tmp_path / "run" / "times.json").read_text())["what"] != json.loads(other)["what"]
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the slow parts of a search are called."""

@@ -117,6 +117,12 @@ def stand_alone_losses(
     places = sites(net, structure.mixed, structure.choices)
     images = list(batches(data.train, BATCH))
     held = [batch for batch in batches(data.validation, 4 * BATCH) if len(batch[1]) > 1]
+    if not held:
+        raise InputError(
+            "networks are checked by two validation images at least, whose norms go by the batch; give more"
+        )
+    if any(not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim > 1 for _, labels in images):
+        raise InputError("networks are checked by training on class numbers, one for each image; give such labels")
     for number, path in enumerate(paths):
         with seeded(seed + number, device):
             renew(net)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nasprune import InputError, OpScorer, Supernet
-from nasprune.data import load_data
+from nasprune.data import ArrayDataset, load_data
 from nasprune.supernet import checked
 from nasprune.supernet.score.paths import draw_paths
 from nasprune.supernet.train.agreement import Agreement, agreement, renew, stand_alone_losses
@@ -151,6 +151,20 @@ def test_a_supernet_that_was_trained_on_paths_is_not_trained_again(monkeypatch):
     assert "of this very supernet" in found.report.notes[1]
     for name, scores in toy().score("path_loss", data="digits").items():
         assert found.report.scores[name] == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "labels", "message"),
+    [
+        ("validation", [3], "two validation images at least"),
+        ("train", [0.5] * 8, "class numbers, one for each image"),
+        ("train", [[[1, 2], [3, 4]]] * 8, "class numbers, one for each image"),
+    ],
+)
+def test_what_networks_cannot_be_checked_by_is_said(data, part, labels, message):
+    given = ArrayDataset(torch.randn(len(labels), *data.input_shape), torch.tensor(labels))
+    with pytest.raises(InputError, match=message):
+        toy().trim("60%", scorer=By(0.0, 0.1, 0.2, 0.9), keep_max=2, data=replace(data, **{part: given}), check=8)
 
 
 def test_what_is_left_trains_on(data):
