@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,11 +82,27 @@ def _traced(model: nn.Module, inputs: Inputs) -> Any | None:
     with tempfile.TemporaryDirectory(prefix="nasprune-") as folder, quiet(), contextlib.redirect_stdout(io.StringIO()):
         path = str(Path(folder) / "tried.onnx")
         try:
-            torch.onnx.export(twin(model).eval(), given, path, dynamo=False, opset_version=OPSET)
+            with _muted():
+                torch.onnx.export(twin(model).eval(), given, path, dynamo=False, opset_version=OPSET)
             session = onnx.session(path)
             return session if len(session.get_inputs()) == len(given) else None
         except Exception:  # of whatever kind: the other exporter says what is wrong
             return None
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing reaches the standard output meanwhile, where the exporter's C++ prints the whole graph on a failure."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @torch.inference_mode(mode=False)

@@ -8,7 +8,7 @@ from torch import nn
 
 from nasprune.common.inputs import Inputs
 from nasprune.cost.latency import compare_latency
-from nasprune.deploy import onnx
+from nasprune.deploy import onnx, onnxruntime
 from nasprune.deploy.runtimes import runtime_of
 from nasprune.errors import InputError
 
@@ -77,6 +77,25 @@ def test_a_trial_gives_what_the_network_gives_and_is_written_by_the_other_export
     assert len(written) == tried + 1
     compare_latency([model], (X, X), runtime=runtime, enough=lambda times: True)
     assert len(written) == 2 * tried + 1
+
+
+def test_what_the_older_exporter_prints_of_a_failure_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+
+    class Spectrum(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.rfft2(x).abs()
+
+    print("before")
+    assert onnxruntime._traced(Spectrum(), Inputs.of(X)) is None
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_onnxruntime_refuses_what_it_has_no_code_for() -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match=r"onnxruntime cannot run the network.*take --runtime eager"):
+        compare_latency([net().double()], X.double(), repeats=1, runtime=runtime_of("onnxruntime"))
 
 
 def test_onnxruntime_is_timed_on_the_cpu() -> None:
