@@ -131,10 +131,16 @@ class LatencyAim:
         for each in (self.tried, self._slow, self._fast):
             each.clear()
 
-    def measured(self, digest: str, predicted: float, build: Callable[[], nn.Module | None]) -> Measured | None:
-        """What the network of a decision takes. Each is built and measured once; `None` where nothing can be built."""
+    def measured(
+        self, digest: str, predicted: float, build: Callable[[], nn.Module | None], *, whole: bool = False
+    ) -> Measured | None:
+        """What the network of a decision takes. Each is built and measured once; `None` where nothing can be built.
+
+        whole: nothing of it is cut, so that it takes what the dense one takes, whatever unsteady times say.
+        """
         if digest not in self.known and (model := build()) is not None:
-            self.known[digest] = Measured(*self.measure(model, self._decided), predicted)
+            dense, cut = self.measure(model, self._decided)
+            self.known[digest] = Measured(dense, dense if whole else cut, predicted)
         return self.known.get(digest)
 
     def sighted(self, one: Measured) -> bool:

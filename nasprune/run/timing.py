@@ -83,4 +83,5 @@ def timed(aim: LatencyAim, candidate: CutCandidate, stage: Stage) -> Measured | 
         return small.eval() if match.ok else None
 
     with stage.request.phases.phase("measuring latency"):
-        return aim.measured(candidate.decision.digest, candidate.cost.nanoseconds / 1e9, build)
+        whole = not (candidate.plan.keep or candidate.plan.drop)
+        return aim.measured(candidate.decision.digest, candidate.cost.nanoseconds / 1e9, build, whole=whole)

@@ -291,6 +291,12 @@ def test_what_comes_before_the_search_corrects_the_aim_and_is_measured_again_whe
     assert aim.seconds == pytest.approx(before if used == 0.975 else before * 0.975 / used)
 
 
+def test_a_network_of_which_nothing_is_cut_takes_what_the_dense_one_takes() -> None:
+    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 0.3))
+    assert aim.measured("whole", 1.0, nn.Identity, whole=True) == Measured(1.0, 1.0, 1.0)
+    assert aim.measured("cut", 0.5, nn.Identity) == Measured(1.0, 0.3, 0.5)
+
+
 def test_an_aim_starts_where_the_one_before_ended() -> None:
     budget, told = parse_budget("60% latency", latency=True), list[float]()
     first = LatencyAim(budget, Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0), learned=told.append)
