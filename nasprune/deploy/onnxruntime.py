@@ -100,9 +100,11 @@ def _muted() -> Iterator[None]:
             os.dup2(nowhere.fileno(), 1)
         yield
     finally:
-        ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
+        try:
+            ctypes.CDLL(None).fflush(None)
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 @torch.inference_mode(mode=False)
