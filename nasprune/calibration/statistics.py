@@ -37,9 +37,9 @@ FISHER_IMAGES = 64
 ROWS = 8192  # positions per consumer, over all images
 MEMORY = 640 * 2**20  # bytes of statistics held at a time
 LARGEST = 2**31  # bytes of one group's Gram matrices, above which none are summed
+BATCH_VALUES = 2**21  # numbers in the images of one batch; a quarter of it where gradients are taken
 
 log = logging.getLogger(__name__)
-BATCH_VALUES = 2**21  # numbers in the images of one batch; a quarter of it where gradients are taken
 
 
 class Statistics:

@@ -121,7 +121,8 @@ def stand_alone_losses(
         raise InputError(
             "networks are checked by two validation images at least, whose norms go by the batch; give more"
         )
-    if any(not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim > 1 for _, labels in images):
+    parts = [labels for _, labels in (*images, *held)]
+    if any(not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim > 1 for labels in parts):
         raise InputError("networks are checked by training on class numbers, one for each image; give such labels")
     for number, path in enumerate(paths):
         with seeded(seed + number, device):

@@ -157,6 +157,7 @@ def test_a_supernet_that_was_trained_on_paths_is_not_trained_again(monkeypatch):
     ("part", "labels", "message"),
     [
         ("validation", [3], "two validation images at least"),
+        ("validation", [0.5] * 8, "class numbers, one for each image"),
         ("train", [0.5] * 8, "class numbers, one for each image"),
         ("train", [[[1, 2], [3, 4]]] * 8, "class numbers, one for each image"),
     ],
