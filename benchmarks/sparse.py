@@ -2,11 +2,12 @@
 
     python -m benchmarks.sparse [--seeds 3] [--nets GLOB] [--rows GLOB] [--threads N]
 
-Every row sees 2,048 training images at most, chosen by the seed, and takes no gradient step. The test images are looked
-at once, after the last change. Beside the methods of nasprune stand torch's own `prune.global_unstructured` by
-magnitude, as it leaves the network, and with batch norms re-estimated on the same images; a row keeps as many numbers
-that are not zero as the others, counted on the network it gives. Then widths, zeros, and both, at 25, 10 and 5 % of the
-multiply-adds with weights that are not zero. Weights and images are read from the folder that NASPRUNE_ASSETS names.
+Every row sees 2,048 training images at most, chosen by the seed, and no label; none takes a gradient step but those
+that are polished. The test images are looked at once, after the last change. Beside the methods of nasprune stand
+torch's own `prune.global_unstructured` by magnitude, as it leaves the network, and with batch norms re-estimated on the
+same images; a row keeps as many numbers that are not zero as the others, counted on the network it gives. Then widths,
+zeros, and both, at 25, 10 and 5 % of the multiply-adds with weights that are not zero. Weights and images are read from
+the folder that NASPRUNE_ASSETS names.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Row:
     made: Callable[[nn.Module, DataSplits, int], nn.Module]
 
 
-def searched(shared: Mapping[str, Shared], budget: str, **options: str) -> Callable[..., nn.Module]:
+def searched(shared: Mapping[str, Shared], budget: str, **options: str | bool) -> Callable[..., nn.Module]:
     """`nasprune.search`; searches that differ in the budget alone price harms once. shared: by method."""
 
     def made(model: nn.Module, data: DataSplits, seed: int) -> nn.Module:
@@ -100,6 +101,10 @@ def rows() -> Iterator[Row]:
         shared = {method: Shared()}
         for percent in SHARES:
             yield Row(f"{percent} % NNZ", method, searched(shared, f"{percent}%NNZ", sparsifier=method))
+    shared = {METHODS[0]: Shared()}
+    for percent in SHARES:
+        polished = searched(shared, f"{percent}%NNZ", sparsifier=METHODS[0], polish=True)
+        yield Row(f"{percent} % NNZ", f"{METHODS[0]}, polished", polished)
     for percent in SHARES:
         yield Row(f"{percent} % NNZ", "torch prune, global", partial(by_torch, percent, norms=False))
         yield Row(f"{percent} % NNZ", "torch prune, global, norms anew", partial(by_torch, percent, norms=True))
@@ -162,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if fnmatchcase(f"{row.what}, {row.name}", options.rows):
                     outcomes.append(measured(net, row, images, seed))
                     console.print(f"seed {seed}, {outcomes[-1]}")
-    console.print(table(outcomes, f"no gradient steps, {options.seeds} seed(s), torch {torch.__version__}"))
+    console.print(table(outcomes, f"no labels, {options.seeds} seed(s), torch {torch.__version__}"))
 
 
 if __name__ == "__main__":

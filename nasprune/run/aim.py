@@ -44,18 +44,28 @@ SECONDS = 1.5  # that a measurement takes at most
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What the dense and a cut network took, in seconds; predicted: the cut one's before it was built."""
+
+    dense: float
+    cut: float
+    predicted: float
+
+
+@dataclass(frozen=True)
 class Clocked:
     """What a device takes for the dense network, in seconds, and for its calls, which add up to it.
 
     For a share of the latency the sum may be of calls that ran alone: only their proportions count. bend: a cut network
     of this one takes its predicted share of the dense time to this power, as searches before have seen. what: the
-    network, the device and the runtime.
+    network, the device and the runtime. known: cut networks that were measured, by the digest of their decision.
     """
 
     dense: float
     times: Times
     bend: float = 1.0
     what: str = ""
+    known: Mapping[str, Measured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not BENDS[0] <= self.bend <= BENDS[1]:
@@ -68,23 +78,14 @@ class Clocked:
         return float(self.dense * (wanted / self.dense) ** (1 / self.bend))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the dense and a cut network took, in seconds; predicted: the cut one's before it was built."""
-
-    dense: float
-    cut: float
-    predicted: float
-
-
 @dataclass
 class LatencyAim:
     """Where the solver aims so that built networks keep a promise.
 
     clocked: what the device was measured to take, and runtime by what. measure: seconds of the dense and of a cut
     network, until they are enough. learned: told the bend of the result's times. seconds: what the solver is told.
-    known: what every network took that was measured, by the digest of its decision; tried: those that are results of
-    rounds, since `begin`.
+    known: what every network took that was measured, also by the run that is gone on with; tried: those that are
+    results of rounds, since `begin`.
     """
 
     budget: Budget
@@ -93,13 +94,14 @@ class LatencyAim:
     runtime: str = EAGER.name
     learned: Callable[[float], None] = lambda bend: None
     seconds: float = field(init=False)
-    known: dict[str, Measured] = field(default_factory=dict)
+    known: dict[str, Measured] = field(init=False)
     tried: list[Measured] = field(default_factory=list)
     _slow: list[tuple[float, float]] = field(default_factory=list)
     _fast: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.seconds = self.clocked.aimed(MIDDLE * self.promised)
+        self.known = dict(self.clocked.known)
 
     @property
     def promised(self) -> float:
@@ -189,7 +191,8 @@ class LatencyAim:
     def keep(self, folder: Path | None) -> None:
         """Writes what was measured into the folder of the run, which is gone on with by it."""
         if folder is not None:
-            write_all(folder, {FILE: json.dumps(asdict(self.clocked), indent=1).encode()})
+            clocked = replace(self.clocked, known=self.known)
+            write_all(folder, {FILE: json.dumps(asdict(clocked), indent=1).encode()})
 
     @property
     def _by(self) -> str:

@@ -8,7 +8,6 @@ from itertools import count
 
 from torch import Tensor
 
-from nasprune.cost.budget import Budget
 from nasprune.cost.flops import CostModel
 from nasprune.cut.verify import Proven, prove
 from nasprune.graph.model import ModelGraph
@@ -61,7 +60,7 @@ def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journ
     numbers = count()
     while True:  # it ends, since every further round freezes something
         graph = graph.frozen(frozen)
-        problem = _priced(request, graph, prices, request.budget if aim is None else aim.solved)
+        problem = _priced(request, graph, prices, aim)
         opened = opened or journal()
         refit = candidate_refit(request, graph)
         stage = Stage(request, problem, opened, frozen, refit)
@@ -74,11 +73,13 @@ def best_proved(request: Request, graph: ModelGraph, journal: Callable[[], Journ
         frozen = {**frozen, **proven.proof.frozen}
 
 
-def _priced(request: Request, graph: ModelGraph, prices: CostModel, budget: Budget) -> PricedSpace:
+def _priced(request: Request, graph: ModelGraph, prices: CostModel, aim: LatencyAim | None) -> PricedSpace:
     """The space with its prices, and what measures harms and importances when a controller asks for them."""
     options = {name: value for name, value in request.options.space.items() if value != ()}
     space = search_space(graph, request.methods.space, plugins=request.options.plugins, **options)
-    problem = PricedSpace(graph, space, prices, budget)
+    asked = request.budget
+    told = (asked,) if aim is None else (aim.solved, asked)
+    problem = PricedSpace(graph, space, prices, *told)
     problem.require_feasible(lambda: _spared(request, graph, space, options))
 
     once = request.options.shared.once

@@ -47,6 +47,8 @@ def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> E
 
 
 def _at(stage: Stage, aim: LatencyAim) -> Stage:
+    """The stage with what is aimed at now. Raises BudgetError where no network is predicted to be as fast."""
+    stage.problem.within(aim.solved).require_feasible()
     return replace(stage, problem=stage.problem.within(aim.solved), mark=aim.mark)
 
 
@@ -84,4 +86,6 @@ def timed(aim: LatencyAim, candidate: CutCandidate, stage: Stage) -> Measured | 
 
     with stage.request.phases.phase("measuring latency"):
         whole = not (candidate.plan.keep or candidate.plan.drop)
-        return aim.measured(candidate.decision.digest, candidate.cost.nanoseconds / 1e9, build, whole=whole)
+        found = aim.measured(candidate.decision.digest, candidate.cost.nanoseconds / 1e9, build, whole=whole)
+    aim.keep(stage.request.options.out)
+    return found

@@ -36,14 +36,18 @@ class PricedSpace(BudgetedSpace):
         graph: the traced model.
         space: what may be decided.
         prices: predicts costs for this graph.
-        budget: what the user asked for; shares are resolved against the dense model.
+        budget: what decisions keep; shares are resolved against the dense model.
+        asked: what the user asked for, where the budget is an aim at it; errors name it.
     """
 
-    def __init__(self, graph: ModelGraph, space: SearchSpace, prices: CostModel, budget: Budget) -> None:
+    def __init__(
+        self, graph: ModelGraph, space: SearchSpace, prices: CostModel, budget: Budget, asked: Budget | None = None
+    ) -> None:
         self._graph = graph
         self._space = space
         self._prices = prices
         self._budget = budget.resolve(prices.dense)
+        self._asked = asked
         column = {name: i for i, name in enumerate(prices.names)}
         self._dense_row = prices.full
         self._columns = np.array([column[choice.name] for choice in space.choices], dtype=np.int64)
@@ -156,20 +160,30 @@ class PricedSpace(BudgetedSpace):
             return
         if left := spared():
             raise BudgetError(
-                f"the budget of {self._budget} cannot be met: the least reachable is {least}, since {left}; name less "
-                "there, or raise the budget"
+                f"{self._missed}: the least reachable is {self._told(least)}, since {left}; name less there, or raise "
+                "the budget"
             )
         frozen = [group.frozen_because for group in self._graph.groups if group.frozen_because is not None]
         reasons = "; ".join(f"{count} × {reason}" for reason, count in Counter(frozen).most_common(3))
         why = f" ({reasons})" if reasons else ""
         if not self._space.choices:
             raise BudgetError(
-                f"the budget of {self._budget} cannot be met: the model costs {least}, and nothing of it can be "
-                f"cut{why}; `nasprune inspect` says why each part stays"
+                f"{self._missed}: the model costs {self._told(least)}, and nothing of it can be cut{why}; `nasprune "
+                "inspect` says why each part stays"
             )
         raise BudgetError(
-            f"the budget of {self._budget} cannot be met: the least reachable is {least} with "
-            f"{len(frozen)} of {len(self._graph.groups)} groups frozen{why}; raise the budget or free more groups"
+            f"{self._missed}: the least reachable is {self._told(least)} with {len(frozen)} of "
+            f"{len(self._graph.groups)} groups frozen{why}; raise the budget or free more groups"
+        )
+
+    @property
+    def _missed(self) -> str:
+        aimed = "" if self._asked is None else f", for which {self._budget} are aimed at,"
+        return f"the budget of {self._asked or self._budget}{aimed} cannot be met"
+
+    def _told(self, cost: Cost) -> str:
+        return (
+            f"{cost}, {cost.nanoseconds / 1e6:.4g} ms as predicted," if self._budget.seconds is not None else str(cost)
         )
 
     def fit(self, decision: Decision, rng: Random, *, grow: bool = True) -> Decision:

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,14 @@ import nasprune
 from nasprune.cost.budget import parse_budget
 from nasprune.cost.flops import measure
 from nasprune.cost.runtimes import Runtime
-from nasprune.cost.time_cache import keep_bend, keep_times, known_bend, known_times
 from nasprune.cost.timed_layers import Layer
-from nasprune.cost.times import Fit, Table, Times
+from nasprune.cost.times import Fit
 from nasprune.cut.compare import Match
 from nasprune.cut.verify import Proven, prove
 from nasprune.errors import BudgetError, InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run import fitting, rounds, timing
 from nasprune.run import stopwatch as watching
-from nasprune.run.aim import Clocked, LatencyAim, Measured
 from nasprune.run.search import search
 from nasprune.run.stage import PART
 from tests.nets import EXAMPLE, TinyResNet, images
@@ -121,6 +118,18 @@ def test_a_run_goes_on_with_the_times_that_it_measured(device: Device, tmp_path:
     (tmp_path / "run" / "times.json").write_text("{}")
     with pytest.raises(InputError, match=r"times.json.*dense"):
         search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+
+
+def test_a_finished_run_that_is_repeated_keeps_what_it_measured(device: Device, tmp_path: Path) -> None:
+    model = net()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * (flops / dense) ** 0.8)
+    first = search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+    seen = device(lambda flops: 13 * (flops / dense) ** 0.5)  # other times altogether
+    again = search(model, EXAMPLE, "60% latency", trials=6, out=tmp_path / "run")
+    assert not seen
+    assert again.plan == first.plan
+    assert again.report.measured == first.report.measured
 
 
 def test_the_times_of_another_network_that_lie_in_the_folder_are_not_gone_on_with(
@@ -233,40 +242,6 @@ def test_a_cut_that_does_not_run_is_left_to_its_proof(device: Device, monkeypatc
     assert not any(note.startswith("Of the latency") for note in result.report.notes)
 
 
-def test_measuring_ends_where_it_is_clear_on_which_side_of_the_promise_a_network_is(device: Device) -> None:
-    device(lambda flops: 10.0)
-    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
-
-    def enough(low: float, high: float) -> bool:
-        ratios = [low, high] * 3 + [(low + high) / 2]
-        return aim._decided([[1.0] * 7, [0.6 * ratio for ratio in ratios]])
-
-    assert enough(0.96, 0.99)
-    assert enough(1.04, 1.06)
-    assert enough(0.99, 1.01)  # on either side, but near enough
-    assert not enough(0.93, 0.98)
-    assert not enough(1.01, 1.2)
-    assert not aim._decided([[1.0] * 5, [0.7] * 5])  # too few
-
-
-def test_of_unsteady_times_the_aim_lies_between(device: Device) -> None:
-    device(lambda flops: 10.0)
-    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
-    first = aim.seconds
-    assert not aim.reached(Measured(1.0, 0.66, 0.0))
-    second = aim.seconds
-    assert second == pytest.approx(first * 0.975 / 1.1)
-    assert not aim.reached(Measured(1.0, 0.54, 0.0))
-    assert second < aim.seconds < first
-    assert not aim.reached(Measured(1.0, 0.66, 0.0))  # slower with less
-    assert second < aim.seconds < first
-    assert aim.reached(Measured(1.0, 0.66, 0.0))  # the last try
-    aim.begin()
-    before = aim.seconds
-    assert not aim.reached(Measured(1.0, 0.66, 0.0))
-    assert aim.seconds == pytest.approx(before * 0.975 / 1.1)
-
-
 def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     model = net()
     dense = measure(model, EXAMPLE).flops
@@ -281,49 +256,6 @@ def test_the_table_is_measured_once(device: Device, monkeypatch: pytest.MonkeyPa
     assert search(model, EXAMPLE, "60% latency", trials=5).plan == first.plan
 
 
-@pytest.mark.parametrize(("used", "right"), [(0.85, False), (0.93, True), (0.975, True), (1.03, True), (1.15, False)])
-def test_what_comes_before_the_search_corrects_the_aim_and_is_measured_again_where_it_was_far_off(
-    used: float, right: bool
-) -> None:
-    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0))
-    before = aim.seconds
-    assert aim.sighted(Measured(1.0, 0.6 * used, 0.0)) == right
-    assert aim.seconds == pytest.approx(before if used == 0.975 else before * 0.975 / used)
-
-
-def test_a_network_of_which_nothing_is_cut_takes_what_the_dense_one_takes() -> None:
-    aim = LatencyAim(parse_budget("60% latency", latency=True), Clocked(1.0, Times({}, {})), lambda *_: (1.0, 0.3))
-    assert aim.measured("whole", 1.0, nn.Identity, whole=True) == Measured(1.0, 1.0, 1.0)
-    assert aim.measured("cut", 0.5, nn.Identity) == Measured(1.0, 0.3, 0.5)
-
-
-def test_an_aim_starts_where_the_one_before_ended() -> None:
-    budget, told = parse_budget("60% latency", latency=True), list[float]()
-    first = LatencyAim(budget, Clocked(1.0, Times({}, {})), lambda *_: (1.0, 1.0), learned=told.append)
-    assert first.seconds == pytest.approx(0.585)
-    assert not first.reached(Measured(1.0, 0.5, 0.585))
-    assert not told
-    assert first.reached(Measured(2.0, 1.17, 0.7))
-    assert told == [pytest.approx(log(0.585) / log(0.7))]
-    again = LatencyAim(budget, Clocked(1.0, Times({}, {}), told[0]), lambda *_: (1.0, 1.0))
-    assert again.seconds == pytest.approx(0.7)
-    assert Clocked(2.0, Times({}, {}), told[0]).aimed(3.0) == 3.0  # more than the dense network takes
-
-
-@pytest.mark.parametrize("shares", [(0.99, 0.7), (0.7, 0.97), (0.0, 0.5)])
-def test_what_says_nothing_of_a_network_is_not_learned(shares: tuple[float, float]) -> None:
-    told: list[float] = []
-    aim = LatencyAim(
-        parse_budget("98% latency", latency=True),
-        Clocked(1.0, Times({}, {}), 1.1),
-        lambda *_: (1.0, 1.0),
-        learned=told.append,
-    )
-    for _ in range(4):
-        aim.reached(Measured(1.0, shares[1], shares[0]))
-    assert set(told) == {1.1}
-
-
 def test_a_search_keeps_what_it_learned(device: Device, tmp_path: Path) -> None:
     model = net()
     dense = measure(model, EXAMPLE).flops
@@ -332,24 +264,6 @@ def test_a_search_keeps_what_it_learned(device: Device, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "cache" / "times.json").read_text())
     (learned,) = (value for key, nets in kept.items() if key.startswith("networks: ") for value in nets.values())
     assert learned[0] > 1.2
-
-
-def test_what_was_learned_is_kept_with_its_device_and_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NASPRUNE_CACHE", str(tmp_path))
-    assert known_bend("cpu", "net") == 1.0
-    keep_bend("cpu", "net", 1.25)
-    keep_times("cpu", Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0}))
-    assert (known_bend("cpu", "net"), known_bend("cpu", "other"), known_bend("gpu", "net")) == (1.25, 1.0, 1.0)
-    assert known_times("cpu") == Table({"layer": Fit(1.0, 2.0, 3.0, 4.0)}, {"call": 5.0})
-    for damaged in (0.0, 1e9):
-        keep_bend("cpu", "net", damaged)
-        assert known_bend("cpu", "net") == 1.0
-
-
-@pytest.mark.parametrize("bend", [0.0, 1e9, float("nan")])
-def test_a_bend_that_cannot_be_is_refused(bend: float) -> None:
-    with pytest.raises(InputError, match=r"`bend` must be from 0\.5 to 2\.0"):
-        Clocked(1.0, Times({}, {}), bend)
 
 
 def test_items_run_at_once(device: Device) -> None:
@@ -400,6 +314,23 @@ def test_the_runtime_that_is_asked_for_is_what_is_measured(
     assert any("measured in turn by onnxruntime" in note for note in result.report.notes)
     assert "latency at batch 1, 1 thread, onnxruntime" in str(result)
     assert "onnxruntime" in (tmp_path / "cache" / "times.json").read_text()
+
+
+@pytest.mark.parametrize("budget", ["0.001% latency", "1us"])
+def test_a_budget_out_of_reach_is_named_as_it_was_typed(device: Device, budget: str) -> None:
+    device(lambda flops: 10.0)
+    typed = str(parse_budget(budget, latency=True))
+    with pytest.raises(BudgetError, match=rf"^the budget of {typed}, for which .* ms are aimed at,.*ms as predicted"):
+        search(net(), EXAMPLE, budget, trials=2)
+
+
+def test_an_aim_that_is_corrected_out_of_reach_names_what_was_asked(device: Device) -> None:
+    """Every network takes a tenth of what the dense one takes at least, which no prediction knew."""
+    model = net()
+    dense = measure(model, EXAMPLE).flops
+    device(lambda flops: 10 * max(flops / dense, 0.4))
+    with pytest.raises(BudgetError, match=r"^the budget of 12% of latency, for which"):
+        search(model, EXAMPLE, "12% latency", trials=2)
 
 
 def test_a_runtime_that_is_not_installed_says_what_to_type(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
