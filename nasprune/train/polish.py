@@ -4,9 +4,10 @@ One loss for the whole cut network: at every tap the squared distance of its out
 for the channels that stay, relative to the size of the latter, summed over the taps; and the divergence of the
 outputs softened by a temperature of 4 (Hinton, Vinyals, Dean 2015, arXiv:1503.02531). Gradients pass through the whole
 net, as in the global step of Frantar, Alistarh 2022, "SPDY", arXiv:2201.13096. Departures: Adam with a warm-up and half
-a cosine; blocks are taps, too; batch norms keep the statistics that the refit has set; the weights that count are an
-exponential average over the steps; and images that no step sees decide, by the divergence of the outputs, when to stop
-and which weights are returned: those of the start where nothing came nearer to the dense net.
+a cosine; blocks are taps, too; batch norms keep the statistics that the refit has set; images are shifted and mirrored
+where the dense net does not mind; the weights that count are an exponential average over the steps; and images that no
+step sees decide, by the divergence of the outputs, when to stop and which weights are returned: those of the start
+where nothing came nearer to the dense net.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import number, refused, whole_number
-from nasprune.common.calls import in_type_of, main_output
+from nasprune.common.calls import in_type_of
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import in_eval, twin
 from nasprune.cut.weight_masks import WeightMasks
@@ -33,6 +34,7 @@ from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
+from nasprune.train.alike import changes_alike
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.averaging import Average
 from nasprune.train.found import Found
@@ -52,7 +54,7 @@ CLIP = 1.0  # norm of the gradient
 WORSE = 4.0  # times the start's divergence, from which on the rate is too high
 LOWER = 0.1  # times the rate, after that
 ATTEMPTS = 4
-ALIKE = 0.9  # of the answers, for mirror images to be used
+ASKED = 256  # of them, for whether the dense network minds a change
 MIXED = ("auto", "32-true", "bf16-mixed")
 
 
@@ -114,8 +116,8 @@ def polish(
         lr: highest learning rate of Adam. Where it drives the network away from the dense one, polishing starts again
             with a lower one.
         batch_size: images a step, at least 1.
-        augment: as for `nasprune.finetune`; "auto" mirrors half of the images, where these are images and the dense
-            network says the same of a mirror image, so that it tells nothing new of them.
+        augment: as for `nasprune.finetune`; "auto" shifts images by up to an eighth of a side and mirrors half of
+            them, each where the dense network says the same of nine in ten that are changed so.
         precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
         seed: of the order of images and of augmentation; global random states are left as they were.
         on_step: called after every check, of which there are eight.
@@ -143,7 +145,7 @@ def polish(
             held=torch.split(held, 128),
             steps=steps,
             batch_size=batch_size,
-            change=mirrored_alike(near, held[:128]) if augment == "auto" else batch_change(augment),
+            change=changes_alike(near, held[:ASKED]) if augment == "auto" else batch_change(augment),
             seed=seed,
             on_step=on_step,
             should_stop=should_stop,
@@ -160,23 +162,6 @@ def _inputs(dataset: Dataset[tuple[Tensor, int]], count: int, model: nn.Module, 
     if not bool(found.isfinite().all()):
         raise InputError("some images hold NaN or infinite values; give images that are finite")
     return in_type_of(model, found).to(home)
-
-
-def mirrored_alike(near: Nearness, held: Tensor) -> Augment:
-    """What mirrors half of the images of a batch, where the dense network answers alike for both; or nothing."""
-    if held.ndim != 4 or not near.speaks:
-        return batch_change(None)
-    with torch.no_grad():
-        plain, other = (main_output(near.dense(images)) for images in (held, held.flip(3)))
-    if plain is None or other is None or plain.ndim != 2 or plain.shape[1] == 1:
-        return batch_change(None)
-    alike = float((plain.argmax(1) == other.argmax(1)).float().mean()) >= ALIKE
-    return _mirrored if alike else batch_change(None)
-
-
-def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    flips = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
-    return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
 def _nearness(

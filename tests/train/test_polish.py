@@ -19,7 +19,7 @@ from nasprune.run.checkpoint import load, save
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from nasprune.train.nearness import Nearness
-from nasprune.train.polish import PolishStep, mirrored_alike, polish
+from nasprune.train.polish import PolishStep, polish
 from nasprune.train.taps import taps, watched
 from tests.nets import EXAMPLE, TinyResNet, images
 
@@ -85,21 +85,6 @@ def test_a_rate_that_destroys_is_lowered_and_what_helps_nothing_is_the_start(den
     assert (lost.kept, lost.after) == (0, lost.before)
     assert "nothing came nearer to the dense network on held-out images, so the weights are those before" in str(lost)
     assert all(torch.equal(a, b) for a, b in zip(lost.model.parameters(), cut.model.parameters(), strict=True))
-
-
-def test_images_are_mirrored_where_the_dense_net_says_the_same_of_both(dense: nn.Module) -> None:
-    class Sided(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, :, :, :4].mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0])
-
-    generator = torch.Generator().manual_seed(0)
-    asymmetric = mirrored_alike(Nearness(Sided(), (), None, speaks=True), IMAGES[:100])
-    assert torch.equal(asymmetric(IMAGES, generator), IMAGES)
-    blind = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    mirrored = mirrored_alike(Nearness(blind, (), None, speaks=True), IMAGES[:100])(IMAGES, generator)
-    same = [torch.equal(a, b) for a, b in zip(mirrored, IMAGES, strict=True)]
-    assert 60 < sum(same) < 140
-    assert all(torch.equal(a, b.flip(2)) for a, b, kept in zip(mirrored, IMAGES, same, strict=True) if not kept)
 
 
 def test_it_stops_when_asked_and_keeps_the_best(dense: nn.Module, cut: Cut) -> None:
