@@ -14,7 +14,7 @@ _SHIFT = 4
 
 
 def flip_and_shift(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A new batch of the same shape (n, C, H, W); every image is shifted, by four pixels at most, and mirrored or not."""
+    """A new batch of the same shape (n, C, H, W); every image is shifted by up to four pixels, and mirrored or not."""
     return mirrored(shifted(images, generator, _SHIFT), generator)
 
 
