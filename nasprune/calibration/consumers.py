@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from nasprune.base import LayerUnits
+from nasprune.calibration.called import stand_in
 from nasprune.calibration.layers import is_layer, weight_matrix
 from nasprune.graph.model import AxisUnits, CoupledGroup, Ints, ModelGraph
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """One weight that reads a group's channels. Weights outside convolutions and linear layers have no consumer.
+    """One weight that reads a group's channels. Weights of other operations have none.
 
-    param: name of the weight. modules: the layers that hold it, more than one where it is shared.
+    param: name of the weight. modules: the layers that hold it, more than one where it is shared, or what stands in for
+    calls with it.
     channels: (width, most), input channels of each unit, -1 where it has fewer than the others or none here.
     """
 
@@ -58,7 +60,7 @@ def consumers(part: nn.Module, graph: ModelGraph, group: CoupledGroup) -> list[C
     number = next(index for index, other in enumerate(graph.groups) if other.name == group.name)
     found = []
     for piece in group.slices:
-        modules = holders(part, piece.param) if piece.role == "in" else ()
+        modules = holders(part, graph, piece.param) if piece.role == "in" else ()
         if not modules:
             continue
         axis = next(units for units in graph.params[piece.param] if units.axis == piece.axis)
@@ -69,8 +71,14 @@ def consumers(part: nn.Module, graph: ModelGraph, group: CoupledGroup) -> list[C
     return found
 
 
-def holders(part: nn.Module, param: str) -> tuple[nn.Module, ...]:
-    """The convolutions and linear layers that hold a parameter as their weight, the named one first."""
+def holders(part: nn.Module, graph: ModelGraph, param: str) -> tuple[nn.Module, ...]:
+    """The convolutions and linear layers that hold a parameter as their weight, the named one first.
+
+    Where code multiplies with it by a function, that is what stands in for the calls.
+    """
+    standing = stand_in(part, graph.program, param)
+    if standing is not None:
+        return (standing,)
     path, _, leaf = param.rpartition(".")
     named = dict(part.named_modules()).get(path)
     if leaf != "weight" or named is None or not is_layer(named):
@@ -112,7 +120,7 @@ def layer_units(part: nn.Module, graph: ModelGraph) -> list[LayerUnits]:
     for index, node in enumerate(graph.program.nodes):
         for source in node.all_input_nodes:
             order.setdefault(graph.program.params.get(source.name, ""), index)
-    named = ((order.get(name, 0), name, holders(part, name)) for name in graph.params)
+    named = ((order.get(name, 0), name, holders(part, graph, name)) for name in graph.params)
     return [
         _as_units(modules[0], {axis.axis: axis for axis in graph.params[name]})
         for _, name, modules in sorted((one for one in named if one[2]), key=lambda one: one[:2])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.base import ConsumerGram
+from nasprune.calibration.called import routed
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.grams import GramSums, gram_bytes
 from nasprune.calibration.layers import patches, row_count
@@ -221,7 +222,8 @@ class Statistics:
         handles = [
             module.register_forward_pre_hook(before(one), with_kwargs=True) for one in chosen for module in one.modules
         ]
-        with removed_after(handles), undisturbed(self._model):
+        modules = [module for one in chosen for module in one.modules]
+        with removed_after(handles), routed(modules), undisturbed(self._model):
             yield
 
 

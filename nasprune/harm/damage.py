@@ -13,9 +13,10 @@ exponentially. So, where the network will be refitted on its own pruned inputs (
 of what was lost before), harms are multiplied by exp(-MENDED * s), with s the share of the network's layers that run
 after the first one that reads the group, or after the block's first.
 
-Only modules that run torch's own code for convolutions and linear layers are seen. A group that none of them reads, as
-where a convolution is called as a function, has no known harm; narrowing it is priced above everything else together,
-so that it is done last. So is dropping a block that the first output of the network does not depend on.
+Convolutions and linear layers are seen that run torch's own code, as modules or as functions called with a weight as it
+is. A group that none of them reads, as where weights are computed first, has no known harm; narrowing it is priced
+above everything else together, so that it is done last. So is dropping a block that the first output of the network
+does not depend on.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasprune.calibration.called import multiplied
 from nasprune.calibration.consumers import Consumer, consumers
-from nasprune.calibration.layers import RowSums, is_layer, weight_matrix
+from nasprune.calibration.layers import RowSums, weight_matrix
 from nasprune.common.allocation import give_back, memory_reused
 from nasprune.common.phases import Steps, unseen
 from nasprune.cut.selection import best_units
@@ -96,7 +98,7 @@ def damages(
         if (key := (block.name, 0)) in totals:
             found[block.name] = {0: totals[key], 1: 0.0}
     if refit and mends:
-        left = _left_by_refit(part, graph, readers)
+        left = _left_by_refit(graph, readers)
         found = {name: {o: left.get(name, 1.0) * harm for o, harm in harms.items()} for name, harms in found.items()}
     ceiling = sum((max(harms.values()) for harms in found.values()), start=1.0)
     for unknown in space.choices:
@@ -138,17 +140,16 @@ def _changes(
     return changes
 
 
-def _left_by_refit(part: nn.Module, graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
+def _left_by_refit(graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
     """Group or block -> the share of its harm that the layers behind cannot make good, 1 for the last layer."""
-    modules = dict(part.named_modules())
-    ran = dict.fromkeys(graph.program.owner(node).partition("@")[0] for node in graph.program.live)
-    order = {path: n for n, path in enumerate(path for path in ran if path in modules and is_layer(modules[path]))}
-    starts = {
-        name: [order[path] for one in found if (path := one.param.rpartition(".")[0]) in order]
-        for name, found in readers.items()
-    }
+    program = graph.program
+    ran = [(multiplied(node, program), program.owner(node)) for node in program.live]
+    runs = {param: owner for param, owner in reversed(ran) if param is not None}
+    order = {param: number for number, param in enumerate(dict.fromkeys(param for param, _ in ran if param in runs))}
+    starts = {name: [order[one.param] for one in found if one.param in order] for name, found in readers.items()}
     for block in graph.blocks:
-        starts[block.name] = [number for path, number in order.items() if path.startswith(f"{block.name}.")]
+        inside = [param for param, owner in runs.items() if f"{owner}.".startswith(f"{block.name}.")]
+        starts[block.name] = [order[param] for param in inside]
     last = max(len(order) - 1, 1)
     return {name: exp(-MENDED * (1 - min(numbers) / last)) for name, numbers in starts.items() if numbers}
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from nasprune.calibration.called import routed
 from nasprune.calibration.layers import weight_products
 from nasprune.common.calls import (
     at_least_single,
@@ -138,7 +139,8 @@ def _run_back(
     part = submodule(model, graph.scope)
     handles.append(part.register_forward_hook(lambda _, args, output: given.extend(tensors_of(output))))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with removed_after(handles), without_gradients(trained), undisturbed(model), torch.enable_grad():
+    modules = [module for module, _ in hooks]
+    with removed_after(handles), without_gradients(trained), routed(modules), undisturbed(model), torch.enable_grad():
         for number, batch in enumerate(batches, 1):
             for inputs in torch.split(batch, size):
                 watcher.images = len(inputs)
@@ -253,7 +255,7 @@ def _images_come_first(model: nn.Module, modules: Sequence[nn.Module], inputs: T
         seen.append(first_tensor(args, kwargs))
 
     handles = [module.register_forward_pre_hook(look, with_kwargs=True) for module in modules]
-    with removed_after(handles), undisturbed(model):
+    with removed_after(handles), routed(modules), undisturbed(model):
         model(in_type_of(model, inputs[:1]))
         alone = seen.copy()
         seen.clear()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.calibration.called import routed
 from nasprune.calibration.layers import RowSums, patches, row_count, weight_matrix
 from nasprune.common.calls import at_least_single, first_tensor, in_type_of, removed_after
 from nasprune.common.phases import Steps, unseen
@@ -54,7 +55,8 @@ def read_rows(
         for param, held in chosen.items()
         for layer in held
     ]
-    with removed_after(handles), undisturbed(model):
+    modules = [layer for held in chosen.values() for layer in held]
+    with removed_after(handles), routed(modules), undisturbed(model):
         for number, batch in enumerate(batches, 1):
             model(in_type_of(model, batch))
             on_step(number, len(batches))

@@ -11,6 +11,7 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from nasprune.calibration.called import multiplied
 from nasprune.common.allocation import give_back
 from nasprune.common.phases import Steps
 from nasprune.common.shelf import Shelf
@@ -19,7 +20,7 @@ from nasprune.errors import TraceError
 from nasprune.graph.capture import capture
 from nasprune.graph.program import Program, arguments, operator
 from nasprune.refit.fit import Fit, Reading
-from nasprune.refit.sites import Site, runs
+from nasprune.refit.sites import Site
 from nasprune.refit.stream import Stream
 from nasprune.refit.targets import Calls, Targets
 
@@ -51,12 +52,12 @@ class Side:
             raise TraceError("the captured program gives something else than the network")
         return cls(part, program, stream)
 
-    def layer(self, path: str) -> Node:
+    def place(self, site: Site) -> Node:
         """The operation that multiplies with the weight of the layer."""
         for node in self.program.live:
-            if self.program.owner(node).partition("@")[0] == path and runs(node, path, self.program):
+            if multiplied(node, self.program) == site.weight:
                 return node
-        raise TraceError(f"the layer {path!r} does not run")
+        raise TraceError(f"the layer {site.path!r} does not run")
 
     def norm(self, path: str) -> Node:
         """The operation of the batch norm."""
@@ -90,7 +91,7 @@ def refit_by_layers(
         dense = Side.of(parts[0], targets.calls, shelf) if method == "obs" else None
         order = {node: number for number, node in enumerate(small.program.live)}
         stops: list[tuple[Node, Site | _BatchNorm]] = [
-            *((small.layer(site.path), site) for site in chosen),
+            *((small.place(site), site) for site in chosen),
             *((small.norm(path), norm) for path, norm in norms.items()),
         ]
         for number, (node, what) in enumerate(sorted(stops, key=lambda stop: order[stop[0]]), 1):
@@ -98,8 +99,7 @@ def refit_by_layers(
                 _estimate(what, (x for (x,) in small.stream.upto(node, [arguments(node)["input"]])))
             else:
                 readings = _readings(what, node, small, dense, targets)
-                layer = small.part.get_submodule(what.path)
-                fit.refit(what, layer, targets.counts[what.path], readings)
+                fit.refit(what, what.layer(small.part, small.program), targets.counts[what.path], readings)
             give_back(SPARE)
             on_step(number, len(stops))
 
@@ -114,10 +114,10 @@ def _readings(site: Site, node: Node, small: Side, dense: Side | None, targets: 
         for number, (x, *others) in enumerate(read):
             yield x, others[0] if others else None, targets.read(site.path, number)
         return
-    place = dense.layer(site.path)
+    place = dense.place(site)
     from_dense = dense.stream.upto(place, [arguments(place)["input"]])
     for number, ((_, *others), (x,)) in enumerate(zip(read, from_dense, strict=True)):
-        yield _kept(x, site, dense.part), others[0] if others else None, targets.read(site.path, number)
+        yield _kept(x, site), others[0] if others else None, targets.read(site.path, number)
 
 
 def _added(node: Node, site: Site) -> Node | None:
@@ -127,11 +127,11 @@ def _added(node: Node, site: Site) -> Node | None:
     return others[0] if len(others) == 1 and len(end.users) == 1 else None
 
 
-def _kept(x: Tensor, site: Site, part: nn.Module) -> Tensor:
+def _kept(x: Tensor, site: Site) -> Tensor:
     """The dense layer's input without the channels that are gone."""
     if site.read is None or site.reads_all:
         return x
-    return x[..., site.read] if isinstance(part.get_submodule(site.path), nn.Linear) else x[:, site.read]
+    return x[..., site.read] if operator(site.node) == "linear" else x[:, site.read]
 
 
 def _estimate(norm: _BatchNorm, read: Iterable[Tensor]) -> None:

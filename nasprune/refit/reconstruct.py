@@ -6,8 +6,8 @@ inputs of the already refitted cut network (as He et al. 2017, arXiv:1707.06168,
 do for one layer), so that each layer also makes good what went wrong before it; `obs` reads the dense network's inputs,
 which is the joint weight update of the Optimal Brain Surgeon (Hassibi and Stork 1993). Departures: all layers are
 refitted, with their means (in the bias, or in the running mean of the batch norm behind); and the last layer of a
-residual branch also aims at what the shortcut beside it has lost. Layers that are no modules of
-torch's own, or run twice, keep their weights; batch norms behind them take new statistics while the refit passes.
+residual branch also aims at what the shortcut beside it has lost. Layers whose weights are computed first, and those
+that run twice, keep their weights; batch norms behind them take new statistics while the refit passes.
 
 The dense network runs once, batch by batch, and leaves what its layers gave at sampled positions (`targets`). The cut
 network runs as one batch, or as a `Stream` of many, and each layer is refitted before anything passes it.
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nasprune.calibration.called import routed
 from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import first_tensor, removed_after
 from nasprune.common.phases import Steps, unseen
@@ -32,6 +33,7 @@ from nasprune.cut.plan import PrunePlan
 from nasprune.errors import InputError, TraceError
 from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
+from nasprune.graph.program import Program
 from nasprune.refit.fit import DAMP, Fit, listed
 from nasprune.refit.layer_by_layer import refit_by_layers
 from nasprune.refit.leastsquares import Choose
@@ -115,7 +117,8 @@ def refit(
     whatever they read: those behind make good what these lose.
     """
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
-    other, found = changed(graph, plan), sites(parts[0], graph, plan)
+    other = changed(graph, plan)
+    found = [site for site in sites(parts[0], graph, plan) if not site.by_function or site.path in targets.counts]
     left = left_out(found, graph, plan, other)
     several = len(targets.calls) * targets.calls.items > 1
     norms = norms_behind(left, found, parts[1], graph) if several else {}
@@ -129,9 +132,9 @@ def refit(
                 if method == "obs":
                     raise
                 notes.append(f"the refit saw one batch only, since more need a program of the cut network: {error}")
-                _in_one_pass(parts[1], chosen, norms, targets, fit)
+                _in_one_pass(parts[1], graph.program, chosen, norms, targets, fit)
         else:
-            _in_one_pass(parts[1], chosen, norms, targets, fit)
+            _in_one_pass(parts[1], graph.program, chosen, norms, targets, fit)
     return [*notes, *fit.notes]
 
 
@@ -141,15 +144,20 @@ def _about(names: Sequence[str], norms: Mapping[str, _BatchNorm]) -> list[str]:
     verb = "is" if len(names) == 1 else "are"
     result = "; statistics of batch norms behind are re-estimated" if norms else ""
     return [
-        f"{listed(names)} {verb} not refitted: only torch's own convolution and linear modules are, "
-        f"where they run once with a weight of their own{result}"
+        f"{listed(names)} {verb} not refitted: only torch's own convolutions and linear layers are, as modules or "
+        f"functions, where they run once with a weight of their own{result}"
     ]
 
 
 def _in_one_pass(
-    part: nn.Module, chosen: Sequence[Site], norms: Mapping[str, _BatchNorm], targets: Targets, fit: Fit
+    part: nn.Module,
+    program: Program,
+    chosen: Sequence[Site],
+    norms: Mapping[str, _BatchNorm],
+    targets: Targets,
+    fit: Fit,
 ) -> None:
-    """Runs the network on its one batch, and refits each layer just before it runs."""
+    """Runs the network on its one batch, and refits each layer just before it runs. program: of the dense network."""
     beside: dict[str, Tensor] = {}
 
     def note(block: str) -> Callable[..., None]:
@@ -163,15 +171,17 @@ def _in_one_pass(
 
         return hook
 
+    layers = [site.layer(part, program) for site in chosen]
     handles = [
         part.get_submodule(site.block).register_forward_pre_hook(note(site.block), with_kwargs=True)
         for site in chosen
         if site.block
     ]
     handles += [
-        part.get_submodule(site.path).register_forward_pre_hook(before(site), with_kwargs=True) for site in chosen
+        layer.register_forward_pre_hook(before(site), with_kwargs=True)
+        for layer, site in zip(layers, chosen, strict=True)
     ]
-    with _estimated(list(norms.values())), removed_after(handles):
+    with _estimated(list(norms.values())), removed_after(handles), routed(layers):
         targets.calls[0].clone().call(part)
 
 

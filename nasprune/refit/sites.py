@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from nasprune.calibration.called import multiplied, stand_in
 from nasprune.calibration.layers import is_layer
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
@@ -23,11 +25,13 @@ PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 class Site:
     """A layer to refit. norm: path of the batch norm behind it. block: the block whose branch it ends.
 
-    made, read: which of the dense layer's output and input channels stay, boolean; `None` is all. node: its operation
-    in the dense program. depthwise: whether the dense layer is a depthwise convolution.
+    path: of its module; where code multiplies by a function, the name of the weight. weight: its name. made, read:
+    which of the dense layer's output and input channels stay, boolean; `None` is all. node: its operation in the dense
+    program. depthwise: whether the dense layer is a depthwise convolution.
     """
 
     path: str
+    weight: str
     node: Node
     norm: str | None
     block: str | None
@@ -39,45 +43,49 @@ class Site:
     def reads_all(self) -> bool:
         return self.read is None or bool(self.read.all())
 
+    @property
+    def by_function(self) -> bool:
+        """Whether no module runs it."""
+        return self.path == self.weight
+
+    def layer(self, part: nn.Module, program: Program) -> nn.Module:
+        """What runs it in `part`, or stands in for that. program: of `part`, or of the network it was cut from."""
+        found = stand_in(part, program, self.weight) if self.by_function else part.get_submodule(self.path)
+        assert found is not None
+        return found
+
 
 def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
     """The layers that stay and run once, in execution order."""
     modules, program = dict(part.named_modules()), graph.program
     keep = graph.unit_mask(plan.keep)
-    gone = tuple(f"{name}." for name in plan.drop)
+    gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     ends = {b.branches[0]: b.name for b in graph.blocks if len(b.branches) == 1 and b.name not in plan.drop}
-    weights: dict[int, int] = {}
-    for module in modules.values():
-        if is_layer(module):
-            weights[id(module.weight)] = weights.get(id(module.weight), 0) + 1
-    found: dict[str, Site] = {}
-    repeated: set[str] = set()
+    held = Counter(id(module.weight) for module in modules.values() if is_layer(module))
+    uses = Counter(multiplied(node, program) for node in program.live)
+    found: list[Site] = []
     for node in program.live:
-        path, _, again = program.owner(node).partition("@")
-        module = modules.get(path)
-        if module is None or not is_layer(module) or path.startswith(gone or "\0") or not runs(node, path, program):
+        weight, (path, _, again) = multiplied(node, program), program.owner(node).partition("@")
+        if weight is None or node.name in gone or again or uses[weight] > 1:
             continue
-        if again or path in found or weights[id(module.weight)] > 1:
-            repeated.add(path)
+        own = modules.get(path)
+        if own is None or not is_layer(own) or weight != f"{path}.weight":
+            path, own = weight, stand_in(part, program, weight)
+        if own is None or held[id(own.weight)] > 1:
+            continue
         norm = _norm_behind(node, modules, graph)
         last = next(iter(node.users)) if norm else node
-        axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(f"{path}.weight", ())}
-        made, read = (axes.get(1), axes.get(0)) if getattr(module, "transposed", False) else (axes.get(0), axes.get(1))
-        if is_depthwise(module):
+        axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(weight, ())}
+        made, read = (axes.get(1), axes.get(0)) if getattr(own, "transposed", False) else (axes.get(0), axes.get(1))
+        if is_depthwise(own):
             made = axes.get(0)
-            read = made.reshape(module.in_channels, -1)[:, 0] if made is not None else None
-        found[path] = Site(path, node, norm, ends.get(last.name), made, read, is_depthwise(module))
-    return [site for path, site in found.items() if path not in repeated]
+            read = made.reshape(int(own.in_channels), -1)[:, 0] if made is not None else None  # type: ignore[arg-type]
+        found.append(Site(path, weight, node, norm, ends.get(last.name), made, read, is_depthwise(own)))
+    return found
 
 
 def is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
-
-
-def runs(node: Node, path: str, program: Program) -> bool:
-    """Whether the operation multiplies with the layer's weight; what only pads the input does not."""
-    weight = arguments(node).get("weight")
-    return isinstance(weight, Node) and program.params.get(weight.name) == f"{path}.weight"
 
 
 def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph) -> str | None:
@@ -111,13 +119,13 @@ def to_refit(found: Sequence[Site], other: set[Node]) -> list[Site]:
 
 def left_out(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan, other: set[Node]) -> dict[Node, str]:
     """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
-    program, refitted = graph.program, {site.path for site in found}
+    program, refitted = graph.program, {site.node for site in found}
     gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     left: dict[Node, str] = {}
     for node in program.live:
-        path = program.owner(node).partition("@")[0]
         behind = any(source in other for source in node.all_input_nodes)
-        if behind and node.name not in gone and path not in refitted and _multiplies(node, graph):
+        if behind and node.name not in gone and node not in refitted and _multiplies(node, graph):
+            path = program.owner(node).partition("@")[0]
             left[node] = path or next(iter(_weights(node, graph)), node.name)
     return left
 
@@ -140,13 +148,13 @@ def norms_behind(
 ) -> dict[str, _BatchNorm]:
     """Batch norms that read what layers without a refit made, with no refitted layer between, by path."""
     modules, program = dict(part.named_modules()), graph.program
-    refitted, fitted_norms = {site.path for site in found}, {site.norm for site in found}
+    refitted, fitted_norms = {site.node for site in found}, {site.norm for site in found}
     norms: dict[str, _BatchNorm] = {}
     reached: set[Node] = set(left)
     for node in program.live:
-        path = program.owner(node).partition("@")[0]
-        if node not in reached and path not in refitted and any(source in reached for source in node.all_input_nodes):
+        if node not in reached | refitted and any(source in reached for source in node.all_input_nodes):
             reached.add(node)
+            path = program.owner(node).partition("@")[0]
             module = modules.get(path)
             if operator(node) == "batch_norm" and path not in fitted_norms and isinstance(module, _BatchNorm):
                 norms[path] = module

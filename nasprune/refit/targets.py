@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from nasprune.calibration.called import routed
 from nasprune.calibration.layers import output_rows, picked_rows, row_count
 from nasprune.common.allocation import memory_reused
 from nasprune.common.calls import first_tensor, in_type_of, removed_after
@@ -105,8 +106,9 @@ def targets_of(
     part = submodule(dense, graph.scope)
     all_sites = sites(part, graph, PrunePlan(graph.signature))
     found = [site for site in all_sites if paths is None or site.path in paths]
+    layers = [site.layer(part, graph.program) for site in found]
     watch = _Watch(shelf, rows, len(batches))
-    with undisturbed(dense), removed_after(_hooks(part, found, watch)):
+    with undisturbed(dense), removed_after(_hooks(part, found, layers, watch)), routed(layers):
         for number, batch in enumerate(batches, 1):
             dense(in_type_of(dense, batch))
             watch.next_batch()
@@ -114,7 +116,7 @@ def targets_of(
     return Targets(watch.calls, watch.counts, shelf)
 
 
-def _hooks(part: nn.Module, found: Sequence[Site], watch: _Watch) -> list[Any]:
+def _hooks(part: nn.Module, found: Sequence[Site], layers: Sequence[nn.Module], watch: _Watch) -> list[Any]:
     blocks = [site.block for site in found if site.block]
     return [
         part.register_forward_pre_hook(watch.call, with_kwargs=True),
@@ -122,7 +124,10 @@ def _hooks(part: nn.Module, found: Sequence[Site], watch: _Watch) -> list[Any]:
             part.get_submodule(name).register_forward_pre_hook(watch.shortcut(name), with_kwargs=True)
             for name in blocks
         ),
-        *(part.get_submodule(site.path).register_forward_hook(watch.layer(site), with_kwargs=True) for site in found),
+        *(
+            layer.register_forward_hook(watch.layer(site), with_kwargs=True)
+            for layer, site in zip(layers, found, strict=True)
+        ),
     ]
 
 

@@ -42,7 +42,7 @@ from nasprune.train.loops import Schedule, fast_precision
 from nasprune.train.nearness import Nearness, speaks
 from nasprune.train.taps import taps
 
-STEPS = 400
+STEPS = 800
 RATE = 5e-4
 IMAGES = 4096  # that the steps see at most
 NUMBERS = 2**27  # that the images consist of at most
@@ -286,7 +286,7 @@ def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
 
 
 def _check(*, steps: int, lr: float, batch_size: int, precision: str) -> None:
-    whole_number("steps", steps, "write for example steps=400")
+    whole_number("steps", steps, "write for example steps=800")
     whole_number("batch_size", batch_size, "write for example batch_size=64")
     number("lr", lr, "write for example lr=5e-4")
     if precision not in MIXED:

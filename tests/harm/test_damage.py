@@ -101,7 +101,7 @@ def test_refitting_lowers_damage_and_full_width_has_none(case: tuple) -> None:
 def test_a_refit_on_dense_inputs_makes_nothing_good_that_was_lost_before(case: tuple) -> None:
     model, graph, space, scores, x = case
     mended, bare = (damages(model, graph, space, scores, [x], refit=True, mends=mends) for mends in (True, False))
-    left = damage._left_by_refit(model, graph, {g.name: consumers(model, graph, g) for g in graph.free_groups})
+    left = damage._left_by_refit(graph, {g.name: consumers(model, graph, g) for g in graph.free_groups})
     for choice in space.choices:
         option = choice.options[0]
         assert mended[choice.name][option] == pytest.approx(left[choice.name] * bare[choice.name][option])
@@ -176,11 +176,11 @@ def test_what_the_refit_behind_makes_good_grows_with_the_layers_behind() -> None
     model = nn.Sequential(*layers, nn.Linear(6, 3)).eval()
     graph = trace(model, torch.randn(1, 6))
     readers = {group.name: consumers(model, graph, group) for group in graph.free_groups}
-    left = damage._left_by_refit(model, graph, readers)
+    left = damage._left_by_refit(graph, readers)
     assert [left[str(2 * n)] for n in range(9)] == pytest.approx([exp(-damage.MENDED * (8 - n) / 9) for n in range(9)])
 
     net = distinct(SampleNet()).eval()
     graph = trace(net, torch.randn(INPUT))
-    left = damage._left_by_refit(net, graph, {})
+    left = damage._left_by_refit(graph, {})
     assert set(left) == {block.name for block in graph.blocks}
     assert all(exp(-damage.MENDED) <= share < 1 for share in left.values())

@@ -15,20 +15,40 @@ from tests.harm.priced import INPUT, Residual, assert_close, harms_of
 
 
 class Functional(nn.Module):
-    """The middle convolution is called as a function, so that no module reads what `a` makes."""
+    """The middle convolution is called as a function; its weight is computed first where `scale` is not 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
         self.a, self.b, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.conv2d(self.a(x).relu(), self.b.weight, self.b.bias).relu()
+        weight = self.b.weight if self.scale == 1 else self.scale * self.b.weight
+        x = nn.functional.conv2d(self.a(x).relu(), weight, self.b.bias).relu()
         return self.head(x.mean((2, 3)))
 
 
-def test_groups_that_no_module_reads_are_narrowed_last() -> None:
+class Modular(Functional):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_functions_are_priced_and_scored_as_modules_are(refit: bool) -> None:
     torch.manual_seed(0)
-    model, x = Functional().eval(), torch.randn(64, *INPUT[1:])
+    model, plain, x = Functional(), Modular(), torch.randn(64, *INPUT[1:])
+    plain.load_state_dict(model.state_dict())
+    assert_close(harms_of(model, x, refit=refit), harms_of(plain, x, refit=refit))
+    data = ArrayDataset(x, torch.arange(64) % 4)
+    for name in ("obs", "taylor", "apoz", "nisp"):
+        both = [scorer(name).scores(net, trace(net, x[:1]), data=data) for net in (model.eval(), plain.eval())]
+        for group in ("a", "b"):
+            torch.testing.assert_close(both[0][group], both[1][group])
+
+
+def test_groups_that_computed_weights_read_are_narrowed_last() -> None:
+    torch.manual_seed(0)
+    model, x = Functional(scale=2.0).eval(), torch.randn(64, *INPUT[1:])
     graph = trace(model, x[:1])
     space = search_space(graph, "widths", divisor=2)
     scores = scorer("obs").scores(model, graph, data=ArrayDataset(x, torch.arange(64) % 4))
@@ -185,14 +205,20 @@ class Padding(nn.Conv2d):
 
 
 @pytest.mark.parametrize("size", [8, 4])
-def test_groups_that_a_convolution_with_its_own_code_reads_are_narrowed_last(size: int) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), Padding(8, 6, 2, stride=2), nn.ReLU(), nn.Flatten(),
-        nn.Linear(6 * (size // 2) ** 2, 4),
-    )  # fmt: skip
-    found = harms_of(model, torch.randn(16, 3, size, size), refit=True)
-    assert found["0"][2] > found["0"][6] > max(found["2"].values()) > 0
+def test_a_convolution_with_its_own_code_is_priced_as_what_it_calls(size: int) -> None:
+    def net(*middle: nn.Module) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *middle, nn.ReLU(), nn.Flatten(),
+            nn.Linear(6 * (size // 2) ** 2, 4),
+        )  # fmt: skip
+
+    model, plain = net(Padding(8, 6, 2, stride=2)), net(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 6, 2, stride=2))
+    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)))
+    x = torch.randn(16, 3, size, size)
+    found, expected = (harms_of(one, x, refit=True) for one in (model, plain))
+    assert_close({"0": found["0"], "3": found["2"]}, expected)
+    assert found["0"][2] > found["0"][6] > 0
 
 
 class Keywords(nn.Module):

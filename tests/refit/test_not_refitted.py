@@ -47,7 +47,7 @@ class Same(nn.Conv2d):
 
 
 class LeftOut(nn.Module):
-    """What is not refitted between layers that are: a function, a layer that runs twice, a class of its own."""
+    """What is not refitted between layers that are: computed weights, a layer that runs twice, a class of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class LeftOut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.stem(x)).relu()
-        x = self.norm1(nn.functional.conv2d(x, self.kernel)).relu()
+        x = self.norm1(nn.functional.conv2d(x, 2 * self.kernel)).relu()
         x = self.norm4(self.middle(x)).relu()
         x = self.norm2(self.twice(self.twice(x).relu()))
         x = self.norm3(self.own(x)).relu()
