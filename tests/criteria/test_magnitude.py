@@ -15,6 +15,7 @@ from nasprune.calibration.removal import removal_scores
 from nasprune.calibration.scoring import WeightContext
 from nasprune.graph.model import AxisSlice, AxisUnits, CoupledGroup
 from nasprune.run.names import scorer
+from nasprune.run.trace import trace
 from tests.criteria.nets import chain, mixed
 from tests.fakes import graph_of
 
@@ -68,11 +69,10 @@ def test_kse_by_loops_over_channels_and_kernels():
 
 def test_kse_of_single_weights_by_nearest_neighbours():
     weight = random_weight(40, 6)
-    model = nn.Linear(6, 40)
-    model.weight.data = weight
-    group = CoupledGroup("g", 6, (AxisSlice("weight", 1, "in", 6),), (tuple(range(6)),), 1)
-    graph = graph_of([group], params={"weight": (AxisUnits(1, np.arange(6)[None]),)})
-    check_kse(score("kse", group, model, graph), weight.T[:, :, None].numpy(), 1.0, 5)
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 40)).eval()
+    model[1].weight.data = weight
+    graph = trace(model, torch.zeros(1, 3))
+    check_kse(score("kse", graph.group("0"), model, graph), weight.T[:, :, None].numpy(), 1.0, 5)
 
 
 def check_kse(found, kernels, alpha, neighbours):
