@@ -38,6 +38,7 @@ GOOD = (1 - 0.9 * OFF, 1 - 0.1 * OFF)  # where a network that comes before the s
 NEAR = (0.9, 1.1)  # where it says so of the aim that is corrected by it
 FLAT = 0.95  # shares of the dense time above this one do not tell a bend
 FINE = 0.03  # a share of the promise that is known so well is known well enough
+BUSY = 2.0  # times that the dense network may take of what its layers took when they were timed
 FILE = "times.json"
 ROUNDS = 4
 SECONDS = 1.5  # that a measurement takes at most
@@ -45,11 +46,15 @@ SECONDS = 1.5  # that a measurement takes at most
 
 @dataclass(frozen=True)
 class Measured:
-    """What the dense and a cut network took, in seconds; predicted: the cut one's before it was built."""
+    """What the dense and a cut network took, in seconds; predicted: the cut one's before it was built.
+
+    held: nothing of it is cut, or another limit of the budget allows no more, so that its time says nothing of the aim.
+    """
 
     dense: float
     cut: float
     predicted: float
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class LatencyAim:
     clocked: what the device was measured to take, and runtime by what. measure: seconds of the dense and of a cut
     network, until they are enough. learned: told the bend of the result's times. seconds: what the solver is told.
     known: what every network took that was measured, also by the run that is gone on with; tried: those that are
-    results of rounds, since `begin`.
+    results of rounds, since `begin`. floor: what the smallest network is predicted to take.
     """
 
     budget: Budget
@@ -96,6 +101,7 @@ class LatencyAim:
     seconds: float = field(init=False)
     known: dict[str, Measured] = field(init=False)
     tried: list[Measured] = field(default_factory=list)
+    floor: float = 0.0
     _slow: list[tuple[float, float]] = field(default_factory=list)
     _fast: list[tuple[float, float]] = field(default_factory=list)
 
@@ -128,21 +134,35 @@ class LatencyAim:
             raise InputError("a round of the record has a latency that is no number; choose another folder") from None
         return True
 
-    def begin(self) -> None:
-        """Rounds over another graph begin; the aim stays."""
+    @property
+    def lowest(self) -> bool:
+        """Whether the smallest network is aimed at."""
+        return self.seconds <= self.floor
+
+    def begin(self, least: int) -> None:
+        """Rounds over another graph begin; the aim stays. least: nanoseconds predicted of its smallest network."""
+        self.floor = (least + 0.5) / 1e9
+        self.seconds = max(self.seconds, self.floor)
         for each in (self.tried, self._slow, self._fast):
             each.clear()
 
     def measured(
-        self, digest: str, predicted: float, build: Callable[[], nn.Module | None], *, whole: bool = False
+        self,
+        digest: str,
+        predicted: float,
+        build: Callable[[], nn.Module | None],
+        *,
+        whole: bool = False,
+        held: bool = False,
     ) -> Measured | None:
         """What the network of a decision takes. Each is built and measured once; `None` where nothing can be built.
 
-        whole: nothing of it is cut, so that it takes what the dense one takes, whatever unsteady times say.
+        whole: nothing of it is cut, so that it takes what the dense one takes, whatever unsteady times say. held: as of
+        `Measured`.
         """
         if digest not in self.known and (model := build()) is not None:
             dense, cut = self.measure(model, self._decided)
-            self.known[digest] = Measured(dense, dense if whole else cut, predicted)
+            self.known[digest] = Measured(dense, dense if whole else cut, predicted, held)
         return self.known.get(digest)
 
     def sighted(self, one: Measured) -> bool:
@@ -166,11 +186,11 @@ class LatencyAim:
 
     def _corrected(self, one: Measured, least: float, most: float) -> bool:
         used = self.used(one)
-        if least <= used <= most:
+        if least <= used <= most or (used < least and one.held):
             return True
         side, other = (self._fast, self._slow) if used < MIDDLE else (self._slow, self._fast)
         side[:] = [(self.seconds, used)]
-        self.seconds = _between(*side, *other) if other else self.seconds * MIDDLE / used
+        self.seconds = max(self.floor, _between(*side, *other) if other else self.seconds * MIDDLE / used)
         return False
 
     def _decided(self, times: Sequence[Sequence[float]]) -> bool:
@@ -220,14 +240,36 @@ class LatencyAim:
             f"{_ms(one.dense)} ({one.cut / one.dense:.1%}), measured in turn by {self._by}; predicted were "
             f"{predicted}."
         )
+        return [text + self._reason(one) + self._busy(one)]
+
+    def told(self, one: Measured) -> str:
+        """What a network takes, in words."""
+        return f"{_ms(one.cut)}, {one.cut / one.dense:.1%} of the dense network's {_ms(one.dense)}, as measured"
+
+    def _reason(self, one: Measured) -> str:
+        """Why a network takes more than was allowed, or far less; "" where it does not."""
         if self.used(one) > 1:
-            text += " No network of the search was measured within it: times here may be unsteady; ask for less."
-        elif self.used(one) < 1 - OFF:
-            text += (
-                f" That is {1 - self.used(one):.0%} less than was allowed, and nothing that was measured came nearer: "
-                "times here may be unsteady, or no network lies between. Search again when nothing else runs."
+            return " No network of the search was measured within it: times here may be unsteady; ask for less."
+        if self.used(one) >= 1 - OFF:
+            return ""
+        if one.held:
+            return (
+                " Nothing had to be cut for that." if one.cut == one.dense else " Another limit of the budget decides."
             )
-        return [text]
+        return (
+            f" That is {1 - self.used(one):.0%} less than was allowed, and nothing that was measured came nearer: "
+            "times here may be unsteady, or no network lies between. Search again when nothing else runs."
+        )
+
+    def _busy(self, one: Measured) -> str:
+        """That the dense network takes far longer, or less, than its layers did when they were timed; else ""."""
+        times = one.dense / self.clocked.dense if self.clocked.dense and self.runtime == EAGER.name else 1.0
+        if 1 / BUSY < times < BUSY:
+            return ""
+        return (
+            f" The dense network took {times:.2g} times as long as its layers when they were timed, so something else "
+            "ran at one of these times; search again, in another folder, when nothing else runs."
+        )
 
 
 def _between(one: tuple[float, float], other: tuple[float, float]) -> float:

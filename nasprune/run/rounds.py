@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from torch import Tensor
@@ -77,10 +77,10 @@ def _priced(request: Request, graph: ModelGraph, prices: CostModel, aim: Latency
     """The space with its prices, and what measures harms and importances when a controller asks for them."""
     options = {name: value for name, value in request.options.space.items() if value != ()}
     space = search_space(graph, request.methods.space, plugins=request.options.plugins, **options)
-    asked = request.budget
-    told = (asked,) if aim is None else (aim.solved, asked)
-    problem = PricedSpace(graph, space, prices, *told)
-    problem.require_feasible(lambda: _spared(request, graph, space, options))
+    counted = replace(request.budget, seconds=None, seconds_share=None)
+    problem = PricedSpace(graph, space, prices, counted, lambda: _spared(request, graph, space, options))
+    problem.require_feasible()
+    problem = problem if aim is None else problem.within(aim.solved)
 
     once = request.options.shared.once
 

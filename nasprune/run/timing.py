@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from nasprune.common.allocation import memory_reused
@@ -22,15 +23,23 @@ from nasprune.run.stage import PART, Explored, Stage, explored
 
 SIGHTS = 3
 """Proposals that are measured before anything is explored, at most."""
+FULL = 0.95
+"""The share of the time that is aimed at below which another limit decides, where there is one."""
 NEAR = 0.1
 """By which share a budget may move so that a round starts from what another one found."""
 
 
 @memory_reused()
 def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> Explored:
-    """The network that keeps the promise best. numbers: of the rounds in the record."""
-    aim.begin()
+    """The network that keeps the promise best. numbers: of the rounds in the record.
+
+    Raises:
+        BudgetError: the smallest network takes longer.
+    """
+    aim.begin(stage.problem.cheapest().nanoseconds)
     aim.keep(stage.request.options.out)
+    if aim.lowest:
+        _require_reach(stage, aim, timed(aim, _smallest(stage), stage))
     tried: list[Explored] = []
     for number in numbers:
         if not aim.resumed(stage.journal.known(number)) and not tried:
@@ -41,15 +50,28 @@ def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> E
         one = timed(aim, here.candidate(found.best.decision), here)
         if one is None:
             return found  # its proof will say why it does not run
+        lowest = aim.lowest
         if aim.reached(one):
             return tried[aim.best]
+        if lowest:
+            _require_reach(stage, aim, one)
     raise AssertionError("numbers do not end")
 
 
 def _at(stage: Stage, aim: LatencyAim) -> Stage:
-    """The stage with what is aimed at now. Raises BudgetError where no network is predicted to be as fast."""
-    stage.problem.within(aim.solved).require_feasible()
     return replace(stage, problem=stage.problem.within(aim.solved), mark=aim.mark)
+
+
+def _smallest(stage: Stage) -> CutCandidate:
+    """The smallest network; which channels it keeps does not matter for its time."""
+    problem, decision = stage.problem, stage.problem.space.smallest()
+    scores = {group.name: torch.zeros(group.width, device="cpu") for group in problem.graph.groups}
+    return CutCandidate(decision, problem.costs([decision])[0], problem.graph, scores, stage.request.model)
+
+
+def _require_reach(stage: Stage, aim: LatencyAim, least: Measured | None) -> None:
+    if least is not None and aim.used(least) > 1:
+        raise stage.problem.out_of_reach(str(stage.request.budget), aim.told(least))
 
 
 def _start(tried: list[Explored], here: Stage) -> Explored | None:
@@ -86,6 +108,12 @@ def timed(aim: LatencyAim, candidate: CutCandidate, stage: Stage) -> Measured | 
 
     with stage.request.phases.phase("measuring latency"):
         whole = not (candidate.plan.keep or candidate.plan.drop)
-        found = aim.measured(candidate.decision.digest, candidate.cost.nanoseconds / 1e9, build, whole=whole)
+        predicted = candidate.cost.nanoseconds / 1e9
+        held = whole or (_limited_otherwise(stage) and predicted < FULL * aim.seconds)
+        found = aim.measured(candidate.decision.digest, predicted, build, whole=whole, held=held)
     aim.keep(stage.request.options.out)
     return found
+
+
+def _limited_otherwise(stage: Stage) -> bool:
+    return bool(replace(stage.problem.budget, seconds=None).limited)

@@ -36,18 +36,23 @@ class PricedSpace(BudgetedSpace):
         graph: the traced model.
         space: what may be decided.
         prices: predicts costs for this graph.
-        budget: what decisions keep; shares are resolved against the dense model.
-        asked: what the user asked for, where the budget is an aim at it; errors name it.
+        budget: what the user asked for; shares are resolved against the dense model.
+        spared: what the user asked to leave as it is, in words, "" for nothing; asked where the budget is not met.
     """
 
     def __init__(
-        self, graph: ModelGraph, space: SearchSpace, prices: CostModel, budget: Budget, asked: Budget | None = None
+        self,
+        graph: ModelGraph,
+        space: SearchSpace,
+        prices: CostModel,
+        budget: Budget,
+        spared: Callable[[], str] = str,
     ) -> None:
         self._graph = graph
         self._space = space
         self._prices = prices
         self._budget = budget.resolve(prices.dense)
-        self._asked = asked
+        self._spared = spared
         column = {name: i for i, name in enumerate(prices.names)}
         self._dense_row = prices.full
         self._columns = np.array([column[choice.name] for choice in space.choices], dtype=np.int64)
@@ -150,40 +155,30 @@ class PricedSpace(BudgetedSpace):
         """The cost of the smallest decision."""
         return self.costs([self._space.smallest()])[0]
 
-    def require_feasible(self, spared: Callable[[], str] = str) -> None:
-        """Raises BudgetError where even the smallest decision is over budget; names what is frozen and why.
-
-        spared: what the user asked to leave as it is, in words, "" for nothing; asked where the budget is not met.
-        """
+    def require_feasible(self) -> None:
+        """Raises BudgetError where even the smallest decision is over budget; names what is frozen and why."""
         least = self.cheapest()
-        if self._budget.allows(least):
-            return
-        if left := spared():
-            raise BudgetError(
-                f"{self._missed}: the least reachable is {self._told(least)}, since {left}; name less there, or raise "
-                "the budget"
+        if not self._budget.allows(least):
+            raise self.out_of_reach(str(self._budget), str(least))
+
+    def out_of_reach(self, asked: str, least: str) -> BudgetError:
+        """What to say of a budget that nothing keeps. least: what the smallest network costs, in words."""
+        if left := self._spared():
+            return BudgetError(
+                f"the budget of {asked} cannot be met: the least reachable is {least}, since {left}; name less there, "
+                "or raise the budget"
             )
         frozen = [group.frozen_because for group in self._graph.groups if group.frozen_because is not None]
         reasons = "; ".join(f"{count} × {reason}" for reason, count in Counter(frozen).most_common(3))
         why = f" ({reasons})" if reasons else ""
         if not self._space.choices:
-            raise BudgetError(
-                f"{self._missed}: the model costs {self._told(least)}, and nothing of it can be cut{why}; `nasprune "
-                "inspect` says why each part stays"
+            return BudgetError(
+                f"the budget of {asked} cannot be met: the model costs {least}, and nothing of it can be cut{why}; "
+                "`nasprune inspect` says why each part stays"
             )
-        raise BudgetError(
-            f"{self._missed}: the least reachable is {self._told(least)} with {len(frozen)} of "
+        return BudgetError(
+            f"the budget of {asked} cannot be met: the least reachable is {least} with {len(frozen)} of "
             f"{len(self._graph.groups)} groups frozen{why}; raise the budget or free more groups"
-        )
-
-    @property
-    def _missed(self) -> str:
-        aimed = "" if self._asked is None else f", for which {self._budget} are aimed at,"
-        return f"the budget of {self._asked or self._budget}{aimed} cannot be met"
-
-    def _told(self, cost: Cost) -> str:
-        return (
-            f"{cost}, {cost.nanoseconds / 1e6:.4g} ms as predicted," if self._budget.seconds is not None else str(cost)
         )
 
     def fit(self, decision: Decision, rng: Random, *, grow: bool = True) -> Decision:

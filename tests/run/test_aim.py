@@ -46,7 +46,7 @@ def test_of_unsteady_times_the_aim_lies_between() -> None:
     assert not aim.reached(Measured(1.0, 0.66, 0.0))  # slower with less
     assert second < aim.seconds < first
     assert aim.reached(Measured(1.0, 0.66, 0.0))  # the last try
-    aim.begin()
+    aim.begin(0)
     before = aim.seconds
     assert not aim.reached(Measured(1.0, 0.66, 0.0))
     assert aim.seconds == pytest.approx(before * 0.975 / 1.1)
