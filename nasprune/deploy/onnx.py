@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import Dim
+from torch.utils._pytree import MappingKey, tree_flatten_with_path, tree_unflatten
 
 from nasprune.common.factories import one_line
 from nasprune.common.inputs import Inputs
@@ -39,7 +40,9 @@ def write(found: Captured, path: Path) -> tuple[tuple[Path, ...], dict[str, str]
     """
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         try:
-            made = torch.onnx.export(found.program, dynamo=True, verbose=False, dynamic_shapes=_axes(found))
+            made = torch.onnx.export(
+                found.program, dynamo=True, verbose=False, dynamic_shapes=_axes(found), output_names=_names(found)
+            )
             assert made is not None
             large = sum(value.numel() * value.element_size() for value in found.program.state_dict.values()) > LARGEST
             made.save(path, external_data=large)
@@ -80,3 +83,18 @@ def _axes(found: Captured) -> Any:
         return None
     free = Dim(BATCH)
     return tuple({0: free} if isinstance(value, Tensor) and value.ndim else None for value in found.inputs.args)
+
+
+def _names(found: Captured) -> list[str] | None:
+    """Names of the outputs by their keys, where the network gives a dict; `None` leaves them to the exporter."""
+    spec = found.program.call_spec.out_spec
+    if spec is None:
+        return None
+    leaves, _ = tree_flatten_with_path(tree_unflatten(range(spec.num_leaves), spec))
+    if len(leaves) != spec.num_leaves or not all(
+        isinstance(path[0] if path else None, MappingKey) for path, _ in leaves
+    ):
+        return None
+    names = [".".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path) for path, _ in leaves]
+    taken = {entry.arg.name for entry in found.program.graph_signature.input_specs if hasattr(entry.arg, "name")}
+    return None if len(set(names)) < len(names) or taken & set(names) else names

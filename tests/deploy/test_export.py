@@ -195,6 +195,19 @@ def test_onnx(tmp_path):
 
     session = onnxruntime.InferenceSession(str(done.files[0]), providers=["CPUExecutionProvider"])
     assert [entry.shape for entry in session.get_inputs()] == [["batch", 3, 8, 8]]
+    assert [entry.name for entry in session.get_outputs()] == ["both.0", "both.1", "items"]
+
+
+@pytest.mark.parametrize(("net", "inputs", "named"), [(TinyResNet, EXAMPLE, False), (Mixed, MIXED, False)])
+def test_outputs_of_onnx_without_keys_of_their_own_are_named_by_the_exporter(net, inputs, named, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = nasprune.export(net(), inputs, tmp_path / "small.onnx")
+    assert done.error <= 1e-4
+    session = onnxruntime.InferenceSession(str(done.files[0]), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_outputs()]
+    assert len(set(names)) == len(names) > 0
+    assert ("z" in names) == named
 
 
 def noise_like(inputs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -85,6 +86,13 @@ def test_a_rate_that_destroys_is_lowered_and_what_helps_nothing_is_the_start(den
     assert (lost.kept, lost.after) == (0, lost.before)
     assert "nothing came nearer to the dense network on held-out images, so the weights are those before" in str(lost)
     assert all(torch.equal(a, b) for a, b in zip(lost.model.parameters(), cut.model.parameters(), strict=True))
+
+
+def test_a_network_that_gives_what_the_dense_one_gives_is_left_alone(dense: nn.Module) -> None:
+    done = polish(copy.deepcopy(dense), dense, DATA, **QUICK)
+    assert (done.steps, done.kept) == (0, 0)
+    assert "nothing was done" in str(done)
+    assert all(torch.equal(a, b) for a, b in zip(done.model.parameters(), dense.parameters(), strict=True))
 
 
 def test_it_stops_when_asked_and_keeps_the_best(dense: nn.Module, cut: Cut) -> None:
