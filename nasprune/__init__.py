@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from nasprune.errors import TraceError as TraceError
     from nasprune.errors import UnknownNameError as UnknownNameError
     from nasprune.errors import VerificationError as VerificationError
+    from nasprune.graph.drawn import draw as draw
     from nasprune.graph.model import AxisSlice as AxisSlice
     from nasprune.graph.model import Block as Block
     from nasprune.graph.model import CoupledGroup as CoupledGroup
@@ -156,6 +157,7 @@ _HOMES = {
     "deploy.semi_structured": "SemiStructured semi_structured",
     "errors": "BudgetError InputError NaspruneError PlanError PluginError TraceError "
     "UnknownNameError VerificationError",
+    "graph.drawn": "draw",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",
     "run.checkpoint": "save",
     "run.hub": "from_pretrained push_to_hub",

@@ -9,6 +9,7 @@ import pytest
 
 import nasprune
 from nasprune.cli import main
+from nasprune.errors import InputError
 from nasprune.graph import drawing
 from tests.nets import EXAMPLE, TinyResNet
 
@@ -67,3 +68,16 @@ def test_from_the_shell(tmp_path, monkeypatch, capsys):
     assert "ending with .html, got 'g.txt'" in capsys.readouterr().err
     assert (tmp_path / "g.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "new" / "g.dot").read_text().startswith("digraph")
+
+
+@pytest.mark.parametrize(("name", "begins"), [("new/graph.html", "<!doctype html>"), ("graph.dot", "digraph")])
+def test_a_graph_is_drawn_into_a_file(graph, tmp_path, name, begins):
+    path = nasprune.draw(graph, tmp_path / name, title="sample")
+    assert path == tmp_path / name
+    assert path.read_text().lower().startswith(begins)
+
+
+def test_a_graph_is_drawn_in_no_other_format(graph, tmp_path):
+    with pytest.raises(InputError, match=r"ending with \.html or \.dot, got .*graph\.png"):
+        nasprune.draw(graph, tmp_path / "graph.png")
+    assert not list(tmp_path.iterdir())
