@@ -3,7 +3,7 @@
 Where the budget limits only what is not zero, and widths and blocks may go as well, nothing says how much these should
 take. A few shares of the FLOPs are tried, falling from all of them: each is searched, refitted and thinned to the
 budget, and the one whose outputs are nearest to the dense network's on validation images is kept. The descent ends
-where a smaller share is worse. The record of trials has the rounds of all shares, marked with the share.
+where smaller shares are worse. The record of trials has the rounds of all shares, marked with the share.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from nasprune.run.rounds import Found, best_proved
 from nasprune.run.whole import left_whole
 from nasprune.run.zeroing import zeroed
 
-STEP = Fraction(3, 4)
-"""From one share of the FLOPs to the next that is tried."""
-SHARES = 6
-"""That are tried at most."""
+SHARES = tuple(Fraction(percent, 100) for percent in (100, 95, 90, 80, 65, 50, 35, 25))
+"""Of the FLOPs, that are tried in this order."""
+WORSE = 2
+"""Shares in a row that lead farther away, after which no more are tried."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ def _nearest(request: Request, graph: ModelGraph, journal: Callable[[], Journal]
     best: Cut | None = None
     refused: BudgetError | None = None
     sections: list[Section] = []
-    for step in range(SHARES):
-        share = STEP**step
+    for share in SHARES:
         asked = replace(request, budget=replace(request.budget, flops_share=share), on_progress=None)
 
         def section(mark: str = percent(float(share))) -> Section:
@@ -107,11 +106,11 @@ def _nearest(request: Request, graph: ModelGraph, journal: Callable[[], Journal]
                 break
             continue
         distance = _divergence(request, one)
-        better = not tried or distance < min(tried)[0]
         tried.append((distance, share))
-        if not better:
+        if min(tried)[1] == share:
+            best = one
+        elif len(tried) - tried.index(min(tried)) > WORSE:
             break
-        best = one
         if request.limits.stopped:
             break
     if best is None:

@@ -119,10 +119,10 @@ def test_how_much_widths_take_is_tried_where_the_budget_does_not_say(model, tmp_
     assert found.report.proof.ok
     note = next(note for note in found.report.notes if note.startswith("Shares of the FLOPs that widths"))
     assert "100.0%: " in note
-    assert "75.0%: " in note
+    assert "95.0%: " in note
     written = recorded(tmp_path / "trials.jsonl")
     shares = [frozen["share of the FLOPs"] for frozen, _ in written.rounds]
-    assert list(dict.fromkeys(shares))[:2] == ["100.0%", "75.0%"]
+    assert list(dict.fromkeys(shares))[:2] == ["100.0%", "95.0%"]
     assert all(trials for _, trials in written.rounds)
     assert search(model, EXAMPLE, "10%NNZ", **options).plan == found.plan
     assert recorded(tmp_path / "trials.jsonl") == written
