@@ -13,9 +13,11 @@ from nasprune.run.charts import Harms
 from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import loading_lines, zeros_rows
+from nasprune.run.rungs import ACCURACY, CUT, DENSE, by_net, heading, nets_of
+from nasprune.run.rungs import NETS as NETS
+from nasprune.run.rungs import cell as measured_cell
 from nasprune.space.trials import Trial
 
-NETS = ("dense", "not-refitted", "cut", "fine-tuned")
 FROM_THE_SHELL = "weights from"
 """A setting that only the command line gives."""
 LATENCY = "latency_ms"
@@ -78,9 +80,8 @@ def cell(report: SearchReport) -> str:
 
 
 def side_by_side(report: SearchReport) -> str:
-    """Costs and measurements of the dense, the cut and, where there is one, the fine-tuned network."""
-    measured = _measured(report)
-    nets = [net for net in NETS if net in ("dense", "cut") or any(net in values for values in measured.values())]
+    """Costs and measurements of each network there is: dense, cut alone, refitted, polished, fine-tuned."""
+    nets = nets_of(report)
     rows = []
     for label, dense, cut in (
         ("FLOPs", report.dense.flops, report.cut.flops),
@@ -88,16 +89,16 @@ def side_by_side(report: SearchReport) -> str:
         ("activations", report.dense.activations, report.cut.activations),
         *([("not zero (NNZ)", report.sparsity.dense, report.sparsity.cut)] if report.sparsity else []),
     ):
-        values = [dense if net == "dense" else cut for net in nets]
+        values = [dense if net == DENSE else cut for net in nets]
         rows.append((label, *(short(value) for value in values), percent(cut / dense) if dense else ""))
-    for quantity, found in measured.items():
+    for quantity, found in by_net(report).items():
         share = ""
-        if quantity == LATENCY and found.get("dense") and "cut" in found:
-            share = percent(found["cut"] / found["dense"])
-        is_share = "accuracy" in quantity
-        cells = [(percent(found[net]) if is_share else f"{found[net]:.4g}") if net in found else "" for net in nets]
+        if quantity == LATENCY and found.get(DENSE) and CUT in found:
+            share = percent(found[CUT] / found[DENSE])
+        cells = [measured_cell(quantity, found.get(net)) for net in nets]
         rows.append((text(f"{report.latency_label}, ms" if quantity == LATENCY else quantity), *cells, share))
-    return table(("", *nets, "kept"), rows, numbers=range(1, len(nets) + 2))
+    head = ("", *(heading(report, net) for net in nets), "kept")
+    return table(head, rows, numbers=range(1, len(head)))
 
 
 def widths(report: SearchReport) -> str:
@@ -147,24 +148,16 @@ def _reached(report: SearchReport) -> str:
     ):
         if dense:
             cells.append((label, percent(cut / dense)))
-    for quantity, found in _measured(report).items():
-        if "accuracy" in quantity:
-            best = next(net for net in reversed(NETS) if net in found)
-            cells.append((f"{quantity}, {best}", percent(found[best])))
-        elif quantity == LATENCY and found.get("dense") and "cut" in found:
-            cells.append(("of the latency", percent(found["cut"] / found["dense"])))
+    measured = by_net(report)
+    latency = measured.get(LATENCY, {})
+    if latency.get(DENSE) and CUT in latency:
+        cells.append(("of the latency", percent(latency[CUT] / latency[DENSE])))
+    accuracies = [quantity for quantity in measured if "accuracy" in quantity]
+    for quantity in sorted(accuracies, key=lambda name: name == ACCURACY)[:1]:  # on test images, where there is one
+        best = next(net for net in reversed(NETS) if net in measured[quantity])
+        cells.append((f"{quantity}, {best}", percent(measured[quantity][best])))
     boxes = "".join(f"<div><b>{text(value)}</b>{text(label)}</div>" for label, value in cells)
     return f'<div class="big">{boxes}</div>'
-
-
-def _measured(report: SearchReport) -> dict[str, dict[str, float]]:
-    """Quantity -> network -> value, of what was measured for networks."""
-    found: dict[str, dict[str, float]] = {}
-    for name, value in report.measured.items():
-        quantity, _, net = name.rpartition(" ")
-        if net in NETS:
-            found.setdefault(quantity, {})[net] = value
-    return found
 
 
 def _left_out(report: SearchReport) -> list[str]:

@@ -13,6 +13,7 @@ from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
 from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
 from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport, Sparsity
+from nasprune.run.rungs import heading, nets_of, rung_rows
 
 _BAR = 20
 TRIMMED = ("supernet.json", "architecture.json")
@@ -138,7 +139,10 @@ def _zeros(report: SearchReport) -> list[str]:
 
 
 def _cost(report: SearchReport) -> str:
-    return _table(("", "dense", "cut", "kept"), cost_rows(report)) + "\n\nAt batch 1; one FLOP is one multiply-add."
+    costs = _table(("", "dense", "cut", "kept"), cost_rows(report)) + "\n\nAt batch 1; one FLOP is one multiply-add."
+    rows = rung_rows(report)
+    head = ("", *(heading(report, net) for net in nets_of(report)))
+    return f"{costs}\n\n{_table(head, rows)}" if rows else costs
 
 
 def _uncounted(left_out: Sequence[Uncounted]) -> list[str]:

@@ -27,6 +27,7 @@ from nasprune.graph.capture import submodule
 from nasprune.refit.reconstruct import MEMORY
 from nasprune.registry import Plugins
 from nasprune.run.checks import check_callbacks, check_latency, options_of, several
+from nasprune.run.compared import compared
 from nasprune.run.cutting import cut
 from nasprune.run.exploration import Progress
 from nasprune.run.journal import Journal
@@ -191,6 +192,7 @@ def search(
         recovered = polished(request, found.graph, fitted, plan, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
+        rungs = compared(request, found.graph, plan, fitted, recovered.model)
     done = replace(done, notes=(*done.notes, *recovered.notes, *said))
     result = result_of(request, done, small, uncounted, latency, layers, time.monotonic() - started)
-    return result.measured(recovered.measured or {})
+    return result.measured({**rungs, **(recovered.measured or {})})

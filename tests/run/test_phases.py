@@ -12,7 +12,7 @@ from nasprune.run.reporting import markdown
 from nasprune.run.search import search
 from tests.nets import EXAMPLE, TinyResNet
 
-PHASES = ["tracing", "scoring units", "pricing harms", "refitting", "searching", "proving"]
+PHASES = ["tracing", "scoring units", "pricing harms", "refitting", "searching", "proving", "measuring"]
 
 
 def test_phases_are_told_and_reported_and_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
