@@ -19,6 +19,7 @@ from typing import Any
 from nasprune.common.files import write_all
 from nasprune.common.html import text
 from nasprune.errors import InputError
+from nasprune.run.layer_times import SHOWN, TITLE, WORDS
 from nasprune.run.report import SearchReport
 from nasprune.space.trials import Trial
 
@@ -28,6 +29,9 @@ DECADES = 1e5
 """The largest harm on the axis over the smallest."""
 Spec = dict[str, Any]
 Harms = Mapping[str, Mapping[int, float]]
+LABEL = 260
+"""Pixels of a name beside an axis."""
+LAYERS = "layers"
 RESULT, FRONT, OTHERS = "the result", "on the front", "other trials"
 LEGEND: Spec = {"title": None, "legend": {"orient": "top"}}
 DRAW = """
@@ -99,7 +103,7 @@ def place(chart: Chart) -> list[str]:
 
 def charts(report: SearchReport, trials: Sequence[Trial], harms: Harms) -> list[Chart]:
     """The charts that there is something to draw for."""
-    found = [_trials(report, trials), _curves(report, harms), _blocks(report, harms)]
+    found = [_trials(report, trials), _curves(report, harms), _blocks(report, harms), _layers(report)]
     return [chart for chart in found if chart is not None]
 
 
@@ -223,7 +227,7 @@ def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
     layer = {
         "mark": {"type": "bar"},
         "encoding": {
-            "y": {"field": "block", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
+            "y": {"field": "block", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": LABEL}},
             "x": {
                 "field": "harm",
                 "type": "quantitative",
@@ -240,6 +244,29 @@ def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
         },
     }
     return Chart("blocks", "Harm of removing blocks", "", spec(rows, [layer], 16 * len(rows) + 20))
+
+
+def _layers(report: SearchReport) -> Chart | None:
+    """Milliseconds of the layers of the cut network that take most, dense and cut beside each other."""
+    rows: list[dict[str, object]] = [
+        {"layer": one.layer, "ms": ms, "network": net, "dense": one.dense_ms, "cut": one.cut_ms}
+        for one in report.layers[:SHOWN]
+        for net, ms in (("cut", one.cut_ms), ("dense", one.dense_ms))
+    ]
+    if not rows or not any(one.cut_ms for one in report.layers):
+        return None
+    networks = ["cut", "dense"]
+    layer = {
+        "mark": {"type": "bar"},
+        "encoding": {
+            "y": {"field": "layer", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": LABEL}},
+            "yOffset": {"field": "network", "type": "nominal", "sort": networks},
+            "x": {"field": "ms", "type": "quantitative", "title": "milliseconds", "axis": {"format": "~g"}},
+            "color": {"field": "network", "type": "nominal", "scale": {"domain": networks}, **LEGEND},
+            "tooltip": [{"field": "layer"}, *({"field": net, "format": ".3g"} for net in networks)],
+        },
+    }
+    return Chart(LAYERS, TITLE, WORDS, spec(rows, [layer], 24 * len(rows) // 2 + 20))
 
 
 def numbers(*names: str) -> list[Spec]:

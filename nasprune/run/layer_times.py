@@ -12,9 +12,10 @@ from nasprune.cost.units import number_of, percent
 from nasprune.run.report import LayerTime
 
 SHOWN = 15
+TITLE = "Which layers keep the time"
 HEAD = ("layer", "dense, ms", "cut, ms", "of the time")
 WORDS = (
-    "Measured at each layer of the built network, run by PyTorch operator by operator, one item at once; the last "
+    "The median of several runs of both networks in turn, by PyTorch operator by operator, one item at once; the last "
     "column is the share of what all layers of the cut network take. What no layer runs, such as an addition, is "
     "left out."
 )
@@ -22,7 +23,7 @@ WORDS = (
 
 def layer_times(dense: nn.Module, cut: nn.Module, inputs: Inputs) -> tuple[LayerTime, ...]:
     """Those of the cut network that take most come first; a layer that is gone takes nothing."""
-    before, after = (module_milliseconds(net, inputs) for net in (dense, cut))
+    before, after = module_milliseconds([dense, cut], inputs)
     found = [LayerTime(name, ms, after.get(name, 0.0)) for name, ms in before.items()]
     return tuple(sorted(found, key=lambda one: (-one.cut_ms, -one.dense_ms)))
 

@@ -9,8 +9,8 @@ from nasprune.common.memory import written
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent, short
 from nasprune.run import charts
-from nasprune.run.charts import Harms
-from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
+from nasprune.run.charts import LAYERS, Chart, Harms
+from nasprune.run.layer_times import HEAD, SHOWN, TITLE, WORDS, time_rows
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import loading_lines, zeros_rows
 from nasprune.run.rungs import ACCURACY, CUT, DENSE, by_net, heading, nets_of
@@ -42,14 +42,14 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         side_by_side(report),
         '<p class="soft">At batch 1; one FLOP is one multiply-add.</p>',
         *_left_out(report),
-        *(part for chart in drawn for part in charts.place(chart)),
+        *(part for chart in drawn if chart.name != LAYERS for part in charts.place(chart)),
         *([f'<p class="soft">{text(charts.MISSING)}</p>'] if found and not drawn else []),
         *_front(report),
         "<h2>What stays</h2>",
         widths(report),
         *_zeros(report),
         *_removed(report),
-        *_layers(report),
+        *_layers(report, drawn),
         *_frozen(report),
         "<h2>Proof</h2>",
         f"<p>{text(_proof(report))}</p>",
@@ -191,7 +191,8 @@ def _removed(report: SearchReport) -> list[str]:
     return ["<h2>Blocks removed</h2>", items(code(name) for name in report.dropped_blocks)]
 
 
-def _layers(report: SearchReport) -> list[str]:
+def _layers(report: SearchReport, drawn: Sequence[Chart]) -> list[str]:
+    """The chart, where it is drawn, and the numbers."""
     rows = [
         (code(name) if number < SHOWN else text(name), *rest)
         for number, (name, *rest) in enumerate(time_rows(report.layers))
@@ -199,7 +200,9 @@ def _layers(report: SearchReport) -> list[str]:
     if not rows:
         return []
     shown = table(HEAD, rows, numbers=(1, 2, 3))
-    return ["<h2>Which layers keep the time</h2>", shown, f'<p class="soft">{text(WORDS)}</p>']
+    if found := [chart for chart in drawn if chart.name == LAYERS]:
+        return [*charts.place(found[0]), folded("As numbers", shown)]
+    return [f"<h2>{text(TITLE)}</h2>", shown, f'<p class="soft">{text(WORDS)}</p>']
 
 
 def _frozen(report: SearchReport) -> list[str]:

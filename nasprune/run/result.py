@@ -62,7 +62,7 @@ class SearchResult:
         return cell(self.report)
 
     def plot(self, name: str | None = None) -> Plot:
-        """A chart of the report: "trials" (cost against score), "curves" (harm against width), "blocks" (harm of each).
+        """A chart: "trials" (cost against score), "curves" (harm against width), "blocks" (the same), "layers" (times).
 
         It shows itself in a notebook; `plot.save("trials.svg")` writes it. Without a name the first that there is.
 

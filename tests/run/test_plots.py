@@ -54,5 +54,5 @@ def test_what_cannot_be_drawn_is_said(drawn):
 def test_a_result_has_its_charts():
     result = search(TinyResNet(), EXAMPLE, "60%", trials=12)
     assert result.plot().title == "Cost against score"
-    with pytest.raises(UnknownNameError, match="known: trials"):
+    with pytest.raises(UnknownNameError, match="known: layers, trials"):
         result.plot("curves")  # without data nothing has a harm
