@@ -30,13 +30,13 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6p
 .bar { display: inline-block; width: 9rem; height: .7rem; border-radius: 3px; background: var(--gone); overflow: hidden;
   vertical-align: middle; }
 .bar > span { display: block; height: 100%; background: var(--kept); }
-.big { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }
-.big > div { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .6rem 1rem;
-  min-width: 8rem; }
-.big b { display: block; font-size: 1.45rem; font-weight: 650; font-variant-numeric: tabular-nums; }
+.big { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.big > div { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem; }
+.big b { display: block; font-size: 1.3rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 details > summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
 .chart { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .75rem; margin: .75rem 0;
   overflow-x: auto; }
+.chart > .vega-embed { display: block; }
 ul { padding-left: 1.2rem; margin: .5rem 0; }
 li { max-width: 48rem; }
 """
@@ -58,6 +58,14 @@ def text(value: str) -> str:
 def code(value: str) -> str:
     """A name or a line of code."""
     return f"<code>{text(value)}</code>"
+
+
+def prose(value: str) -> str:
+    """A sentence, in which what stands between backticks is code."""
+    parts = visible(value).split("`")
+    if len(parts) % 2 == 0:  # a backtick without another one is none
+        return escape(visible(value))
+    return "".join(code(part) if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def bar(share: float) -> str:

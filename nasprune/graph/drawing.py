@@ -1,7 +1,8 @@
 """A traced model as a picture: operations as boxes in the order of the data, in the colour of their channel group.
 
 `page` is HTML with the picture, without a network and without a library for layouts: a row is the longest way from the
-inputs, and boxes of a row stand side by side. `dot` is the same for Graphviz.
+inputs, and boxes of a row stand side by side; a long picture is broken into strips beside each other. `dot` is the same
+for Graphviz.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from nasprune.common.words import visible
 from nasprune.graph.model import CoupledGroup, ModelGraph, OpNode
 
 WIDE, HIGH, APART, ROW = 200, 30, 24, 50
+PAGE, SHORT = 1000, 12
+"""Pixels side by side, and rows below which the picture is not broken."""
 GOLDEN = 137.508  # degrees between the colours of neighbours
 SCRIPT = """<script type="module">
 const boxes = [...document.querySelectorAll("g[data-group]")];
@@ -94,37 +97,62 @@ def _group(graph: ModelGraph, value: str) -> int:
     return groups.pop() if len(groups) == 1 else -1
 
 
-def _places(boxes: Sequence[Box]) -> dict[str, tuple[int, int]]:
-    """Operation -> its column and row."""
+@dataclass(frozen=True)
+class Place:
+    """Where a box stands: column and row on the page, and its strip."""
+
+    column: int
+    row: int
+    strip: int
+
+
+def _places(boxes: Sequence[Box]) -> dict[str, Place]:
+    """Operation -> its place."""
     rows: dict[str, int] = {}
-    taken: dict[int, int] = {}
-    found: dict[str, tuple[int, int]] = {}
     for box in boxes:
-        row = 1 + max((rows[name] for name in box.op.inputs if name in rows), default=-1)
-        rows[box.op.name] = row
-        found[box.op.name] = taken.get(row, 0), row
-        taken[row] = taken.get(row, 0) + 1
-    return found
+        rows[box.op.name] = 1 + max((rows[name] for name in box.op.inputs if name in rows), default=-1)
+    taken: dict[int, int] = {}
+    columns: dict[str, int] = {}
+    for name, row in rows.items():
+        columns[name] = taken.get(row, 0)
+        taken[row] = columns[name] + 1
+    high = _height(taken)
+    wide = [max(taken[row] for row in taken if row // high == strip) for strip in range(-(-len(taken) // high))]
+    return {
+        name: Place(sum(wide[: row // high]) + columns[name], row % high, row // high) for name, row in rows.items()
+    }
+
+
+def _height(widths: Mapping[int, int]) -> int:
+    """Rows of a strip, so that strips of these widths beside each other fill a page."""
+    most = max(1, PAGE // ((WIDE + APART) * max(widths.values(), default=1)))
+    return max(SHORT, -(-len(widths) // most))
 
 
 def _svg(graph: ModelGraph, boxes: Sequence[Box]) -> str:
     places = _places(boxes)
-    wide = (1 + max((column for column, _ in places.values()), default=0)) * (WIDE + APART) + 2 * APART
-    high = (1 + max((row for _, row in places.values()), default=0)) * ROW + APART
+    wide = (1 + max((place.column for place in places.values()), default=0)) * (WIDE + APART) + 2 * APART
+    high = (1 + max((place.row for place in places.values()), default=0)) * ROW + APART
     lines = [_line(places, name, box.op.name) for box in boxes for name in box.op.inputs if name in places]
     drawn = [_drawn(graph, box, places) for box in boxes]
     return f'<svg class="graph" width="{wide}" height="{high}">{"".join(lines)}{"".join(drawn)}</svg>'
 
 
-def _corner(place: tuple[int, int]) -> tuple[int, int]:
-    return APART + place[0] * (WIDE + APART), APART // 2 + place[1] * ROW
+def _corner(place: Place) -> tuple[int, int]:
+    return APART + place.column * (WIDE + APART), APART // 2 + place.row * ROW
 
 
-def _line(places: Mapping[str, tuple[int, int]], source: str, target: str) -> str:
-    """From the bottom of one box to the top of another; a long way passes on the right of what stands between."""
+def _line(places: Mapping[str, Place], source: str, target: str) -> str:
+    """From the bottom of one box to the top of another; a long way passes on the right of what stands between.
+
+    To another strip it goes from side to side, through the gap before that strip, in one of three lanes.
+    """
     (left, top), (right, bottom) = _corner(places[source]), _corner(places[target])
+    if places[target].strip != places[source].strip:
+        gap = right - APART * (1 + places[source].row % 3) // 4
+        return f'<path d="M{left + WIDE} {top + HIGH // 2} H{gap} V{bottom + HIGH // 2} H{right}"/>'
     x, y, u, v = left + WIDE // 2, top + HIGH, right + WIDE // 2, bottom
-    if places[target][1] - places[source][1] == 1:
+    if places[target].row - places[source].row == 1:
         return f'<path d="M{x} {y} C{x} {y + 12} {u} {v - 12} {u} {v}"/>'
     beside = max(left, right) + WIDE + APART // 2
     return (
@@ -133,7 +161,7 @@ def _line(places: Mapping[str, tuple[int, int]], source: str, target: str) -> st
     )
 
 
-def _drawn(graph: ModelGraph, box: Box, places: Mapping[str, tuple[int, int]]) -> str:
+def _drawn(graph: ModelGraph, box: Box, places: Mapping[str, Place]) -> str:
     x, y = _corner(places[box.op.name])
     group = graph.groups[box.number] if box.number >= 0 else None
     free = group is not None and group.free

@@ -7,6 +7,7 @@ the package vl-convert-python; without it a page has tables only, and says so.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,10 +26,17 @@ from nasprune.space.trials import Trial
 
 MISSING = "Charts are drawn where vl-convert-python is installed: pip install 'nasprune[plots]'."
 MOST_TRIALS = 5_000
+WIDTH = 860
+"""Pixels of a chart with all that stands around it, where it stands alone; in a page it is as wide as the text."""
 DECADES = 1e5
 """The largest harm on the axis over the smallest."""
 Spec = dict[str, Any]
 Harms = Mapping[str, Mapping[int, float]]
+COLORS = [
+    *("#4e94f0", "#f28e2b", "#2fa56f", "#e15759", "#a678de", "#c09a3e", "#e377a8", "#1fa8b8", "#8a8f98", "#8fae2f"),
+    *("#2c62b8", "#b8560f", "#14774b", "#a83238", "#6f46a8", "#7d6320", "#a8457a", "#127481", "#565b63", "#5e7a10"),
+]
+"""Told from light and from dark, and a group from its neighbours."""
 LABEL = 260
 """Pixels of a name beside an axis."""
 LAYERS = "layers"
@@ -41,12 +49,13 @@ function draw() {
   const style = getComputedStyle(document.documentElement);
   const get = name => style.getPropertyValue(name).trim();
   const text = get("--text"), soft = get("--soft"), line = get("--line");
-  const axis = {labelColor: soft, titleColor: text, gridColor: line, domainColor: line, tickColor: line};
+  const axis = {labelColor: soft, titleColor: text, gridColor: line, domainColor: line, tickColor: line,
+    labelFontSize: 12, titleFontSize: 12};
   const config = {background: "transparent", font: "system-ui, sans-serif", view: {stroke: "transparent"}, axis,
-    legend: {labelColor: soft, titleColor: text}, title: {color: text},
-    range: {category: [get("--accent"), dark.matches ? "#f2a65a" : "#c2570c", soft]}};
+    axisQuantitative: {tickCount: 8}, legend: {labelColor: soft, titleColor: text, labelFontSize: 12},
+    title: {color: text}, range: {category: [get("--accent"), dark.matches ? "#f2a65a" : "#c2570c", soft]}};
   for (const [name, spec] of Object.entries(specs))
-    vegaEmbed(document.getElementById(name), spec, {config, actions: false, renderer: "svg"});
+    vegaEmbed(document.getElementById(name), {...spec, width: "container"}, {config, actions: false, renderer: "svg"});
 }
 draw();
 dark.addEventListener("change", draw);
@@ -98,7 +107,7 @@ def script(charts: Sequence[Chart]) -> str:
 def place(chart: Chart) -> list[str]:
     """Where it is drawn, as parts of the page."""
     words = [f"<p>{text(chart.words)}</p>"] if chart.words else []
-    return [f"<h2>{text(chart.title)}</h2>", *words, f'<div class="chart" id="{chart.name}"></div>']
+    return [f"<h2>{text(chart.title)}</h2>", *words, f'<div class="chart"><div id="{chart.name}"></div></div>']
 
 
 def charts(report: SearchReport, trials: Sequence[Trial], harms: Harms) -> list[Chart]:
@@ -176,16 +185,15 @@ def _curves(report: SearchReport, harms: Harms) -> Chart | None:
     x = {"field": "share", "type": "quantitative", "title": "share of the group that stays", "axis": {"format": "%"}}
     y = {"field": "harm", "type": "quantitative", "title": "estimated harm", **_logarithmic(rows)}
     hover = {"name": "group", "select": {"type": "point", "on": "pointerover", "fields": ["group"], "nearest": True}}
-    lit = {"param": "group", "empty": False}
+    color = _of_groups(list(dict.fromkeys(str(row["group"]) for row in rows)))
     lines = {
         "mark": {"type": "line"},
         "encoding": {
             "x": x,
             "y": y,
-            "detail": {"field": "group"},
-            "color": {"value": "gray"},
-            "opacity": {"condition": {**lit, "value": 1}, "value": 0.35},
-            "size": {"condition": {**lit, "value": 3}, "value": 1.2},
+            "color": color,
+            "opacity": {"condition": {"param": "group", "value": 1}, "value": 0.2},
+            "size": {"condition": {"param": "group", "empty": False, "value": 3.5}, "value": 1.8},
         },
     }
     shown = [{"field": "group"}, {"field": "kept"}, {"field": "of"}, {"field": "harm", "format": ".3g"}]
@@ -196,22 +204,39 @@ def _curves(report: SearchReport, harms: Harms) -> Chart | None:
     }
     chosen = {
         "transform": [{"filter": "datum.chosen"}],
-        "mark": {"type": "point", "filled": True, "size": 60},
-        "encoding": {"x": x, "y": y, "color": {"datum": RESULT, **LEGEND}, "tooltip": shown},
+        "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+        "encoding": {"x": x, "y": y, "color": color, "tooltip": shown},
     }
     words = (
         "What the outputs are estimated to lose when a group keeps fewer of its channels, a line each; the dots are "
         "the widths of the result. Hover for the name of a group."
     )
-    return Chart("curves", "Harm against width", words, spec(rows, [lines, points, chosen], 340))
+    return Chart("curves", "Harm against width", words, spec(rows, [lines, points, chosen], 380))
+
+
+def _of_groups(names: Sequence[str]) -> Spec:
+    """The colours of groups, in the order in which they run; more than a legend can hold have none."""
+    few = len(names) <= len(COLORS)
+    scale = {"domain": list(names), **({"range": COLORS[: len(names)]} if few else {"scheme": "sinebow"})}
+    legend = {
+        "title": None,
+        "orient": "right",
+        "labelLimit": LABEL // 2,
+        "symbolType": "stroke",
+        "symbolStrokeWidth": 3,
+    }
+    return {"field": "group", "type": "nominal", "scale": scale, "sort": None, "legend": legend if few else None}
 
 
 def _logarithmic(rows: Sequence[Mapping[str, Any]]) -> Spec:
     """A logarithmic axis of harms; those that are nothing beside the largest lie at its lower end."""
     most = max(float(row["harm"]) for row in rows)
     least = max(min(float(row["harm"]) for row in rows), most / DECADES)
-    scale = {"type": "log", "nice": False, "clamp": True, "domain": [least, max(most, 2 * least)]}
-    return {"scale": scale, "axis": {"format": "~g", "tickCount": 6}}
+    most = max(most, 2 * least)
+    scale = {"type": "log", "nice": False, "clamp": True, "domain": [least, most]}
+    decades = [10.0**power for power in range(math.ceil(math.log10(least)), math.floor(math.log10(most)) + 1)]
+    lines = {"values": decades} if len(decades) > 1 else {"tickCount": 3}
+    return {"scale": scale, "axis": {"format": "~g", **lines}}
 
 
 def _blocks(report: SearchReport, harms: Harms) -> Chart | None:
@@ -277,7 +302,8 @@ def numbers(*names: str) -> list[Spec]:
 def spec(rows: Sequence[Mapping[str, object]], layers: Sequence[Spec], height: int) -> Spec:
     return {
         "data": {"values": list(rows)},
-        "width": 760,
+        "width": WIDTH,
         "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
         "layer": list(layers),
     }

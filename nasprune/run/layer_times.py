@@ -15,9 +15,8 @@ SHOWN = 15
 TITLE = "Which layers keep the time"
 HEAD = ("layer", "dense, ms", "cut, ms", "of the time")
 WORDS = (
-    "The median of several runs of both networks in turn, by PyTorch operator by operator, one item at once; the last "
-    "column is the share of what all layers of the cut network take. What no layer runs, such as an addition, is "
-    "left out."
+    "The median of several runs of both networks in turn, by PyTorch operator by operator, one item at once; shares "
+    "are of what all layers of the cut network take. What no layer runs, such as an addition, is left out."
 )
 
 

@@ -88,8 +88,14 @@ def _chart(name: str, title: str, quantity: str, rows: list[dict[str, object]]) 
             "tooltip": [{"field": "network"}, {"field": "budget"}, *charts.numbers("FLOPs"), {"field": "value"}],
         },
     }
-    labels = {
-        "mark": {"type": "text", "align": "right", "dx": -8, "dy": -9, "color": "gray"},
-        "encoding": {"x": x, "y": y, "text": {"field": "budget"}},
-    }
-    return Chart(name, title, "", charts.spec(rows, [line, points, labels], 300))
+    costs = [row["FLOPs"] for row in rows if isinstance(row["FLOPs"], (int, float))]
+    middle = (min(costs) + max(costs)) / 2
+    labels = [  # away from the axis, and from a line that rises
+        {
+            "transform": [{"filter": f"datum.FLOPs {side} {middle}"}],
+            "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "color": "gray"},
+            "encoding": {"x": x, "y": y, "text": {"field": "budget"}},
+        }
+        for side, align, dx, dy in (("<=", "left", 9, 11), (">", "right", -9, -9))
+    ]
+    return Chart(name, title, "", charts.spec(rows, [line, points, *labels], 300))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -55,3 +56,12 @@ def test_the_page_has_scores_and_accuracies(monkeypatch):
     assert "Cost against accuracy before training" in page
     assert 'href="odd%20%3Cname%3E/report.html"' in page
     assert "Cost against accuracy" not in html({"half": tiny_report(measured={})})
+
+
+def test_names_of_budgets_stand_beside_the_axis_and_not_on_it(monkeypatch):
+    monkeypatch.setattr(charts, "available", lambda: True)
+    monkeypatch.setattr(charts, "library", lambda: "")
+    found = re.search(r'id="charts">(.*?)</script>', html({"half": tiny_report(), "less": tiny_report()}))
+    left, right = json.loads(found[1])["scores"]["layer"][2:]
+    assert (left["transform"], left["mark"]["align"]) == ([{"filter": "datum.FLOPs <= 1500.0"}], "left")
+    assert (right["transform"], right["mark"]["align"]) == ([{"filter": "datum.FLOPs > 1500.0"}], "right")

@@ -32,12 +32,24 @@ def test_every_operation_is_a_box_in_the_colour_of_its_group(graph):
     assert "the model returns these channels" in page
 
 
-def test_data_flows_down(graph):
+def test_data_flows_down(graph, monkeypatch):
     boxes = drawing._boxes(graph)
-    places = drawing._places(boxes)
-    assert len(set(places.values())) == len(boxes)
-    for box in boxes:
-        assert all(places[name][1] < places[box.op.name][1] for name in box.op.inputs if name in places)
+    for short, strips in ((100, 1), (5, 4)):
+        monkeypatch.setattr(drawing, "SHORT", short)
+        places = drawing._places(boxes)
+        assert len({(place.column, place.row) for place in places.values()}) == len(boxes)
+        assert {place.strip for place in places.values()} == set(range(strips))
+        for box in boxes:
+            above = [places[name] for name in box.op.inputs if name in places]
+            assert all((one.strip, one.row) < (places[box.op.name].strip, places[box.op.name].row) for one in above)
+
+
+def test_a_long_picture_is_broken_into_strips_beside_each_other():
+    deep = nasprune.trace(TinyResNet(depth=8), EXAMPLE)
+    page = drawing.page(deep, "tiny")
+    wide, high = map(int, re.search(r'<svg class="graph" width="(\d+)" height="(\d+)">', page).groups())
+    assert wide <= drawing.PAGE + 3 * drawing.APART
+    assert high < 0.6 * drawing.ROW * len(drawing._boxes(deep))
 
 
 def test_graphviz(graph):
