@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nasprune.evaluators.accuracy import Accuracy
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
@@ -11,6 +13,13 @@ SEEN = (
     "in training, and they do not test what a cut costs on new images: give images that it was not trained on, as "
     "data=(train, test), as a `nasprune.DataSplits`, or as a folder with train/ and test/."
 )
+
+
+def said_once(notes: Sequence[str]) -> list[str]:
+    """Each sentence once; what is said of validation and of test images in one."""
+    parts = [part for part in ("validation", "test") if SEEN.format(part) in notes]
+    both = {SEEN.format(part): SEEN.format(" and ".join(parts)) for part in parts}
+    return list(dict.fromkeys(both.get(note, note) for note in notes))
 
 
 def of_scores(request: Request, found: Found) -> list[str]:

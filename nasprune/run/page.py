@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nasprune.common.html import bar, code, folded, in_notebook, items, page, table, text
+from nasprune.common.html import bar, code, folded, in_notebook, items, page, prose, table, text
 from nasprune.common.memory import written
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent, short
 from nasprune.run import charts
 from nasprune.run.charts import LAYERS, Chart, Harms
 from nasprune.run.layer_times import HEAD, SHOWN, TITLE, WORDS, time_rows
+from nasprune.run.notes import said_once
 from nasprune.run.report import SearchReport
 from nasprune.run.reporting import loading_lines, zeros_rows
 from nasprune.run.rungs import ACCURACY, CUT, DENSE, by_net, heading, nets_of
@@ -21,6 +22,8 @@ from nasprune.space.trials import Trial
 FROM_THE_SHELL = "weights from"
 """A setting that only the command line gives."""
 LATENCY = "latency_ms"
+OPEN = 3
+"""Notes that are read without a click."""
 
 
 def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), harms: Harms | None = None) -> str:
@@ -37,7 +40,7 @@ def html(report: SearchReport, *, folder: str, trials: Sequence[Trial] = (), har
         f"<h1>{text(title)}</h1>",
         f'<p class="soft">{text(_made(report))}</p>',
         _reached(report),
-        *([items(text(note) for note in report.notes)] if report.notes else []),
+        *_notes(report),
         "<h2>Side by side</h2>",
         side_by_side(report),
         '<p class="soft">At batch 1; one FLOP is one multiply-add.</p>',
@@ -74,7 +77,7 @@ def cell(report: SearchReport) -> str:
             side_by_side(report),
             removed,
             folded("What stays of each group", widths(report)),
-            *([folded("Notes", items(text(note) for note in report.notes))] if report.notes else []),
+            *([folded("Notes", items(map(prose, said_once(report.notes))))] if report.notes else []),
         ]
     )
 
@@ -160,6 +163,13 @@ def _reached(report: SearchReport) -> str:
     return f'<div class="big">{boxes}</div>'
 
 
+def _notes(report: SearchReport) -> list[str]:
+    """The first of them, and the others folded."""
+    notes = [prose(note) for note in said_once(report.notes)]
+    shown, others = notes[:OPEN], notes[OPEN:]
+    return [items(shown)] * bool(shown) + [folded(number_of(len(others), "more note"), items(others))] * bool(others)
+
+
 def _left_out(report: SearchReport) -> list[str]:
     others = {name: value for name, value in report.measured.items() if name.rpartition(" ")[2] not in NETS}
     rows = [(text(name), f"{value:.4g}") for name, value in others.items()]
@@ -210,7 +220,7 @@ def _frozen(report: SearchReport) -> list[str]:
     reasons |= report.proof.frozen
     if not reasons:
         return []
-    rows = [(code(name), text(str(why))) for name, why in reasons.items()]
+    rows = [(code(name), prose(str(why))) for name, why in reasons.items()]
     return ["<h2>Left whole</h2>", table(("group or block", "why"), rows)]
 
 

@@ -12,6 +12,7 @@ from nasprune.cost.uncounted import Uncounted
 from nasprune.cost.units import number_of, percent, short
 from nasprune.cut.proof import Proof
 from nasprune.run.layer_times import HEAD, SHOWN, WORDS, time_rows
+from nasprune.run.notes import said_once
 from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport, Sparsity
 from nasprune.run.rungs import heading, nets_of, rung_rows
 
@@ -24,7 +25,7 @@ def markdown(report: SearchReport, *, folder: str = "FOLDER", load: str = "load"
     parts = [
         f"# {visible(report.settings.get('model', 'model'))} within {report.budget}",
         _summary(report),
-        *(["## Notes", _list(report.notes)] if report.notes else []),
+        *(["## Notes", _list(said_once(report.notes))] if report.notes else []),
         "## Cost",
         _cost(report),
         *_uncounted(report.uncounted),

@@ -15,8 +15,10 @@ from nasprune.common.phases import PhaseCost
 from nasprune.cost.budget import Cost
 from nasprune.cut.proof import Proof
 from nasprune.run import charts
+from nasprune.run.notes import SEEN
 from nasprune.run.page import html
-from nasprune.run.report import FrontPoint
+from nasprune.run.report import FrontPoint, GroupOutcome
+from nasprune.run.reporting import markdown
 from nasprune.space.choices import Decision
 from nasprune.space.trials import Trial
 from tests.toys import tiny_report
@@ -106,6 +108,39 @@ def test_harms_that_are_nothing_do_not_stretch_the_axis(drawn):
     harms = {"conv1": {4: 2.0, 8: 1e-18}}
     layers = specs(html(REPORT, folder="x", harms=harms))["curves"]["layer"]
     assert layers[0]["encoding"]["y"]["scale"]["domain"] == [2e-5, 2.0]
+
+
+def test_groups_have_colours_and_a_legend_and_the_axis_has_lines_at_powers_of_ten(drawn):
+    harms = {"conv1": {4: 0.5, 8: 0.002}}
+    lines = specs(html(REPORT, folder="x", harms=harms))["curves"]["layer"][0]["encoding"]
+    assert lines["y"]["axis"]["values"] == pytest.approx([0.01, 0.1])
+    assert lines["color"]["scale"]["domain"] == ["conv1"]
+    assert lines["color"]["legend"]["orient"] == "right"
+    many = {f"group{number}": {4: 0.5} for number in range(1 + len(charts.COLORS))}
+    groups = tuple(GroupOutcome(name, 16, 8) for name in many)
+    lines = specs(html(replace(REPORT, groups=groups), folder="x", harms=many))["curves"]["layer"][0]["encoding"]
+    assert lines["color"]["legend"] is None
+
+
+def test_charts_are_as_wide_as_the_text_and_alone_as_wide_as_each_other(drawn):
+    page = html(REPORT, folder="x", trials=TRIALS, harms=HARMS)
+    assert 'width: "container"' in page
+    assert {chart["width"] for chart in specs(page).values()} == {charts.WIDTH}
+    assert {chart["autosize"]["type"] for chart in specs(page).values()} == {"fit-x"}
+
+
+def test_notes_are_said_once_and_three_are_open():
+    notes = ("Use `fit(x)` first.", SEEN.format("validation"), "A `tick", "Last <one>.", SEEN.format("test"), "A `tick")
+    page = html(replace(REPORT, notes=notes), folder="x")
+    shown, folded = page.split("<summary>1 more note</summary>")
+    assert "<li>Use <code>fit(x)</code> first.</li>" in shown
+    assert "right on every validation and test image." in shown
+    assert page.count("right on every") == 1
+    assert shown.count("<li>") == 3
+    assert "<li>A `tick</li>" in shown
+    assert folded.startswith("<ul><li>Last &lt;one&gt;.</li></ul>")
+    assert markdown(replace(REPORT, notes=notes)).count("right on every") == 1
+    assert "more note" not in html(replace(REPORT, notes=notes[:3]), folder="x")
 
 
 def test_without_trials_and_harms_there_are_no_charts(drawn):
