@@ -55,6 +55,8 @@ def _run(arguments: list[str] | None) -> int:
         interrupted = INTERRUPTS.signal is not None  # it was taken for a failure on its way up
         code = 2 if interrupted else _complain(str(error), error)
     except TyperException as error:
+        if not error.format_message():  # the help is already on the screen, since no command was given
+            return 2
         return _complain(f"{error.format_message()} (nasprune --help lists the commands and their options)")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

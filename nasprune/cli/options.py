@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Architecture search for structured pruning: a budget in, a smaller proven network out.",
+    help="Structured pruning of PyTorch models: a budget in, a smaller network out.",
 )
 
 MODEL = typer.Option(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from nasprune.cli.app import program
+
 
 def test_inspect_tables(command):
     code, out, _ = command("inspect", "--model", "tests.toys:tiny_net", "--verify")
@@ -55,3 +59,15 @@ def test_version_and_no_command(command):
 
     code, out, _ = command("--version")
     assert (code, out.strip()) == (0, nasprune.__version__)
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_the_commands_fit_the_smallest_screen_a_line_each(command, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, err = command(*words)
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    listed = out.partition(" Commands ")[2].splitlines()
+    assert [line.split()[1] for line in listed if line.startswith("│")] == [*program().commands]
+    assert err == ""

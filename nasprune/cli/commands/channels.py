@@ -117,7 +117,7 @@ def search(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find, build, prove and save the best smaller network within a budget."""
+    """Find, build, prove and save a smaller network within a budget."""
     from nasprune.cli.search import SearchOptions, run
 
     speak(as_json=as_json, quiet=quiet, verbose=verbose)
@@ -163,7 +163,7 @@ def search(
     )
 
 
-@app.command()
+@app.command(short_help="Train a network that a search saved.")
 def finetune(
     run: Annotated[Path, typer.Argument(help="A folder that `nasprune search` wrote.")],
     data: Annotated[
@@ -234,7 +234,7 @@ def finetune(
     )
 
 
-@app.command()
+@app.command(short_help="Show what can be pruned, and why the rest cannot.")
 def inspect(
     model: Model = "torchvision:resnet50",
     weights: Weights = None,
@@ -255,7 +255,7 @@ def inspect(
     raise typer.Exit(run(model, weights, input_size, scope, tuple(plugins or ()), verify=verify, html=html, dot=dot))
 
 
-@app.command()
+@app.command(short_help="Train a small net on real digits, halve its FLOPs, and compare.")
 def demo(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,

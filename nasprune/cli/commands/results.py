@@ -36,7 +36,7 @@ def compare(
     start(tuple(runs))
 
 
-@app.command()
+@app.command(short_help="Write a found network in a format that other programs read.")
 def export(
     run: Run,
     format: Annotated[
@@ -62,7 +62,7 @@ def export(
     start(ExportOptions(run, format, model, input_size, tuple(plugins or ()), out))
 
 
-@app.command()
+@app.command(short_help="Write a found network in as few bytes as its zeros allow.")
 def compress(
     run: Run,
     bits: Annotated[
@@ -88,7 +88,7 @@ def compress(
     start(CompressOptions(run, bits, gap_bits, model, input_size, tuple(plugins or ()), out))
 
 
-@app.command()
+@app.command(short_help="Write a found network as ONNX in 8-bit integers.")
 def quantise(
     run: Run,
     data: Annotated[
@@ -111,7 +111,7 @@ def quantise(
     start(QuantiseOptions(run, data, model, input_size, tuple(plugins or ()), out))
 
 
-@app.command("list")
+@app.command("list", short_help="List criteria, controllers, evaluators, spaces and other plugins.")
 def list_plugins(
     plugins: Plugins = None,
     check: Annotated[bool, typer.Option("--check", help="Import every one and say which fail.")] = False,

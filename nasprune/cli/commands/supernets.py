@@ -26,7 +26,7 @@ from nasprune.cli.screen import speak
 supernets = group_of(app, "supernet", "Train a supernet, for `trim`.")
 
 
-@app.command()
+@app.command(short_help="Trim a supernet to the operations worth keeping within a budget.")
 def trim(
     budget: Annotated[
         str | None, typer.Option("--budget", help="600MMACs, 600MFLOPs (as fvcore counts), 5MParams, 8ms or 60%.")
