@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nasprune.cli.runs import report_of
+from nasprune.cli.runs import accuracies, report_of, tuned_in
 from nasprune.cli.screen import answer, printed, stdout, table
-from nasprune.cli.show import accuracies
 from nasprune.cost.budget import Cost
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
@@ -61,10 +60,8 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _row(folder: Path, report: SearchReport) -> Row:
-    from nasprune.run.checkpoint import REPORT
-
-    tuned = folder / "finetuned"
-    more = accuracies(report_of(tuned)) if (tuned / REPORT).is_file() else {}
+    tuned = tuned_in(folder)
+    more = accuracies(tuned) if tuned is not None else {}
     times = [report.measured.get(f"latency_ms {net}") for net in ("dense", "cut")]
     return Row(
         folder=str(folder),

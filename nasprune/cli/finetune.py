@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import writing
-from nasprune.cli.runs import dense_spec, report_of, trimmed_network
+from nasprune.cli.next_steps import files_line, next_steps
+from nasprune.cli.runs import TUNED, dense_spec, report_of, trimmed_network
 from nasprune.cli.screen import TrainingScreen, answer, printed, say, stdout, table
 from nasprune.common.processes import is_first
 from nasprune.common.words import shell_path
 from nasprune.cost.units import number_of, percent
 from nasprune.errors import InputError
-from nasprune.run.reporting import loading_lines
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,12 +63,13 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What is saved in `folder`. accuracy: of each net on the test part."""
+    """What is saved in `folder`. accuracy: of each net on the test part. notes: what it adds to the report."""
 
     model: nn.Module
     plan: PrunePlan
     report: SearchReport
     accuracy: dict[str, float]
+    notes: tuple[str, ...]
     folder: Path
 
     @property
@@ -99,7 +100,7 @@ def trained(options: FinetuneOptions) -> Tuned:
         mix=options.mix,
     )
     report = report_of(options.run)
-    out = options.out or options.run / "finetuned"
+    out = options.out or options.run / TUNED
     here = writing(out, (*FILES, config.FILE), partial(kept, out)) if is_first() else nullcontext()
     with here:
         dense, cut, data = _loaded(options, report)
@@ -209,18 +210,11 @@ def _measured(
     out: Path,
 ) -> Tuned:
     """What is saved, with the accuracies of the nets on the test part, which is looked at here for the first time."""
-    measured, notes = reached(nets, data)
-    told = replace(
-        report,
-        measured={**report.measured, **measured},
-        notes=(
-            *report.notes,
-            f"Fine-tuned: {number_of(options.epochs, 'epoch')} on {options.data}.",
-            *notes,
-        ),
-    )
+    measured, seen = reached(nets, data)
+    notes = (f"Fine-tuned: {number_of(options.epochs, 'epoch')} on {options.data}.", *seen)
+    told = replace(report, measured={**report.measured, **measured}, notes=(*report.notes, *notes))
     accuracy = {name.rpartition(" ")[2]: value for name, value in measured.items()}
-    return Tuned(nets["fine-tuned"], plan, told, accuracy, out)
+    return Tuned(nets["fine-tuned"], plan, told, accuracy, notes, out)
 
 
 def reached(nets: dict[str, nn.Module], data: DataSplits) -> tuple[dict[str, float], list[str]]:
@@ -242,10 +236,7 @@ def show(tuned: Tuned) -> None:
     console.print(table(("net", what), rows, right=(1,)))
     printed(
         console,
-        f"files    {tuned.folder}/: plan.json, model.safetensors, report.html, report.md, report.json",
-        *(f"note     {note}" for note in report.notes[-2:]),
-        "",
-        "Load it in Python:",
-        "  import nasprune",
-        *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(tuned.folder))),
+        files_line(tuned.folder),
+        *(f"note     {note}" for note in tuned.notes),
+        *next_steps(report, tuned.folder),
     )

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torchvision", "timm", "nasprune.models")
 """Sources of models that a file may name, since nothing of the user's is imported for them."""
+ACCURACIES = ("test accuracy", "accuracy on seen images")
+"""What a report may have measured of a net."""
+TUNED = "finetuned"
+"""The folder of a training within that of the search."""
 
 
 def report_of(folder: Path) -> SearchReport:
@@ -28,6 +32,30 @@ def report_of(folder: Path) -> SearchReport:
 
     path = folder / REPORT
     return SearchReport.from_json(content_of(path, "the report", THEN, most=LARGEST), repr(str(path)))
+
+
+def tuned_in(folder: Path) -> SearchReport | None:
+    """The report of what was trained in the folder of a search; `None` where nothing was."""
+    from nasprune.run.checkpoint import REPORT
+
+    return report_of(folder / TUNED) if (folder / TUNED / REPORT).is_file() else None
+
+
+def accuracies(report: SearchReport) -> dict[str, float]:
+    """Net -> accuracy on test images, or on seen ones, one after the other, as far as they were measured."""
+    from nasprune.run.page import NETS
+
+    found = {}
+    for name, value in report.measured.items():
+        quantity, _, net = name.rpartition(" ")
+        if quantity in ACCURACIES:
+            found[net] = value
+    return {net: found[net] for net in NETS if net in found}
+
+
+def accuracy_name(report: SearchReport) -> str:
+    """What the accuracies of a report are: of test images, or of seen ones."""
+    return next(name for name in ACCURACIES if any(key.startswith(f"{name} ") for key in report.measured))
 
 
 def plan_of(folder: Path) -> PrunePlan:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from nasprune.cli import config
 from nasprune.cli.interrupts import INTERRUPTS, NOTHING, writing
-from nasprune.cli.runs import channels_of, trimmed_network
+from nasprune.cli.next_steps import files_line, next_steps
+from nasprune.cli.runs import TUNED, accuracies, accuracy_name, channels_of, trimmed_network, tuned_in
 from nasprune.cli.screen import SearchScreen, answer, printed, say, stdout, table
 from nasprune.common.memory import bytes_of
 from nasprune.common.words import shell, shell_path
 from nasprune.cost.budget import EXAMPLES, Budget, parse_budget
-from nasprune.cost.units import number_of
+from nasprune.cost.units import number_of, percent
 from nasprune.errors import BudgetError, InputError
 from nasprune.run.report import SearchReport
-from nasprune.run.reporting import ZEROS_HEAD, cost_rows, loading_lines, zeros_rows
+from nasprune.run.reporting import ZEROS_HEAD, cost_rows, zeros_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -318,8 +319,8 @@ def _check_names(options: SearchOptions, budget: Budget) -> None:
             with_keywords(kind, name, options.plugins or None, taken)
 
 
-def show(report: SearchReport, out: Path) -> None:
-    """The result on stdout: costs, proof, files, and what to type next."""
+def show(report: SearchReport, out: Path, *, training: bool = False) -> None:
+    """The result on stdout: costs, proof, files, and what to type next, unless a training follows at once."""
     console = stdout()
     scope = report.settings.get("scope", "all")
     of = "" if scope == "all" else f"of {scope}"
@@ -338,15 +339,10 @@ def show(report: SearchReport, out: Path) -> None:
         f"the largest output ({proof.dtype}, allowed {proof.tolerance:.0e}); {proof.flops:,} FLOPs counted "
         f"{counted} {proof.predicted_flops:,} predicted",
         *([f"left out {', '.join(map(str, report.uncounted))} of the time count no FLOPs"] if report.uncounted else []),
-        f"files    {out}/: plan.json, model.safetensors, report.html, report.md, report.json, "
-        + ("run.toml" if "strategy" in report.settings else "trials.jsonl, run.toml"),
+        files_line(out),
         *(["         masks.safetensors: which weights are zero"] if report.sparsity is not None else []),
         *(f"note     {note}" for note in report.notes),
-        f"export   {_export_line(report, out)}",
-        "",
-        "Load it in Python:",
-        "  import nasprune",
-        *(f"  {line}" for line in loading_lines(report.settings.get("model", ""), str(out))),
+        *([] if training else _afterwards(report, out)),
     ]
     printed(console, *lines)
 
@@ -357,9 +353,11 @@ def _how(report: SearchReport) -> str:
     return f"search   {number_of(report.trials, 'trial')}"
 
 
-def _export_line(report: SearchReport, out: Path) -> str:
-    from nasprune.cli.runs import LIBRARIES
-
-    spec = report.settings.get("model", "")
-    own = [] if spec.partition(":")[0] in LIBRARIES else ["--model", shell(spec)]
-    return " ".join(["nasprune export", shell_path(out), "--format onnx", *own])
+def _afterwards(report: SearchReport, out: Path) -> list[str]:
+    """What to type next; where the network was trained, for that one, and how good it is."""
+    tuned = tuned_in(out)
+    if tuned is None:
+        return next_steps(report, out)
+    what = f"{accuracy_name(tuned)} " if accuracies(tuned) else ""
+    nets = [f"{net} {percent(value)}" for net, value in accuracies(tuned).items()]
+    return [f"trained  {out / TUNED}/: {what}{', '.join(nets)}".rstrip(": "), *next_steps(tuned, out / TUNED)]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasprune.cli.compress import FILE, show_sizes, size_record
-from nasprune.cli.runs import report_of
+from nasprune.cli.runs import TUNED, accuracies, report_of, tuned_in
 from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.search import show
 from nasprune.cost.units import percent
@@ -26,10 +26,12 @@ def run(folder: Path) -> None:
     report = report_of(folder)
     small = folder / FILE
     sizes = sizes_in(small) if small.is_file() else None
+    tuned = tuned_in(folder)
     answer(
         {
             "folder": str(folder),
             "report": asdict(report),
+            **({"finetuned": tuned_record(folder / TUNED, tuned)} if tuned is not None else {}),
             **({"compressed": size_record(sizes)} if sizes is not None else {}),
         }
     )
@@ -39,6 +41,11 @@ def run(folder: Path) -> None:
         show_sizes(sizes)
 
 
+def tuned_record(folder: Path, report: SearchReport) -> dict[str, object]:
+    """A fine-tuned network for JSON."""
+    return {"folder": str(folder), "accuracy": accuracies(report), "report": asdict(report)}
+
+
 def show_accuracies(report: SearchReport) -> None:
     """A table of them, where there is a trained network."""
     rows = accuracies(report)
@@ -46,18 +53,6 @@ def show_accuracies(report: SearchReport) -> None:
         console = stdout()
         console.print()
         console.print(table(("net", "accuracy"), [(name, percent(value)) for name, value in rows.items()], right=(1,)))
-
-
-def accuracies(report: SearchReport) -> dict[str, float]:
-    """Net -> accuracy on test images, or on seen ones, one after the other, as far as they were measured."""
-    from nasprune.run.page import NETS
-
-    found = {}
-    for name, value in report.measured.items():
-        quantity, _, net = name.rpartition(" ")
-        if quantity in ("test accuracy", "accuracy on seen images"):
-            found[net] = value
-    return {net: found[net] for net in NETS if net in found}
 
 
 def _show_page(folder: Path, page: str, report: str) -> None:

@@ -36,7 +36,7 @@ def run(options: SearchOptions) -> None:
     loaded, data = search.load(options)
     _check_labelled(data)
     report, out = search.found(options, loaded, data)
-    search.show(report, out)
+    search.show(report, out, training=True)
     printed(stdout(), "")
     tuned = finetune.trained(_training(options, out))
     finetune.show(tuned)

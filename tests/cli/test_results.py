@@ -41,8 +41,21 @@ def test_the_result_again(command):
     assert (code, err) == (0, "")
     for text in ("FLOPs (multiply-adds)", "2 KFLOPs", "proof    passed", "test accuracy", "nasprune.load("):
         assert text in out
-    assert "fine-tuned" not in out
+    assert "files    half/: plan.json, model.safetensors, report.html, report.md, report.json\n" in out
     assert "fine-tuned      85.0%" in command("show", "half/finetuned")[1]
+
+
+def test_what_was_trained_in_the_folder_is_named_with_its_accuracy(command):
+    out = command("show", "half")[1]
+    assert "trained  half/finetuned/: test accuracy dense 90.0%, cut 70.0%, fine-tuned 85.0%\n" in out
+    assert "export   nasprune export half/finetuned --format onnx --model tests.toys:tiny_net\n" in out
+    assert 'nasprune.load("half/finetuned"' in out
+    assert 'nasprune.load("half"' not in out
+    tuned = json.loads(command("show", "half", "--json")[1])["finetuned"]
+    assert (tuned["folder"], tuned["accuracy"]["fine-tuned"]) == ("half/finetuned", 0.85)
+    out = command("show", "quarter")[1]
+    assert "trained" not in out
+    assert "export   nasprune export quarter --format onnx --model other:net\n" in out
 
 
 def test_as_few_bytes_as_can_be(command, folder):

@@ -56,6 +56,17 @@ def test_a_search_is_followed_by_its_training(command, tmp_path, capsys):
     assert not torch.equal(nets[0].linear.weight, nets[1].linear.weight)
 
 
+def test_the_last_lines_are_about_the_trained_network(command, tmp_path):
+    out = tmp_path / "run"
+    code, shown, told = command("--finetune", 1, "--out", out)
+    assert code == 0, told
+    assert f"export   nasprune export {out}/finetuned --format onnx --model tests.toys:tiny_net\n" in shown
+    assert shown.count("nasprune export") == shown.count("Load it in Python:") == 1
+    assert shown.rstrip().endswith(f'small = nasprune.load("{out}/finetuned", model=tiny_net())')
+    notes = [line for line in shown.splitlines() if line.startswith("note ")]
+    assert len({*notes}) == len(notes)
+
+
 def test_a_strategy_takes_the_place_of_the_search(command, tmp_path, monkeypatch):
     out = tmp_path / "run"
     code, shown, told = command("--strategy", "hard(rounds=2)", "--finetune", 2, "--out", out)
