@@ -26,6 +26,7 @@ from typing import Any
 
 from nasprune.common.alone import alone
 from nasprune.common.blame import told
+from nasprune.common.declared import check_declared
 from nasprune.common.factories import find_factory
 from nasprune.common.options import Named, parse_named
 from nasprune.errors import InputError, NaspruneError, PluginError, UnknownNameError
@@ -194,6 +195,10 @@ def with_options(
     """The class that `spec` names, a constructor with the options given to it, and those given among `shared`.
 
     own: as `find` takes it.
+
+    Raises:
+        UnknownNameError: it, or one of the options, does not exist. InputError: an option is of another kind than the
+        plugin declares, or the plugin refuses it.
     """
     named = parse_named(spec)
     found = find(kind, named.name, plugins, own=own).load()
@@ -203,6 +208,7 @@ def with_options(
     for option in given:
         if option not in known:
             raise UnknownNameError(f"`{named.name}` option", option, [*known, *shared])
+    check_declared(named.name, found, given)
     make = partial(found, **given)
     try:
         make()
@@ -215,7 +221,8 @@ def with_keywords(kind: str, spec: str, plugins: Plugins, taken: Sequence[str]) 
     """The class or function that `spec` names, and the options given to it; `taken` are arguments that are no options.
 
     Raises:
-        UnknownNameError: it, or one of the options, does not exist.
+        UnknownNameError: it, or one of the options, does not exist. InputError: an option is of another kind than the
+        plugin declares.
     """
     named = parse_named(spec) if "(" in spec.rpartition(":")[2] else Named(spec)
     found = load(kind, named.name, plugins)
@@ -224,6 +231,7 @@ def with_keywords(kind: str, spec: str, plugins: Plugins, taken: Sequence[str]) 
     for option in named.options:
         if option not in known:
             raise UnknownNameError(f"`{named.name}` option", option, known)
+    check_declared(named.name, found, named.options)
     return found, named.options
 
 

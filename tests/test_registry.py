@@ -174,6 +174,30 @@ def test_spaces_of_both_kinds_share_a_folder(tmp_path):
         assert names == bundled | {own}
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "taken"),
+    [
+        ("criteria", "apoz(threshold=low)", ()),
+        ("controllers", "evolution(sample=1.5)", ("problem", "seed")),
+        ("strategies", "soft(times=often)", ("task",)),
+        ("strategies", "soft(asymptotic=1)", ("task",)),
+        ("op_scorers", "nwot(images=[64])", ()),
+        ("sparsifiers", "magnitude(refit=maybe)", ()),
+        ("search_spaces", "widths(blocks=some)", ("graph",)),
+        ("supernet_spaces", "darts(ops=3)", ()),
+    ],
+)
+def test_an_option_of_another_kind_than_declared_is_refused(kind, spec, taken):
+    for bound in (registry.with_keywords, registry.with_options):
+        with pytest.raises(InputError, match=r"option `\w+` must be .*, got .*; (write for example|give another)"):
+            bound(kind, spec, None, taken)
+
+
+def test_options_in_python_are_held_to_the_same_kinds():
+    with pytest.raises(InputError, match="`min_share` must be a number, got the str 'low'"):
+        search_space(None, min_share="low")
+
+
 def test_a_supernet_space_takes_options():
     assert supernet_space("darts(ops=['none', 'skip_connect'])").cells["normal"].ops == (
         "none",

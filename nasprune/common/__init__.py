@@ -1,6 +1,6 @@
 """What every room shares: calls of a model, random generators, files, options, factories.
 
-Import from here: `accepted`, `alone`, `arguments`, `blame`, `calls`, `inputs`, `outputs`, `untouched`, `randomness`,
-`losses`, `files`, `options`, `factories`, `duties`.
+Import from here: `accepted`, `alone`, `arguments`, `blame`, `calls`, `declared`, `duties`, `factories`, `files`,
+`inputs`, `losses`, `options`, `outputs`, `randomness`, `untouched`.
 May import: `errors`.
 """

@@ -11,6 +11,7 @@ from random import Random
 from nasprune.base import Controller
 from nasprune.controllers.aging import Aging
 from nasprune.controllers.scaling import uniform
+from nasprune.errors import InputError
 from nasprune.space.budgeted import BudgetedSpace
 from nasprune.space.choices import Decision
 from nasprune.space.knapsack import solve
@@ -19,7 +20,7 @@ from nasprune.space.trials import Trial
 
 
 class Evolution(Controller):
-    """population: living decisions. sample: how many compete to be a parent. seeds: where it starts, see above."""
+    """population: living decisions, 2 or more. sample: how many compete to be a parent. seeds: where it starts."""
 
     def __init__(
         self,
@@ -30,6 +31,8 @@ class Evolution(Controller):
         sample: int = 16,
         seeds: Sequence[Decision] = (),
     ) -> None:
+        if population < 2 or sample < 1:
+            raise InputError(f"`population` must be at least 2 and `sample` at least 1, got {population} and {sample}")
         for decision in seeds:
             problem.space.check(decision)
         self._problem = problem

@@ -8,6 +8,7 @@ import logging
 from nasprune.calibration.scoring import Scorer
 from nasprune.common.arguments import refused
 from nasprune.common.blame import running
+from nasprune.common.declared import check_declared
 from nasprune.errors import InputError, PluginError
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.rules import OpRule
@@ -44,11 +45,12 @@ def search_space(graph: ModelGraph, name: str = "widths", *, plugins: Plugins = 
     if isinstance(graph, str):
         raise _no_graph(graph, plugins)
     build, written = with_keywords("search_spaces", name, plugins, ("graph",))
-    options = {**options, **written}
     try:
-        inspect.signature(build).bind(graph, **options)
+        inspect.signature(build).bind(graph, **{**options, **written})
     except TypeError as error:
         raise InputError(f"the search space {name!r} does not take these options: {error}") from error
+    check_declared(name, build, options)
+    options = {**options, **written}
     with running(build, f"search space `{name}`"):
         space = with_its(options, build, name, graph)
     if not isinstance(space, SearchSpace):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nasprune.common import arguments
 from nasprune.common.options import parse_named
 from nasprune.cost.budget import Budget
 from nasprune.errors import InputError, UnknownNameError
@@ -110,6 +111,8 @@ def _zeros(part: str, spared: Mapping[str, object]) -> ZeroSpace | None:
     for option in named.options:
         if option not in OPTIONS:
             raise UnknownNameError(f"`{named.name}` option", option, OPTIONS)
+        if option in ("include", "exclude"):
+            arguments.names(option, named.options[option])
     given = {**spared, **named.options}
     return ZeroSpace(
         pattern=Pattern.parse(given.get("pattern", PATTERNS[named.name])),

@@ -41,9 +41,10 @@ def logs_of(wanted: str | Sequence[str] | None) -> list[Log]:
     """
     if wanted is None:
         return []
-    if not isinstance(wanted, str) and not all(isinstance(one, str) for one in wanted):
+    names = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(names, Sequence) or not all(isinstance(one, str) for one in names):
         raise refused("log", "a name such as 'csv:DIR', or several", wanted, "write for example log='csv:runs/log'")
-    return [_Steady(one, _opened(one)) for one in ([wanted] if isinstance(wanted, str) else wanted)]
+    return [_Steady(one, _opened(one)) for one in names]
 
 
 def logged(

@@ -38,6 +38,8 @@ def test_searched_shown_tuned_and_loaded(command, tmp_path):
     [
         (["--budget", "20%NNZ", "--space", "widths"], "write --space widths+weights"),
         (["--budget", "60%", "--sparsifier", "obd"], "the budget asks for no zeros"),
+        (["--budget", "20%NNZ", "--space", "weights(include=5)"], "`include` must be a name or a list of names"),
+        (["--budget", "20%NNZ", "--sparsifier", "nettrim(epsilon=much)"], "`epsilon` must be a number, got the str"),
         (["--budget", "20%NNZ", "--sparsifier", "obz"], "did you mean"),
     ],
 )

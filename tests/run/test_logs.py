@@ -22,6 +22,7 @@ def test_every_trial_is_a_line_and_the_callers_function_is_called(tmp_path):
     assert len(seen) == 4
 
 
-def test_a_log_that_is_none_is_refused_before_anything_is_traced():
-    with pytest.raises(InputError, match="csv:DIR"):
-        search(TinyResNet(), EXAMPLE, "60%", trials=2, log="csv")
+@pytest.mark.parametrize("log", ["csv", 3, [3], {"csv:out": 1}])
+def test_a_log_that_is_none_is_refused_before_anything_is_traced(log):
+    with pytest.raises(InputError, match="csv:"):
+        search(TinyResNet(), EXAMPLE, "60%", trials=2, log=log)
