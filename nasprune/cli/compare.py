@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nasprune.cli.runs import accuracies, report_of, tuned_in
+from nasprune.cli.runs import accuracies, report_of, runs_in, tuned_in
 from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cost.budget import Cost
 from nasprune.cost.units import percent, short
@@ -33,11 +33,11 @@ class Row:
     seconds: float
 
 
-def run(folders: Sequence[Path]) -> None:
-    """Prints one line a run, the smaller costs first. Of the folder of a sweep all runs are taken."""
+def run(folders: Sequence[Path]) -> list[Row]:
+    """Prints one line a run, the smaller costs first, and gives them. Of the folder of a sweep all runs are taken."""
     if not folders:
         raise InputError("give the folders of two runs or more, as nasprune search wrote them")
-    runs = [run for folder in folders for run in _runs(folder)]
+    runs = [run for folder in folders for run in runs_in(folder) or [folder]]
     rows = sorted((_row(folder, report_of(folder)) for folder in runs), key=lambda row: row.cut.flops)
     answer({"runs": [asdict(row) for row in rows]})
     console = stdout()
@@ -49,14 +49,7 @@ def run(folders: Sequence[Path]) -> None:
         printed(console, "", f"They are of several models: {', '.join(sorted({row.model for row in rows}))}.")
     if len({row.evaluator for row in rows}) > 1:
         printed(console, "", "Their scores are of several evaluators, and do not compare.")
-
-
-def _runs(folder: Path) -> list[Path]:
-    """The runs in the folder of a sweep; else the folder itself."""
-    from nasprune.run.checkpoint import REPORT
-
-    inside = sorted(path.parent for path in folder.glob(f"*/{REPORT}"))
-    return inside if inside and not (folder / REPORT).exists() else [folder]
+    return rows
 
 
 def _row(folder: Path, report: SearchReport) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasprune.common.words import shell_path
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,14 +25,24 @@ TUNED = "finetuned"
 
 
 def report_of(folder: Path) -> SearchReport:
-    """The report of a run. Raises InputError where there is none, or it is damaged."""
+    """The report of a run. Raises InputError where the folder is of none, or the report is damaged."""
     from nasprune.common.fields import LARGEST
     from nasprune.common.files import content_of
     from nasprune.run.checkpoint import REPORT, THEN
     from nasprune.run.report import SearchReport
 
+    _check_run(folder)
     path = folder / REPORT
     return SearchReport.from_json(content_of(path, "the report", THEN, most=LARGEST), repr(str(path)))
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of runs in the folder of a sweep, or in any other that is of no run itself."""
+    from nasprune.run.checkpoint import REPORT
+
+    if (folder / REPORT).exists():
+        return []
+    return sorted(path.parent for path in folder.glob(f"*/{REPORT}") if not _is_trimmed(path.parent))
 
 
 def tuned_in(folder: Path) -> SearchReport | None:
@@ -59,9 +70,10 @@ def accuracy_name(report: SearchReport) -> str:
 
 
 def plan_of(folder: Path) -> PrunePlan:
-    """The plan of a run. Raises InputError where there is none, or it is damaged."""
+    """The plan of a run. Raises InputError where the folder is of none, or the plan is damaged."""
     from nasprune.run.checkpoint import read_plan
 
+    _check_run(folder)
     return read_plan(folder)
 
 
@@ -136,6 +148,22 @@ def trimmed_network(spec: str, weights: str | None, input_size: str | None) -> L
             "nasprune.search(nasprune.load(folder, model=the_supernet), ...)"
         )
     return LoadedModel(folder.name, spec, load_architecture(folder), size.input_shape[1:], False, spec)
+
+
+def _check_run(folder: Path) -> None:
+    """Raises InputError where nothing of a run is in the folder; says what is there, and what makes one."""
+    from nasprune.run.checkpoint import PLAN, REPORT
+    from nasprune.run.recorded import FILE
+
+    if any((folder / name).exists() for name in (PLAN, REPORT)):
+        return
+    if inside := [str(path) for path in runs_in(folder)]:
+        raise InputError(f"{str(folder)!r} holds the runs {', '.join(inside)}; give one of them")
+    if (folder / FILE).exists():
+        raise InputError(f"the search in {str(folder)!r} has not ended; repeat its command, and it goes on")
+    raise InputError(
+        f"{str(folder)!r} is no folder of a run; `nasprune search --budget 50% --out {shell_path(folder)}` makes one"
+    )
 
 
 def _is_trimmed(folder: Path) -> bool:

@@ -93,11 +93,14 @@ def found(
     loaded: LoadedModel | None = None,
     data: DataSplits | None = None,
     shared: Shared | None = None,
+    *,
+    announced: bool = False,
 ) -> tuple[SearchReport, Path]:
     """What is saved, and where.
 
     Args:
         loaded, data: the model and the data, where they were loaded before. shared: as `nasprune.search` takes it.
+        announced: whether model and data have been named before.
     """
     from nasprune.run.checkpoint import FILES, save
     from nasprune.run.recorded import FILE as RECORD
@@ -106,7 +109,8 @@ def found(
     with writing(out, (*FILES, RECORD, config.FILE), partial(kept, out)):
         if loaded is None:
             loaded, data = load(options)
-        _announce(options, budget, loaded, data)
+        if not announced:
+            _announce(options, budget, loaded, data)
         result = _noted(options, _searched(options, out, loaded, data, shared), loaded, data)
         save(result, out)
         settings = result.report.settings

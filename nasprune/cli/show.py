@@ -6,8 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from nasprune.cli import sweep
 from nasprune.cli.compress import FILE, show_sizes, size_record
-from nasprune.cli.runs import TUNED, accuracies, report_of, tuned_in
+from nasprune.cli.runs import TUNED, accuracies, report_of, runs_in, tuned_in
 from nasprune.cli.screen import answer, printed, stdout, table
 from nasprune.cli.search import show
 from nasprune.cost.units import percent
@@ -15,13 +16,16 @@ from nasprune.run.report import SearchReport
 
 
 def run(folder: Path) -> None:
-    """Prints the result in the folder, of a search, a fine-tuning or a trim."""
+    """Prints the result in the folder, of a search, a fine-tuning or a trim; of a sweep, the results side by side."""
     from nasprune.codec.compressed import sizes_in
     from nasprune.run.checkpoint import PAGE, REPORT
     from nasprune.supernet.saved import ARCHITECTURE, SUPERNET
 
     if any((folder / name).is_file() for name in (SUPERNET, ARCHITECTURE)):
         _show_page(folder, PAGE, REPORT)
+        return
+    if runs := runs_in(folder):
+        sweep.show(folder, runs)
         return
     report = report_of(folder)
     small = folder / FILE

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasprune.cli import compare, config, search
 from nasprune.cli.interrupts import INTERRUPTS, writing
+from nasprune.cli.next_steps import export_line
 from nasprune.cli.screen import printed, say, stdout
 from nasprune.cli.search import SearchOptions
+from nasprune.common.words import shell_path
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
 
@@ -34,7 +37,7 @@ def run(options: SearchOptions) -> None:
         if INTERRUPTS.asked:
             break
         say(f"sweep {number}/{len(parts)}: {part.budget}")
-        report, folder = search.found(part, loaded, data, shared)
+        report, folder = search.found(part, loaded, data, shared, announced=number > 1)
         reports[folder.name] = report
         say(
             f"{part.budget}: {percent(report.cut.flops / max(report.dense.flops, 1))} of the FLOPs, "
@@ -43,8 +46,21 @@ def run(options: SearchOptions) -> None:
     with writing(out, (PAGE, config.FILE)):
         write_all(out, {PAGE: html(reports).encode(errors="backslashreplace")})
         config.keep(out, "search", options, {"out": out})
-    compare.run([out / name for name in reports])
-    printed(stdout(), "", f"files    {out}/: {PAGE}, and the folder of a run for each budget")
+    show(out, [out / name for name in reports])
+
+
+def show(out: Path, runs: Sequence[Path]) -> None:
+    """The runs side by side, the page of the sweep in the folder, and what to type next."""
+    rows = compare.run(runs)
+    page = [f"files    {out}/: {PAGE}, and the folder of a run for each budget"] if (out / PAGE).is_file() else []
+    smallest = rows[0]
+    printed(
+        stdout(),
+        "",
+        *page,
+        f"show     nasprune show {shell_path(smallest.folder)}",
+        f"export   {export_line(smallest.model, Path(smallest.folder))}",
+    )
 
 
 def _parts(options: SearchOptions) -> tuple[list[SearchOptions], Path]:

@@ -100,6 +100,11 @@ def load_data(source: DataSource, *, seed: int = 0, size: int = PIXELS, model: n
         name, _, place = source.partition(":")
         if name in _SOURCES:
             return _SOURCES[name](place, seed, size, pixels)
+        if not place and Path(source).expanduser().is_dir():
+            raise InputError(
+                f"data {source!r} is a folder: imagefolder:{source} reads images in a subfolder for each class, "
+                f"cifar10:{source} and mnist:{source} the files of these sets; write one of them"
+            )
         if not place:
             raise UnknownNameError(f"data (write {EXAMPLES})", source, _SOURCES)
     prepare = pixels.to_tensor(size)

@@ -66,7 +66,7 @@ def test_it_trains_saves_and_goes_on(command, folder, tmp_path):
     ("arguments", "message"),
     [
         (["found"], "fine-tuning needs labelled images; give some with --data"),
-        (["nowhere", "--data", "digits"], "cannot read the report"),
+        (["nowhere", "--data", "digits"], "no folder of a run; `nasprune search"),
         (["found", "--data", "digits", "--epochs", 0], "`epochs` must be at least 1"),
         (["found", "--data", "digits", "--optimizer", "lion"], "`optimizer` must be one of sgd, adamw"),
         (["found", "--data", "digits"], "which a file must not choose to run; say which model it was with --model"),

@@ -28,6 +28,8 @@ def folder(tmp_path_factory):
     nasprune.save(replace(outcome, report=tuned), place / "half" / "finetuned")
     other = tiny_report(settings={"model": "other:net", "evaluator": "kl"}, cut=Cost(500, 20, 100), budget="25%")
     nasprune.save(replace(outcome, report=other), place / "quarter")
+    (place / "begun").mkdir()
+    (place / "begun" / "trials.jsonl").touch()
     return place
 
 
@@ -115,13 +117,19 @@ def test_a_format_by_the_name_of_the_file(command, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "nowhere"], "cannot read the report"),
-        (["compare", "half", "nowhere"], "cannot read the report"),
+        (
+            ["show", "nowhere"],
+            "'nowhere' is no folder of a run; `nasprune search --budget 50% --out nowhere` makes one",
+        ),
+        (["show", "half/report.json"], "'half/report.json' is no folder of a run"),
+        (["compare", "half", "nowhere"], "'nowhere' is no folder of a run"),
+        (["export", ".", *MODEL], "'.' holds the runs half, quarter; give one of them"),
+        (["show", "begun"], "the search in 'begun' has not ended; repeat its command, and it goes on"),
         (["export", "half", "--format", "pt2"], "say which model it was with --model"),
         (["export", "half", "--format", "onxx", *MODEL], "did you mean onnx"),
         (["export", "half", "--format", "module", "--out", "half.bin", *MODEL], "ends with '.py', got 'half.bin'"),
         (["export", "half", "--out", "net.bin", *MODEL], "says no format"),
-        (["export", "nowhere", "--format", "pt2", *MODEL], "cannot read the plan"),
+        (["export", "nowhere", "--format", "pt2", *MODEL], "'nowhere' is no folder of a run"),
     ],
 )
 def test_what_they_cannot_do_is_one_line(command, arguments, message):

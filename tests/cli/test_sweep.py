@@ -22,6 +22,14 @@ def test_a_run_for_each_budget(command, tmp_path):
     assert 'href="60pct/report.html"' in (tmp_path / "all" / "sweep.html").read_text()
     assert 'sweep = "80%, 60%"' in (tmp_path / "all" / "run.toml").read_text()
     assert command("compare", "all")[1].splitlines()[:4] == out.splitlines()[:4]
+    assert out.splitlines()[-2:] == [
+        "show     nasprune show all/60pct",
+        "export   nasprune export all/60pct --format onnx --model tests.toys:tiny_net",
+    ]
+    assert err.count("No weights were given") == 1
+    assert command("show", "all")[1] == out
+    shown = json.loads(command("show", "all", "--json")[1])
+    assert shown == json.loads(command("compare", "all", "--json")[1])
     code, out, _ = command(*TOY, "--budget", "60%", "--out", "alone")
     assert "nasprune export alone --format onnx --model tests.toys:tiny_net" in out
     plans = [(tmp_path / name / "plan.json").read_bytes() for name in ("all/60pct", "alone")]

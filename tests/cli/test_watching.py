@@ -79,7 +79,7 @@ def test_verbose_says_where_an_error_came_from(tmp_path, capsys):
             main(["show", str(tmp_path), *options])
         err = capsys.readouterr().err
         assert caught.value.code == 2
-        assert err.splitlines()[-1].startswith("nasprune: cannot read the report")
+        assert err.splitlines()[-1].endswith(" makes one")
         assert ("Traceback" in err) == bool(options)
 
 

@@ -142,6 +142,14 @@ def test_bad_sources(source, error, message):
         load_data(source)
 
 
+def test_a_folder_alone_is_told_how_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for source in ("photos", "./photos", str(tmp_path / "photos")):
+        with pytest.raises(InputError, match=f"{source!r} is a folder: imagefolder:{source} reads images"):
+            load_data(source)
+
+
 def test_shape_and_class_mismatch():
     data = load_data("digits")
     model = digits_net().train()

@@ -15,7 +15,7 @@ Run = Annotated[Path, typer.Argument(help="A folder that `nasprune search` or `f
 
 @app.command()
 def show(run: Run, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Print the result of a run again."""
+    """Print the result of a run again, or those of a sweep side by side."""
     from nasprune.cli.show import run as start
 
     speak(as_json=as_json, quiet=quiet, verbose=verbose)
