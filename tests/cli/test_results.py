@@ -47,6 +47,13 @@ def test_the_result_again(command):
     assert "fine-tuned      85.0%" in command("show", "half/finetuned")[1]
 
 
+def test_the_line_of_files_has_those_that_are_there(command, folder):
+    for name in ("times.json", "run.toml", "of_mine.txt"):
+        (folder / "quarter" / name).touch()
+    names = "plan.json, model.safetensors, report.html, report.md, report.json, times.json, run.toml"
+    assert f"files    quarter/: {names}\n" in command("show", "quarter")[1]
+
+
 def test_what_was_trained_in_the_folder_is_named_with_its_accuracy(command):
     out = command("show", "half")[1]
     assert "trained  half/finetuned/: test accuracy dense 90.0%, cut 70.0%, fine-tuned 85.0%\n" in out
