@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasprune.cli.screen import say, stderr
+from nasprune.cli.screen import left, say, stderr
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
@@ -238,27 +238,25 @@ def epochs_shown(total: int) -> Iterator[Callable[[Epoch], None]]:
             nonlocal last
             if epoch.number in (1, epoch.of) or time.monotonic() - last > _PLAIN_SECONDS:
                 last = time.monotonic()
-                say(f"epoch {epoch.number}/{epoch.of}  {_state(epoch)}")
+                say("  ".join([f"epoch {epoch.number}/{epoch.of}", *_state(epoch)]))
 
         yield line
         return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from nasprune.cli.bars import bar_on
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("training the supernet", total=total, state="")
+    what = "training the supernet"
+    with bar_on(console) as bar:
+        bar.update(what)
 
         def step(epoch: Epoch) -> None:
-            state = f"epoch {epoch.number}/{epoch.of}  {_state(epoch)}"
-            bar.update(task, completed=epoch.number, state=state)
+            bar.update(what, epoch.number, total, (f"epoch {epoch.number}/{epoch.of}", *_state(epoch)))
 
         yield step
 
 
-def _state(epoch: Epoch) -> str:
-    left = round(epoch.seconds * (epoch.of / epoch.number - 1))
-    accuracy = f"{100 * epoch.validation_accuracy:.1f}%"
-    return f"loss {epoch.loss:.4f}  validation accuracy {accuracy}  {left // 60}:{left % 60:02} left"
+def _state(epoch: Epoch) -> tuple[str, ...]:
+    accuracy = f"validation accuracy {100 * epoch.validation_accuracy:.1f}%"
+    return f"loss {epoch.loss:.4f}", accuracy, left(epoch.seconds * (epoch.of / epoch.number - 1))
 
 
 def trained(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,6 +25,7 @@ from nasprune.cost.units import short
 from nasprune.errors import InputError
 
 if TYPE_CHECKING:
+    from nasprune.cli.bars import Bar
     from nasprune.common.phases import PhaseStep
     from nasprune.run.exploration import Progress
     from nasprune.train.polish import PolishStep
@@ -141,8 +142,7 @@ class SearchScreen:
     def __init__(self, time_limit: float | None) -> None:
         self._limit = time_limit
         self._console = stderr()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: Bar | None = None
         self._last = time.monotonic()
 
     @contextmanager
@@ -151,12 +151,9 @@ class SearchScreen:
         if not _draws(self._console):
             yield self
             return
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as Bar
+        from nasprune.cli.bars import bar_on
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-        with Bar(*columns, console=self._console, transient=True) as bar:
-            self._bar, self._task = bar, bar.add_task("starting", total=None, state="")
+        with bar_on(self._console) as self._bar:
             yield self
 
     def __call__(self, progress: Progress) -> None:
@@ -164,32 +161,27 @@ class SearchScreen:
         last = progress.total is not None and progress.index + 1 == progress.total
         if self._bar is not None:
             done, total = _share(progress, self._limit)
-            state = f"{_where(progress)}  {_left(progress, self._limit)}"
-            self._bar.update(self._task, description="searching", completed=done, total=total, state=state)
+            self._bar.update("searching", done, total, (*_where(progress), _left(progress, self._limit)))
         elif last or time.monotonic() - self._last > _PLAIN_SECONDS:
             self._last = time.monotonic()
-            say(f"{_where(progress)}  {_left(progress, self._limit)}")
+            say("  ".join([*_where(progress), _left(progress, self._limit)]))
 
     def phase(self, step: PhaseStep) -> None:
         """Takes the start of each phase, and how far it is."""
         if MODE.verbose and not step.done:
             say(step.phase, self._bar.console if self._bar is not None else None)
         if self._bar is not None:
-            self._bar.update(
-                self._task, description=step.phase, completed=step.done, total=step.of or None, state=_phase_state(step)
-            )
+            self._bar.update(step.phase, step.done, step.of or None, _phase_state(step))
         elif time.monotonic() - self._last > _PLAIN_SECONDS:
             self._last = time.monotonic()
-            say(f"{step.phase}  {_phase_state(step)}".rstrip())
+            say("  ".join([step.phase, *_phase_state(step)]))
 
     def polishing(self, step: PolishStep) -> None:
         """Takes the progress of polishing after each check."""
         if self._bar is not None:
-            self._bar.update(
-                self._task, description="polishing", completed=step.number, total=step.of, state=_polish_state(step)
-            )
+            self._bar.update("polishing", step.number, step.of, _polish_state(step))
         else:
-            say(_polish_state(step))
+            say(f"polish {'  '.join(_polish_state(step))}")
 
 
 class TrainingScreen:
@@ -197,8 +189,7 @@ class TrainingScreen:
 
     def __init__(self) -> None:
         self._console = stderr()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: Bar | None = None
         self._last = time.monotonic()
         self._note = ""
 
@@ -208,27 +199,28 @@ class TrainingScreen:
         if not _draws(self._console):
             yield self
             return
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as Bar
+        from nasprune.cli.bars import bar_on
 
-        columns = (SpinnerColumn(), TextColumn("training"), BarColumn(), TextColumn("{task.fields[state]}"))
-        with Bar(*columns, console=self._console, transient=True) as bar:
-            self._bar, self._task = bar, bar.add_task("", total=None, state="")
+        with bar_on(self._console) as self._bar:
             yield self
 
     def step(self, step: TrainingStep) -> None:
         """Takes the progress after each step."""
-        state = (
-            f"epoch {step.epoch}/{step.epochs}  step {step.step}/{step.steps}  loss {step.loss:.4f}  "
-            f"accuracy {100 * step.accuracy:.1f}%  rate {step.rate:.1e}  {step.images:.0f} images/s  "
-            f"{round(step.left) // 60}:{round(step.left) % 60:02} left"
+        parts = (
+            f"epoch {step.epoch}/{step.epochs}",
+            f"step {step.step}/{step.steps}",
+            f"loss {step.loss:.4f}",
+            f"accuracy {100 * step.accuracy:.1f}%",
+            f"rate {step.rate:.1e}",
+            f"{step.images:.0f} images/s",
+            left(step.left),
         )
         if self._bar is not None:
             done = (step.epoch - 1) * step.steps + step.step
-            self._bar.update(self._task, completed=done, total=step.epochs * step.steps, state=state)
+            self._bar.update("training", done, step.epochs * step.steps, parts)
         elif time.monotonic() - self._last > _PLAIN_SECONDS:
             self._last = time.monotonic()
-            say(state)
+            say("  ".join(parts))
 
     def epoch(self, epoch: Epoch) -> None:
         """Takes the outcome of each epoch."""
@@ -256,23 +248,35 @@ def _draws(console: Console) -> bool:
     return True
 
 
-def _polish_state(step: PolishStep) -> str:
-    left = round(step.seconds * (step.of / step.number - 1))
+def left(seconds: float) -> str:
+    """Time that is left, in words.
+
+    >>> left(75.2)
+    '1:15 left'
+    """
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02} left"
+
+
+def _polish_state(step: PolishStep) -> tuple[str, ...]:
     return (
-        f"polish step {step.number}/{step.of}  loss {step.loss:.4f}  divergence {step.divergence:.4f} "
-        f"(best {step.best:.4f})  rate {step.rate:.1e}  {left // 60}:{left % 60:02} left at most"
+        f"step {step.number}/{step.of}",
+        f"divergence {step.divergence:.4f}",
+        f"best {step.best:.4f}",
+        f"loss {step.loss:.4f}",
+        f"rate {step.rate:.1e}",
+        f"{left(step.seconds * (step.of / step.number - 1))} at most",
     )
 
 
-def _phase_state(step: PhaseStep) -> str:
-    if step.left is None:
-        return ""
-    return f"{step.done} of {step.of}  {round(step.left) // 60}:{round(step.left) % 60:02} left"
+def _phase_state(step: PhaseStep) -> tuple[str, ...]:
+    counted = (f"{step.done} of {step.of}",) if step.of else ()
+    return counted if step.left is None else (*counted, left(step.left))
 
 
-def _where(progress: Progress) -> str:
+def _where(progress: Progress) -> tuple[str, ...]:
     of = f"/{progress.total}" if progress.total is not None else ""
-    return f"trial {progress.index + 1}{of}  best {progress.best_score:.4f}  {short(progress.cost.flops, 'FLOPs')}"
+    best, flops = f"best {progress.best_score:.4f}", short(progress.cost.flops, "FLOPs")
+    return f"trial {progress.index + 1}{of}", best, flops
 
 
 def _share(progress: Progress, limit: float | None) -> tuple[float, float]:
@@ -284,5 +288,4 @@ def _share(progress: Progress, limit: float | None) -> tuple[float, float]:
 
 def _left(progress: Progress, limit: float | None) -> str:
     done, total = _share(progress, limit)
-    left = round(progress.elapsed * (total / done - 1)) if done else 0
-    return f"{left // 60}:{left % 60:02} left"
+    return left(progress.elapsed * (total / done - 1) if done else 0)

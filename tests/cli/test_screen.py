@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from nasprune.cli.screen import SearchScreen, _left
+from nasprune.cli.screen import SearchScreen, TrainingScreen, _left
+from nasprune.common.phases import PhaseStep
 from nasprune.cost.budget import Cost
 from nasprune.run.exploration import Progress
+from nasprune.train.polish import PolishStep
+from nasprune.train.progress import TrainingStep
 
 
 def progress(index, total, elapsed):
@@ -52,3 +57,49 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
     assert "searching" in err
     assert "trial 1/3" in err
     assert "0:02 left" in err
+
+
+def drawn(capsys, screen) -> list[str]:
+    """The lines that the bar has drawn, without colours and what moves the cursor."""
+    screen._bar.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_what_is_counted_fits_the_screen(monkeypatch, capsys, columns):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    polish = PolishStep(50, 400, 0.1234, 0.5678, 0.4321, 4.9e-5, 30.0)
+    training = TrainingStep(3, 10, 12, 345, 2.3, 0.5, 4.9e-5, 1234.5, 75.0)
+    with SearchScreen(None).shown() as screen:
+        for act, texts in (
+            (lambda: screen(progress(11, 200, 60.0)), ["searching", "trial 12/200", "15:40 left"]),
+            (lambda: screen.polishing(polish), ["polishing", "step 50/400", "3:30 left"]),
+            (lambda: screen.phase(PhaseStep("timing layers", 3, 40, 6.0)), ["timing layers", "3 of 40", "1:14 left"]),
+        ):
+            act()
+            last = drawn(capsys, screen)[-1]
+            assert len(last) <= columns
+            assert "…" not in last
+            assert all(text in last for text in texts)
+    with TrainingScreen().shown() as screen:
+        screen.step(training)
+        last = drawn(capsys, screen)[-1]
+        assert len(last) <= columns
+        assert all(text in last for text in ["training", "epoch 3/10", "1:15 left"])
+        assert ("rate 4.9e-05" in last) == (columns == 120)
+
+
+def test_a_phase_without_steps_shows_its_seconds(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    now = 100.0
+    monkeypatch.setattr("nasprune.cli.bars.time.monotonic", lambda: now)
+    with SearchScreen(None).shown() as screen:
+        screen.phase(PhaseStep("tracing", 0, 0, 0.0))
+        now += 12
+        assert drawn(capsys, screen)[-1].endswith("tracing  12 s")
+        screen.phase(PhaseStep("proving", 0, 0, 0.0))
+        now += 3
+        assert drawn(capsys, screen)[-1].endswith("proving  3 s")
