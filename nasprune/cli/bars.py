@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -22,7 +23,7 @@ class Bar:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._what, self._since = "starting", time.monotonic()
-        self._task = progress.add_task(self._what, total=None, parts=(), since=self._since)
+        self._task = progress.add_task(self._what, total=None, parts=(), counted=False, since=self._since)
 
     @property
     def console(self) -> Console:
@@ -35,9 +36,8 @@ class Bar:
         """
         if what != self._what or not (done or total):
             self._what, self._since = what, time.monotonic()
-        self._progress.update(
-            self._task, description=what, completed=done, total=total, parts=tuple(parts), since=self._since
-        )
+        told: dict[str, Any] = {"parts": tuple(parts), "counted": total is not None, "since": self._since}
+        self._progress.update(self._task, description=what, completed=done, total=total, **told)
 
     def refresh(self) -> None:
         self._progress.refresh()
@@ -76,7 +76,7 @@ class _Counted(BarColumn):
     """A bar where steps are counted, else nothing."""
 
     def render(self, task: Task) -> Text:  # type: ignore[override]
-        return super().render(task) if task.total is not None else Text()  # type: ignore[return-value]
+        return super().render(task) if task.fields["counted"] else Text()  # type: ignore[return-value]
 
 
 class _State(ProgressColumn):
@@ -87,7 +87,7 @@ class _State(ProgressColumn):
         self._console = console
 
     def render(self, task: Task) -> Text:
-        if task.total is None:
+        if not task.fields["counted"]:
             return Text(f"{time.monotonic() - task.fields['since']:.0f} s", no_wrap=True)
         taken = len(f"* {task.description} ") + _bar_width(self._console) + 1
         return Text(fitting(task.fields["parts"], self._console.width - taken), no_wrap=True)

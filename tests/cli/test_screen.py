@@ -100,6 +100,8 @@ def test_a_phase_without_steps_shows_its_seconds(monkeypatch, capsys):
         screen.phase(PhaseStep("tracing", 0, 0, 0.0))
         now += 12
         assert drawn(capsys, screen)[-1].endswith("tracing  12 s")
+        screen.phase(PhaseStep("scoring units", 3, 4, 6.0))
+        assert drawn(capsys, screen)[-1].endswith("━ 3 of 4  0:02 left")
         screen.phase(PhaseStep("proving", 0, 0, 0.0))
         now += 3
         assert drawn(capsys, screen)[-1].endswith("proving  3 s")
