@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nasprune.base import SpaceBuilder as SpaceBuilder
     from nasprune.calibration.kernel_entropy import kernel_indicator as kernel_indicator
     from nasprune.calibration.removal import removal_scores as removal_scores
+    from nasprune.cli.compare import ComparedRun as ComparedRun
+    from nasprune.cli.compare import compare as compare
     from nasprune.cli.watching import progress as progress
     from nasprune.codec.compressed import Compressed as Compressed
     from nasprune.codec.compressed import compress as compress
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from nasprune.graph.model import CoupledGroup as CoupledGroup
     from nasprune.graph.model import ModelGraph as ModelGraph
     from nasprune.graph.model import OpNode as OpNode
+    from nasprune.run.checkpoint import read_report as read_report
     from nasprune.run.checkpoint import save as save
     from nasprune.run.hub import from_pretrained as from_pretrained
     from nasprune.run.hub import push_to_hub as push_to_hub
@@ -142,6 +145,7 @@ _HOMES = {
     "calibration.kernel_entropy": "kernel_indicator",
     "calibration.removal": "removal_scores",
     "codec.compressed": "Compressed compress decompress",
+    "cli.compare": "ComparedRun compare",
     "cli.watching": "progress",
     "common.inputs": "Inputs",
     "cost.budget": "Budget Cost",
@@ -159,7 +163,7 @@ _HOMES = {
     "UnknownNameError VerificationError",
     "graph.drawn": "draw",
     "graph.model": "AxisSlice Block CoupledGroup ModelGraph OpNode",
-    "run.checkpoint": "save",
+    "run.checkpoint": "read_report save",
     "run.hub": "from_pretrained push_to_hub",
     "run.names": "search_space",
     "run.plots": "Plot",

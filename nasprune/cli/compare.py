@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nasprune.cli.runs import accuracies, report_of, runs_in, tuned_in
 from nasprune.cli.screen import answer, printed, stdout, table
+from nasprune.common.arguments import path as as_path
 from nasprune.cost.budget import Cost
 from nasprune.cost.units import percent, short
 from nasprune.errors import InputError
@@ -17,8 +18,8 @@ COMPARED = ("dense", "cut", "fine-tuned")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run. accuracy: by net, see `accuracies`; that of a fine-tuning in its folder among them."""
+class ComparedRun:
+    """One run of several. accuracy: by net, see `accuracies`; that of a fine-tuning in its folder among them."""
 
     folder: str
     model: str
@@ -33,12 +34,9 @@ class Row:
     seconds: float
 
 
-def run(folders: Sequence[Path]) -> list[Row]:
+def run(folders: Sequence[Path]) -> list[ComparedRun]:
     """Prints one line a run, the smaller costs first, and gives them. Of the folder of a sweep all runs are taken."""
-    if not folders:
-        raise InputError("give the folders of two runs or more, as nasprune search wrote them")
-    runs = [run for folder in folders for run in runs_in(folder) or [folder]]
-    rows = sorted((_row(folder, report_of(folder)) for folder in runs), key=lambda row: row.cut.flops)
+    rows = compare(*folders)
     answer({"runs": [asdict(row) for row in rows]})
     console = stdout()
     head = ("run", "budget", "FLOPs", "kept", "parameters", "kept", "latency", "score", "accuracy", "seconds")
@@ -52,11 +50,24 @@ def run(folders: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def _row(folder: Path, report: SearchReport) -> Row:
+def compare(*folders: str | Path) -> list[ComparedRun]:
+    """Costs, score and accuracies of runs, the smaller costs first; of the folder of a sweep all runs are taken.
+
+    Raises:
+        InputError: no folder, or one that is of no run.
+    """
+    if not folders:
+        raise InputError("give the folders of two runs or more, as nasprune search wrote them")
+    paths = [as_path("folders", folder, "give folders of runs, such as 'runs/mine'") for folder in folders]
+    runs = [run for path in paths for run in runs_in(path) or [path]]
+    return sorted((_row(folder, report_of(folder)) for folder in runs), key=lambda row: row.cut.flops)
+
+
+def _row(folder: Path, report: SearchReport) -> ComparedRun:
     tuned = tuned_in(folder)
     more = accuracies(tuned) if tuned is not None else {}
     times = [report.measured.get(f"latency_ms {net}") for net in ("dense", "cut")]
-    return Row(
+    return ComparedRun(
         folder=str(folder),
         model=report.settings.get("model", "model"),
         budget=report.budget,
@@ -71,7 +82,7 @@ def _row(folder: Path, report: SearchReport) -> Row:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ComparedRun) -> tuple[str, ...]:
     return (
         row.folder,
         row.budget,

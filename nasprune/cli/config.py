@@ -23,7 +23,9 @@ FILE = "run.toml"
 LARGEST = 2**20
 BEGINNING = "# The options of this run. Repeat it: nasprune "
 THEN = "give a file of options such as budget = '60%'"
-NO_OPTIONS = frozenset({"config", "help", "as_json", "quiet", "verbose"})
+NO_OPTIONS = frozenset({"config", "help"})
+JSON = "as_json"
+"""The parameter whose option is `--json`."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -86,7 +88,7 @@ def _options_in(path: Path) -> dict[str, tuple[str, Any]]:
         record = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"the configuration {str(path)!r} is no TOML: {error}; {THEN}") from error
-    return {key.replace("-", "_"): (key, value) for key, value in record.items()}
+    return {_parameter(key): (key, value) for key, value in record.items()}
 
 
 def _checked(path: Path, key: str, value: Any, known: Mapping[str, type]) -> Any:
@@ -94,15 +96,20 @@ def _checked(path: Path, key: str, value: Any, known: Mapping[str, type]) -> Any
     from nasprune.common.fields import shown
     from nasprune.errors import InputError, UnknownNameError
 
-    kind = known.get(key.replace("-", "_"))
+    kind = known.get(_parameter(key))
     if kind is None:
-        raise UnknownNameError(f"option in {str(path)!r}", key, [name.replace("_", "-") for name in known])
+        names = ["json" if name == JSON else name.replace("_", "-") for name in known]
+        raise UnknownNameError(f"option in {str(path)!r}", key, names)
     fits = type(value) is kind or (kind is float and type(value) is int)
     if kind is list and isinstance(value, list):
         fits = all(isinstance(item, str) for item in value)
     if not fits:
         raise InputError(f"{key!r} in {str(path)!r} must be {WORDS[kind]}, got {shown(value)}; {THEN}")
     return value
+
+
+def _parameter(key: str) -> str:
+    return JSON if key == "json" else key.replace("-", "_")
 
 
 def _kinds(context: typer.Context) -> dict[str, type]:

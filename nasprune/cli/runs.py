@@ -26,14 +26,10 @@ TUNED = "finetuned"
 
 def report_of(folder: Path) -> SearchReport:
     """The report of a run. Raises InputError where the folder is of none, or the report is damaged."""
-    from nasprune.common.fields import LARGEST
-    from nasprune.common.files import content_of
-    from nasprune.run.checkpoint import REPORT, THEN
-    from nasprune.run.report import SearchReport
+    from nasprune.run.checkpoint import read_report
 
     _check_run(folder)
-    path = folder / REPORT
-    return SearchReport.from_json(content_of(path, "the report", THEN, most=LARGEST), repr(str(path)))
+    return read_report(folder)
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -169,6 +169,16 @@ def read_plan(folder: Path) -> PrunePlan:
     return plan_in(folder, plan_fields(content_of(path, "the plan", THEN, most=LARGEST), repr(str(path))), THEN)
 
 
+def read_report(folder: str | Path) -> SearchReport:
+    """The report of a run, which `nasprune show` prints.
+
+    Raises:
+        InputError: there is none in the folder, or it is damaged.
+    """
+    file = path("folder", folder, "write for example folder='runs/mine'") / REPORT
+    return SearchReport.from_json(content_of(file, "the report", THEN, most=LARGEST), repr(str(file)))
+
+
 def replayed(
     plan: PrunePlan, model: nn.Module, example_inputs: ExampleInputs | None = None, *, plugins: Plugins = None
 ) -> nn.Module:

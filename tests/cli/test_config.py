@@ -43,16 +43,20 @@ def test_what_is_typed_goes_before_the_file(tmp_path):
     assert [found[name] for name in ("seed", "budget", "time_limit", "polish")] == [4, "50%", 5.0, True]
 
 
-@pytest.mark.parametrize("words", [("search",), ("finetune",), ("trim",), ("supernet", "train")])
-def test_every_option_of_the_long_commands_may_stand_in_a_file(words, tmp_path):
+COMMANDS = ("search", "finetune", "trim", "supernet train", "inspect", "demo", "export", "compress", "quantise")
+
+
+@pytest.mark.parametrize("words", [tuple(name.split()) for name in COMMANDS])
+def test_every_option_of_a_command_that_works_may_stand_in_a_file(words, tmp_path):
     group = program()
     for word in words:
         group = group.commands[word]
-    options = [p for p in group.params if p.name not in ("config", "as_json", "quiet", "verbose", "help")]
+    options = [p for p in group.params if p.name not in ("config", "help")]
     kinds = _kinds(group.make_context(group.name, [], resilient_parsing=True))
     plain = {int: 3, float: 0.5, list: ["some"], str: "some"}
     samples = {p.name: not p.default if kinds[p.name] is bool else plain[kinds[p.name]] for p in options}
-    lines = [f"{name.replace('_', '-')} = {json.dumps(value)}" for name, value in samples.items()]
+    keys = {"as_json": "json"}
+    lines = [f"{keys.get(name, name.replace('_', '-'))} = {json.dumps(value)}" for name, value in samples.items()]
     (tmp_path / "all.toml").write_text("\n".join(lines))
     found = parsed(*words, "--config", str(tmp_path / "all.toml"))
     for name, wanted in samples.items():

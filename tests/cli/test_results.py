@@ -10,6 +10,7 @@ import torch
 
 import nasprune
 from nasprune.cost.budget import Cost
+from nasprune.errors import InputError
 from tests.toys import tiny_net, tiny_outcome, tiny_report
 
 MODEL = ["--model", "tests.toys:tiny_net"]
@@ -45,6 +46,20 @@ def test_the_result_again(command):
         assert text in out
     assert "files    half/: plan.json, model.safetensors, report.html, report.md, report.json\n" in out
     assert "fine-tuned      85.0%" in command("show", "half/finetuned")[1]
+
+
+def test_python_gives_what_the_commands_print(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    report = nasprune.read_report("half")
+    assert report.measured["test accuracy cut"] == 0.7
+    runs = nasprune.compare("quarter", folder / "half")
+    assert [(run.folder, run.cut.flops) for run in runs] == [("quarter", 500), (str(folder / "half"), 1000)]
+    assert runs[1].accuracy == {"dense": 0.9, "cut": 0.7, "fine-tuned": 0.85}
+    assert [run.budget for run in nasprune.compare(folder)] == [run.budget for run in runs]
+    with pytest.raises(InputError, match="give the folders of two runs"):
+        nasprune.compare()
+    with pytest.raises(InputError, match=r"report.*nowhere"):
+        nasprune.read_report("nowhere")
 
 
 def test_the_line_of_files_has_those_that_are_there(command, folder):

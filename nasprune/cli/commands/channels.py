@@ -244,6 +244,7 @@ def inspect(
     verify: Annotated[bool, typer.Option("--verify", help="Cut half of everything once and prove it.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Draw the graph to this file, for a browser.")] = None,
     dot: Annotated[Path | None, typer.Option("--dot", help="Draw the graph to this file, for Graphviz.")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -259,6 +260,7 @@ def inspect(
 def demo(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

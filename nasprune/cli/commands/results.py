@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasprune.cli.options import AsJson, DenseModel, InputSize, Plugins, Quiet, Verbose, app
+from nasprune.cli.options import AsJson, Config, DenseModel, InputSize, Plugins, Quiet, Verbose, app
 from nasprune.cli.screen import speak
 
 Run = Annotated[Path, typer.Argument(help="A folder that `nasprune search` or `finetune` wrote.", show_default=False)]
@@ -50,6 +50,7 @@ def export(
     input_size: InputSize = None,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model.SUFFIX]")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,6 +77,7 @@ def compress(
     input_size: InputSize = None,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/compressed.safetensors]")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -99,6 +101,7 @@ def quantise(
     input_size: InputSize = None,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model-int8.onnx]")] = None,
+    config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
