@@ -16,8 +16,8 @@ from nasprune.common.calls import removed_after
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.untouched import untouched
 
-SECONDS = 1.0
-FEWEST, MOST = 3, 50
+SECONDS = 0.5
+FEWEST, MOST = 3, 15
 """Turns, however long or short they are."""
 FINE = time.get_clock_info("thread_time").resolution < 1e-5
 
