@@ -214,6 +214,11 @@ class LatencyAim:
             clocked = replace(self.clocked, known=self.known)
             write_all(folder, {FILE: json.dumps(asdict(clocked), indent=1).encode()})
 
+    def forget(self, folder: Path | None) -> None:
+        """Takes that back, as for a budget that is refused."""
+        if folder is not None:
+            (folder / FILE).unlink(missing_ok=True)
+
     @property
     def _by(self) -> str:
         names = {"eager": "PyTorch", "compile": "torch.compile"}

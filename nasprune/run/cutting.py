@@ -64,8 +64,8 @@ def cut(request: Request, graph: ModelGraph, journal: Callable[[], Journal]) -> 
         return _once(request, graph, open_once, structure=request.spaces.structure is not None)
     except BaseException as error:
         for record in opened:
-            if isinstance(error, BudgetError) and request.spaces.zeros is not None:
-                record.discard()  # after all trials zeros found that the budget is out of reach
+            if isinstance(error, BudgetError):
+                record.discard()  # after all trials zeros, or times, showed that the budget is out of reach
             with record.dropped_if_empty():
                 raise
         raise

@@ -36,10 +36,11 @@ def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> E
     Raises:
         BudgetError: the smallest network takes longer.
     """
+    out = stage.request.options.out
     aim.begin(stage.problem.cheapest().nanoseconds)
-    aim.keep(stage.request.options.out)
     if aim.lowest:
         _require_reach(stage, aim, timed(aim, _smallest(stage), stage))
+    aim.keep(out)
     tried: list[Explored] = []
     for number in numbers:
         if not aim.resumed(stage.journal.known(number)) and not tried:
@@ -48,6 +49,7 @@ def explored_in_time(stage: Stage, aim: LatencyAim, numbers: Iterator[int]) -> E
         found = explored(here, number, after=_start(tried, here))
         tried.append(found)
         one = timed(aim, here.candidate(found.best.decision), here)
+        aim.keep(out)
         if one is None:
             return found  # its proof will say why it does not run
         lowest = aim.lowest
@@ -71,6 +73,7 @@ def _smallest(stage: Stage) -> CutCandidate:
 
 def _require_reach(stage: Stage, aim: LatencyAim, least: Measured | None) -> None:
     if least is not None and aim.used(least) > 1:
+        aim.forget(stage.request.options.out)
         raise stage.problem.out_of_reach(str(stage.request.budget), aim.told(least))
 
 
@@ -95,6 +98,7 @@ def _sight(stage: Stage, aim: LatencyAim) -> None:
         here = _at(stage, aim)
         decision = proposed(here.problem, here.controller(), stage.request.options.seed, 0)
         one = None if decision is None else timed(aim, here.candidate(decision), here)
+        aim.keep(stage.request.options.out)
         if one is None or aim.sighted(one):
             return
 
@@ -110,9 +114,7 @@ def timed(aim: LatencyAim, candidate: CutCandidate, stage: Stage) -> Measured | 
         whole = not (candidate.plan.keep or candidate.plan.drop)
         predicted = candidate.cost.nanoseconds / 1e9
         held = whole or (_limited_otherwise(stage) and predicted < FULL * aim.seconds)
-        found = aim.measured(candidate.decision.digest, predicted, build, whole=whole, held=held)
-    aim.keep(stage.request.options.out)
-    return found
+        return aim.measured(candidate.decision.digest, predicted, build, whole=whole, held=held)
 
 
 def _limited_otherwise(stage: Stage) -> bool:

@@ -317,7 +317,7 @@ def test_the_runtime_that_is_asked_for_is_what_is_measured(
 
 @pytest.mark.parametrize(("budget", "typed"), [("0.3% latency", "0.3% of latency"), ("30us", "0.03 ms")])
 def test_a_budget_out_of_reach_is_refused_by_what_the_smallest_network_takes(
-    device: Device, calls: Counter[str], budget: str, typed: str
+    device: Device, calls: Counter[str], tmp_path: Path, budget: str, typed: str
 ) -> None:
     """It takes a tenth of what the dense one takes, which no prediction knew; nothing is explored before."""
     model = net()
@@ -325,16 +325,18 @@ def test_a_budget_out_of_reach_is_refused_by_what_the_smallest_network_takes(
     device(lambda flops: 10 * max(flops / dense, 0.1))
     least = r"1 ms, 10\.0% of the dense network's 10 ms, as measured"
     with pytest.raises(BudgetError, match=rf"^the budget of {typed} cannot be met: the least reachable is {least}"):
-        search(model, EXAMPLE, budget, trials=2)
+        search(model, EXAMPLE, budget, trials=2, out=tmp_path / "run")
     assert not calls["explored"]
+    assert not list(tmp_path.glob("run/*"))
 
 
-def test_an_aim_that_is_corrected_out_of_reach_is_refused_as_well(device: Device) -> None:
+def test_an_aim_that_is_corrected_out_of_reach_is_refused_as_well(device: Device, tmp_path: Path) -> None:
     model = net()
     dense = measure(model, EXAMPLE).flops
     device(lambda flops: 10 * max(flops / dense, 0.4))
     with pytest.raises(BudgetError, match=r"^the budget of 1.2% of latency cannot be met: .* 40\.0% of the dense"):
-        search(model, EXAMPLE, "1.2% latency", trials=2)
+        search(model, EXAMPLE, "1.2% latency", trials=2, out=tmp_path / "run")
+    assert not list(tmp_path.glob("run/*"))
 
 
 def test_a_correction_of_before_refuses_nothing_that_can_be_reached(device: Device) -> None:
