@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.overrides import TorchFunctionMode
 
 from nasprune.calibration.layers import Layer, is_layer
-from nasprune.graph.program import Program, arguments, operator
+from nasprune.graph.program import LAYERS, Program, arguments, operator
 
 KINDS: Mapping[str, Callable[..., Layer]] = {
     "linear": nn.Linear,
@@ -37,12 +37,6 @@ SETTINGS = ("stride", "padding", "output_padding", "dilation")
 _STANDING: WeakSet[nn.Module] = WeakSet()
 
 
-def multiplied(node: Node, program: Program) -> str | None:
-    """The name of the parameter that a convolution or linear operation multiplies with, where it is one as it is."""
-    weight = arguments(node).get("weight") if operator(node) in KINDS else None
-    return program.params.get(weight.name) if isinstance(weight, Node) else None
-
-
 def stand_in(part: nn.Module, program: Program, param: str) -> Layer | None:
     """A layer around a weight that code multiplies with by a function; `None` for a weight of another kind.
 
@@ -53,9 +47,11 @@ def stand_in(part: nn.Module, program: Program, param: str) -> Layer | None:
         part: the traced model or scope, or a network that was cut from it.
         program: that of `part`, or of the network it was cut from.
     """
-    nodes = [node for node in program.live if multiplied(node, program) == param]
+    nodes = program.multiplying.get(param, ())
+    if not nodes or not all(_by_function(node, part, program) for node in nodes):
+        return None
     held = dict(part.named_parameters(remove_duplicate=False))
-    if not nodes or param not in held or not all(_by_function(node, part, program) for node in nodes):
+    if param not in held:
         return None
     given = arguments(nodes[0])
     bias = given.get("bias")
@@ -100,10 +96,11 @@ class _Routing(TorchFunctionMode):
 
 def _by_function(node: Node, part: nn.Module, program: Program) -> bool:
     """Whether code that is not torch's runs the operation, and nothing but such operations reads the weight."""
+    owner = part.get_submodule(program.owner(node).partition("@")[0])
+    if is_layer(owner) or type(owner).__module__.startswith("torch."):
+        return False
     weight = arguments(node)["weight"]
-    uses = all(operator(user) in KINDS and arguments(user)["weight"] is weight for user in weight.users)
-    owner = dict(part.named_modules()).get(program.owner(node).partition("@")[0])
-    return uses and owner is not None and not is_layer(owner) and not type(owner).__module__.startswith("torch.")
+    return all(operator(user) in LAYERS and arguments(user)["weight"] is weight for user in weight.users)
 
 
 def _around(weight: nn.Parameter, kind: Callable[..., Layer]) -> Layer:

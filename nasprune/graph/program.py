@@ -18,6 +18,8 @@ OBSERVED = "observed_sizes"
 NO_RESULT = ("_assert_tensor_metadata", "_assert_async")
 """Operators that check something of the run that was captured, and give nothing."""
 TORCH = f"{Path(torch.__file__).parent}/"
+LAYERS = ("linear", *(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)))
+"""Operators of layers: they multiply what they read with a weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,20 @@ class Program:
         for node in self.nodes:
             viewed = _viewed(node)
             found[node] = frozenset[Node]().union(*map(found.__getitem__, viewed)) if viewed else frozenset({node})
+        return found
+
+    def weight_of(self, node: Node) -> str | None:
+        """The name of the parameter that a layer's operation multiplies with, where it is one as it is."""
+        weight = arguments(node).get("weight") if operator(node) in LAYERS else None
+        return self.params.get(weight.name) if isinstance(weight, Node) else None
+
+    @cached_property
+    def multiplying(self) -> Mapping[str, tuple[Node, ...]]:
+        """Parameter -> the live operations of layers that multiply with it as it is."""
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in self.live:
+            if (name := self.weight_of(node)) is not None:
+                found[name] = (*found.get(name, ()), node)
         return found
 
     @cached_property

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasprune.calibration.called import multiplied
 from nasprune.calibration.consumers import Consumer, consumers
 from nasprune.calibration.layers import RowSums, weight_matrix
 from nasprune.common.allocation import give_back, memory_reused
@@ -143,7 +142,7 @@ def _changes(
 def _left_by_refit(graph: ModelGraph, readers: Mapping[str, Sequence[Consumer]]) -> dict[str, float]:
     """Group or block -> the share of its harm that the layers behind cannot make good, 1 for the last layer."""
     program = graph.program
-    ran = [(multiplied(node, program), program.owner(node)) for node in program.live]
+    ran = [(program.weight_of(node), program.owner(node)) for node in program.live]
     runs = {param: owner for param, owner in reversed(ran) if param is not None}
     order = {param: number for number, param in enumerate(dict.fromkeys(param for param, _ in ran if param in runs))}
     starts = {name: [order[one.param] for one in found if one.param in order] for name, found in readers.items()}

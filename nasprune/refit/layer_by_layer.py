@@ -11,7 +11,6 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from nasprune.calibration.called import multiplied
 from nasprune.common.allocation import give_back
 from nasprune.common.phases import Steps
 from nasprune.common.shelf import Shelf
@@ -55,7 +54,7 @@ class Side:
     def place(self, site: Site) -> Node:
         """The operation that multiplies with the weight of the layer."""
         for node in self.program.live:
-            if multiplied(node, self.program) == site.weight:
+            if self.program.weight_of(node) == site.weight:
                 return node
         raise TraceError(f"the layer {site.path!r} does not run")
 

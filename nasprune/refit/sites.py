@@ -12,7 +12,7 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from nasprune.calibration.called import multiplied, stand_in
+from nasprune.calibration.called import stand_in
 from nasprune.calibration.layers import is_layer
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
@@ -62,10 +62,10 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
     gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     ends = {b.branches[0]: b.name for b in graph.blocks if len(b.branches) == 1 and b.name not in plan.drop}
     held = Counter(id(module.weight) for module in modules.values() if is_layer(module))
-    uses = Counter(multiplied(node, program) for node in program.live)
+    uses = Counter(program.weight_of(node) for node in program.live)
     found: list[Site] = []
     for node in program.live:
-        weight, (path, _, again) = multiplied(node, program), program.owner(node).partition("@")
+        weight, (path, _, again) = program.weight_of(node), program.owner(node).partition("@")
         if weight is None or node.name in gone or again or uses[weight] > 1:
             continue
         own = modules.get(path)
