@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -11,7 +10,6 @@ from torch import nn
 from nasprune.base import Criterion
 from nasprune.calibration.scoring import WeightContext, score_all
 from nasprune.cli.screen import answer, printed, say, stdout, table
-from nasprune.common.files import write_all
 from nasprune.cost.budget import Cost
 from nasprune.cost.flops import CostModel
 from nasprune.cost.units import percent
@@ -19,8 +17,7 @@ from nasprune.cut.proof import Proof
 from nasprune.cut.selection import select
 from nasprune.cut.verify import prove
 from nasprune.errors import InputError
-from nasprune.graph.drawing import dot as dot_of
-from nasprune.graph.drawing import page
+from nasprune.graph.drawn import draw
 from nasprune.graph.model import Block, CoupledGroup, ModelGraph
 from nasprune.models.loading import load_model
 from nasprune.registry import load
@@ -47,10 +44,9 @@ def run(
     loaded = load_model(model, weights=weights, input_size=input_size)
     say(f"tracing {model} at {'×'.join(map(str, loaded.shape))}")
     graph = trace(loaded.model, loaded.example_inputs(), scope, rules=op_rules(plugins or None))
-    for path, text in ((html, partial(page, graph, model)), (dot, partial(dot_of, graph))):
+    for path in (html, dot):
         if path is not None:
-            write_all(path.parent, {path.name: text().encode(errors="backslashreplace")})
-            say(f"the graph is drawn in {path}")
+            say(f"the graph is drawn in {draw(graph, path, title=model)}")
     prices = CostModel(graph)
     names = [group.name for group in graph.groups] + [block.name for block in graph.blocks]
     shares = {name: _share(prices, name) for name in names}

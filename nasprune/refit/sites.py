@@ -152,7 +152,9 @@ def norms_behind(
     norms: dict[str, _BatchNorm] = {}
     reached: set[Node] = set(left)
     for node in program.live:
-        if node not in reached | refitted and any(source in reached for source in node.all_input_nodes):
+        if node in reached or node in refitted:
+            continue
+        if any(source in reached for source in node.all_input_nodes):
             reached.add(node)
             path = program.owner(node).partition("@")[0]
             module = modules.get(path)
