@@ -6,7 +6,8 @@
 Each net is trained for some seconds on the training part of scikit-learn's digits; the cut sees the training,
 calibration and validation parts, and the test images are looked at once, after it. The nets are a deeper and narrower
 residual net, a plain chain with a linear head, inverted residuals with depthwise convolutions, a net with grouped
-convolutions, one with concatenations, and one whose convolutions are called as functions.
+convolutions, one with concatenations, one whose convolutions are called as functions, and one that runs an encoder on
+both halves of the picture.
 
 With --large, torchvision's nets at 224 x 224 with random weights are cut to half on random images: that shows only
 that a search with data runs, and how long it takes.
@@ -81,6 +82,21 @@ class Functional(nn.Module):
         return logits
 
 
+class Shared(nn.Module):
+    """An encoder that runs on the upper and on the lower half of the picture, and a head on both results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            *_conv(1, 24, 3), *_conv(24, 24, 3), *_conv(24, 48, 3), nn.AdaptiveAvgPool2d((1, 2))
+        )
+        self.head = nn.Linear(192, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.cat([self.encoder(half).flatten(1) for half in x.chunk(2, 2)], 1))
+        return logits
+
+
 def _conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> list[nn.Module]:
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
     return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -125,6 +141,7 @@ NETS: Mapping[str, Callable[[], nn.Module]] = {
     "grouped": grouped,
     "concatenated": dense,
     "functional": Functional,
+    "shared": Shared,
 }
 ROWS: tuple[Row, ...] = (
     Setting("nasprune"),

@@ -86,6 +86,26 @@ class Program:
         return self.params.get(weight.name) if isinstance(weight, Node) else None
 
     @cached_property
+    def waits_for(self) -> Mapping[Node, frozenset[Node]]:
+        """For each live node those that have to run before it: what it reads, and changes in place that it must see.
+
+        So must what reads the memory run before the node that changes it.
+        """
+        changed: dict[Node, Node] = {}
+        readers: dict[Node, list[Node]] = {}
+        found: dict[Node, frozenset[Node]] = {}
+        for node in self.live:
+            touched = {owner for source in node.all_input_nodes for owner in self._owners[source]}
+            waits = {*node.all_input_nodes, *(changed[owner] for owner in touched if owner in changed)}
+            for owner in {owner for source in _changed(node) for owner in self._owners[source]}:
+                waits.update(readers.pop(owner, ()))
+                changed[owner] = node
+            for owner in touched:
+                readers.setdefault(owner, []).append(node)
+            found[node] = frozenset(waits)
+        return found
+
+    @cached_property
     def multiplying(self) -> Mapping[str, tuple[Node, ...]]:
         """Parameter -> the live operations of layers that multiply with it as it is."""
         found: dict[str, tuple[Node, ...]] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from nasprune.common.untouched import undisturbed
 from nasprune.errors import TraceError
 from nasprune.graph.capture import capture
 from nasprune.graph.program import Program, arguments, operator
+from nasprune.graph.together import gathered
 from nasprune.refit.fit import Fit, Reading
 from nasprune.refit.sites import Site
 from nasprune.refit.stream import Stream
@@ -36,27 +39,36 @@ class Side:
     stream: Stream
 
     @classmethod
-    def of(cls, part: nn.Module, calls: Calls, shelf: Shelf) -> Side:
-        """Captures the part on its first call.
+    def of(cls, part: nn.Module, calls: Calls, shelf: Shelf, chosen: Sequence[Site]) -> Side:
+        """Captures the part on its first call; the runs of each of the `chosen` layers follow each other.
 
         Raises:
-            TraceError: it cannot be captured on that batch, or its program gives something else than it does.
+            TraceError: it cannot be captured on that batch, or its program gives something else than it does, or runs
+                a layer more or less often.
         """
         with undisturbed(part):
             program = capture(part, calls[0])
             wanted = [leaf for leaf in tree_leaves(calls[0].clone().call(part)) if isinstance(leaf, Tensor)]
-        stream = Stream(part, program, calls, shelf)
+        runs = {site.path: program.multiplying.get(site.weight, ()) for site in chosen}
+        order = gathered(program, {nodes for nodes in runs.values() if len(nodes) > 1})
+        for site in chosen:
+            nodes = runs[site.path]
+            if len(nodes) != len(site.nodes) or not (len(nodes) == 1 or nodes in order.together):
+                raise TraceError(f"the layer {site.path!r} does not run as in the dense network")
+        stream = Stream(part, program, calls, shelf, order.nodes)
         given = [leaf for leaf in stream.outputs(calls[0]) if isinstance(leaf, Tensor)]
         if len(wanted) != len(given) or not all(map(_close, wanted, given)):
             raise TraceError("the captured program gives something else than the network")
         return cls(part, program, stream)
 
-    def place(self, site: Site) -> Node:
-        """The operation that multiplies with the weight of the layer."""
-        for node in self.program.live:
-            if self.program.weight_of(node) == site.weight:
-                return node
-        raise TraceError(f"the layer {site.path!r} does not run")
+    def runs(self, site: Site) -> tuple[Node, ...]:
+        """The operations that multiply with the weight of the layer."""
+        return self.program.multiplying[site.weight]
+
+    def upto(self, site: Site, others: Sequence[Node] = ()) -> Iterator[list[Any]]:
+        """Runs every batch until the layer is next; of each what its runs read, and the values of `others`."""
+        nodes = self.runs(site)
+        return self.stream.upto(nodes[0], [*(arguments(node)["input"] for node in nodes), *others])
 
     def norm(self, path: str) -> Node:
         """The operation of the batch norm."""
@@ -86,37 +98,32 @@ def refit_by_layers(
         TraceError: a part cannot be captured on the batches; nothing has changed then.
     """
     with Shelf(memory) as shelf:
-        small = Side.of(parts[1], targets.calls, shelf)
-        dense = Side.of(parts[0], targets.calls, shelf) if method == "obs" else None
-        order = {node: number for number, node in enumerate(small.program.live)}
+        small = Side.of(parts[1], targets.calls, shelf, chosen)
+        dense = Side.of(parts[0], targets.calls, shelf, chosen) if method == "obs" else None
+        order = small.stream.place
         stops: list[tuple[Node, Site | _BatchNorm]] = [
-            *((small.place(site), site) for site in chosen),
+            *((small.runs(site)[0], site) for site in chosen),
             *((small.norm(path), norm) for path, norm in norms.items()),
         ]
         for number, (node, what) in enumerate(sorted(stops, key=lambda stop: order[stop[0]]), 1):
             if isinstance(what, _BatchNorm):
                 _estimate(what, (x for (x,) in small.stream.upto(node, [arguments(node)["input"]])))
             else:
-                readings = _readings(what, node, small, dense, targets)
+                readings = _readings(what, small, dense, targets)
                 fit.refit(what, what.layer(small.part, small.program), targets.counts[what.path], readings)
             give_back(SPARE)
             on_step(number, len(stops))
 
 
-def _readings(site: Site, node: Node, small: Side, dense: Side | None, targets: Targets) -> Iterator[Reading]:
-    wanted = [arguments(node)["input"]]
-    beside = _added(node, site) if site.block else None
-    if beside is not None:
-        wanted.append(beside)
-    read = small.stream.upto(node, wanted)
-    if dense is None:
-        for number, (x, *others) in enumerate(read):
-            yield x, others[0] if others else None, targets.read(site.path, number)
-        return
-    place = dense.place(site)
-    from_dense = dense.stream.upto(place, [arguments(place)["input"]])
-    for number, ((_, *others), (x,)) in enumerate(zip(read, from_dense, strict=True)):
-        yield _kept(x, site), others[0] if others else None, targets.read(site.path, number)
+def _readings(site: Site, small: Side, dense: Side | None, targets: Targets) -> Iterator[Reading]:
+    runs = len(site.nodes)
+    added = _added(small.runs(site)[0], site) if site.block else None
+    read = small.upto(site, [added] if added is not None else [])
+    from_dense = dense.upto(site) if dense is not None else repeat([None] * runs, len(targets.calls))
+    for number, (values, whole) in enumerate(zip(read, from_dense, strict=True)):
+        beside = values[runs] if added is not None else None
+        for use, (x, dense_x) in enumerate(zip(values[:runs], whole, strict=True)):
+            yield x if dense_x is None else _kept(dense_x, site), beside, targets.read(site.path, number, use)
 
 
 def _added(node: Node, site: Site) -> Node | None:
@@ -130,7 +137,7 @@ def _kept(x: Tensor, site: Site) -> Tensor:
     """The dense layer's input without the channels that are gone."""
     if site.read is None or site.reads_all:
         return x
-    return x[..., site.read] if operator(site.node) == "linear" else x[:, site.read]
+    return x[..., site.read] if operator(site.nodes[0]) == "linear" else x[:, site.read]
 
 
 def _estimate(norm: _BatchNorm, read: Iterable[Tensor]) -> None:

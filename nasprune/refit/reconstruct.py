@@ -6,8 +6,10 @@ inputs of the already refitted cut network (as He et al. 2017, arXiv:1707.06168,
 do for one layer), so that each layer also makes good what went wrong before it; `obs` reads the dense network's inputs,
 which is the joint weight update of the Optimal Brain Surgeon (Hassibi and Stork 1993). Departures: all layers are
 refitted, with their means (in the bias, or in the running mean of the batch norm behind); and the last layer of a
-residual branch also aims at what the shortcut beside it has lost. Layers whose weights are computed first, and those
-that run twice, keep their weights; batch norms behind them take new statistics while the refit passes.
+residual branch also aims at what the shortcut beside it has lost. A layer that runs on several inputs, as a detector's
+head on the levels of a pyramid, is fitted to all of them at once. Layers whose weights are computed first, and those of
+which a run needs what another gave, keep their weights; batch norms behind them take new statistics while the refit
+passes.
 
 The dense network runs once, batch by batch, and leaves what its layers gave at sampled positions (`targets`). The cut
 network runs as one batch, or as a `Stream` of many, and each layer is refitted before anything passes it.
@@ -125,14 +127,15 @@ def refit(
     fit, chosen = Fit(parts[1], damp, choose or {}), to_refit(found, other) if choose is None else found
     notes = _about(list(dict.fromkeys(left.values())), norms)
     with in_eval(small), torch.no_grad():
-        if method == "obs" or len(targets.calls) > 1:
+        if method == "obs" or len(targets.calls) > 1 or any(site.shared for site in chosen):
             try:
                 refit_by_layers(parts, chosen, norms, targets, fit, method, memory // SHARE, on_step)
             except TraceError as error:
                 if method == "obs":
                     raise
-                notes.append(f"the refit saw one batch only, since more need a program of the cut network: {error}")
-                _in_one_pass(parts[1], graph.program, chosen, norms, targets, fit)
+                once = [site for site in chosen if not site.shared]
+                notes += _about_one_pass(targets, [site.path for site in chosen if site.shared], error)
+                _in_one_pass(parts[1], graph.program, once, norms, targets, fit)
         else:
             _in_one_pass(parts[1], graph.program, chosen, norms, targets, fit)
     return [*notes, *fit.notes]
@@ -145,7 +148,7 @@ def _about(names: Sequence[str], norms: Mapping[str, _BatchNorm]) -> list[str]:
     result = "; statistics of batch norms behind are re-estimated" if norms else ""
     return [
         f"{listed(names)} {verb} not refitted: only torch's own convolutions and linear layers are, as modules or "
-        f"functions, where they run once with a weight of their own{result}"
+        f"functions, with a weight of their own, where no run needs what another run of it gave{result}"
     ]
 
 
@@ -183,6 +186,15 @@ def _in_one_pass(
     ]
     with _estimated(list(norms.values())), removed_after(handles), routed(layers):
         targets.calls[0].clone().call(part)
+
+
+def _about_one_pass(targets: Targets, shared: Sequence[str], error: TraceError) -> list[str]:
+    found = []
+    if len(targets.calls) > 1:
+        found.append(f"the refit saw one batch only, since more need a program of the cut network: {error}")
+    if shared:
+        found.append(f"not refitted, as layers that run several times need a program: {listed(shared)} ({error})")
+    return found
 
 
 @contextmanager

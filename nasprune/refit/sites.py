@@ -17,6 +17,7 @@ from nasprune.calibration.layers import is_layer
 from nasprune.cut.plan import PrunePlan
 from nasprune.graph.model import ModelGraph
 from nasprune.graph.program import Program, arguments, operator, shape_of
+from nasprune.graph.together import gathered
 
 PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
@@ -26,13 +27,13 @@ class Site:
     """A layer to refit. norm: path of the batch norm behind it. block: the block whose branch it ends.
 
     path: of its module; where code multiplies by a function, the name of the weight. weight: its name. made, read:
-    which of the dense layer's output and input channels stay, boolean; `None` is all. node: its operation in the dense
-    program. depthwise: whether the dense layer is a depthwise convolution.
+    which of the dense layer's output and input channels stay, boolean; `None` is all. nodes: its runs in the dense
+    program, several where it takes several inputs. depthwise: whether the dense layer is a depthwise convolution.
     """
 
     path: str
     weight: str
-    node: Node
+    nodes: tuple[Node, ...]
     norm: str | None
     block: str | None
     made: Tensor | None
@@ -42,6 +43,11 @@ class Site:
     @property
     def reads_all(self) -> bool:
         return self.read is None or bool(self.read.all())
+
+    @property
+    def shared(self) -> bool:
+        """Whether it runs more than once."""
+        return len(self.nodes) > 1
 
     @property
     def by_function(self) -> bool:
@@ -56,32 +62,44 @@ class Site:
 
 
 def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
-    """The layers that stay and run once, in execution order."""
+    """The layers that stay, in execution order: they run once, or several times and no run needs what another gave."""
     modules, program = dict(part.named_modules()), graph.program
     keep = graph.unit_mask(plan.keep)
     gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     ends = {b.branches[0]: b.name for b in graph.blocks if len(b.branches) == 1 and b.name not in plan.drop}
     held = Counter(id(module.weight) for module in modules.values() if is_layer(module))
-    uses = Counter(program.weight_of(node) for node in program.live)
+    apart = {nodes for nodes in program.multiplying.values() if len(nodes) == 1}
+    several = {nodes for nodes in program.multiplying.values() if len(nodes) > 1 and _alike(nodes, program)}
+    usable = apart | gathered(program, several).together if several else apart
     found: list[Site] = []
-    for node in program.live:
-        weight, (path, _, again) = program.weight_of(node), program.owner(node).partition("@")
-        if weight is None or node.name in gone or again or uses[weight] > 1:
+    for weight, nodes in program.multiplying.items():
+        node = nodes[0]
+        path, _, again = program.owner(node).partition("@")
+        if nodes not in usable or again or any(one.name in gone for one in nodes):
             continue
         own = modules.get(path)
         if own is None or not is_layer(own) or weight != f"{path}.weight":
             path, own = weight, stand_in(part, program, weight)
         if own is None or held[id(own.weight)] > 1:
             continue
-        norm = _norm_behind(node, modules, graph)
+        norms = {_norm_behind(one, modules, graph) for one in nodes}
+        norm = norms.pop() if len(norms) == 1 else None
         last = next(iter(node.users)) if norm else node
         axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(weight, ())}
         made, read = (axes.get(1), axes.get(0)) if getattr(own, "transposed", False) else (axes.get(0), axes.get(1))
         if is_depthwise(own):
             made = axes.get(0)
             read = made.reshape(int(own.in_channels), -1)[:, 0] if made is not None else None  # type: ignore[arg-type]
-        found.append(Site(path, weight, node, norm, ends.get(last.name), made, read, is_depthwise(own)))
+        block = ends.get(last.name) if len(nodes) == 1 else None
+        found.append(Site(path, weight, nodes, norm, block, made, read, is_depthwise(own)))
     return found
+
+
+def _alike(nodes: Sequence[Node], program: Program) -> bool:
+    """Whether one module, or one kind of call, runs all of them, and they differ in what they read only."""
+    owners = {program.owner(node).partition("@")[0] for node in nodes}
+    first, *others = ({**arguments(node), "input": operator(node)} for node in nodes)
+    return len(owners) == 1 and all(other == first for other in others)
 
 
 def is_depthwise(module: nn.Module) -> bool:
@@ -94,7 +112,7 @@ def _norm_behind(node: Node, modules: Mapping[str, nn.Module], graph: ModelGraph
         return None
     if operator(node) == "linear" and len(shape_of(node) or ()) != 2:  # the norm runs along another axis
         return None
-    path = graph.program.owner(users[0])
+    path = graph.program.owner(users[0]).partition("@")[0]
     module = modules.get(path)
     return path if isinstance(module, _BatchNorm) and module.running_mean is not None else None
 
@@ -114,12 +132,14 @@ def changed(graph: ModelGraph, plan: PrunePlan) -> set[Node]:
 
 def to_refit(found: Sequence[Site], other: set[Node]) -> list[Site]:
     """The layers that read something else than before, or less. other: operations that are changed."""
-    return [site for site in found if not site.reads_all or arguments(site.node)["input"] in other]
+    return [
+        site for site in found if not site.reads_all or any(arguments(node)["input"] in other for node in site.nodes)
+    ]
 
 
 def left_out(found: Sequence[Site], graph: ModelGraph, plan: PrunePlan, other: set[Node]) -> dict[Node, str]:
     """Layers with cut layers or dropped blocks before them that are not refitted: what runs them, and their names."""
-    program, refitted = graph.program, {site.node for site in found}
+    program, refitted = graph.program, {node for site in found for node in site.nodes}
     gone = {name for block in graph.blocks if block.name in plan.drop for name in block.nodes}
     left: dict[Node, str] = {}
     for node in program.live:
@@ -148,7 +168,7 @@ def norms_behind(
 ) -> dict[str, _BatchNorm]:
     """Batch norms that read what layers without a refit made, with no refitted layer between, by path."""
     modules, program = dict(part.named_modules()), graph.program
-    refitted, fitted_norms = {site.node for site in found}, {site.norm for site in found}
+    refitted, fitted_norms = {node for site in found for node in site.nodes}, {site.norm for site in found}
     norms: dict[str, _BatchNorm] = {}
     reached: set[Node] = set(left)
     for node in program.live:

@@ -39,27 +39,36 @@ class Stream:
         program: captured on inputs of the same shapes as `calls` have.
         calls: the inputs of each batch.
         shelf: where tensors wait.
+        nodes: the live ones of the program in the order in which they run; by default in its own.
     """
 
-    def __init__(self, model: nn.Module, program: Program, calls: Iterable[Inputs], shelf: Shelf) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        program: Program,
+        calls: Iterable[Inputs],
+        shelf: Shelf,
+        nodes: Sequence[Node] | None = None,
+    ) -> None:
         self._program, self._shelf = program, shelf
         self._held: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
         self._held.update(model.named_buffers(remove_duplicate=False))
-        self._nodes = [node for node in program.live if node.op not in ("placeholder", "output")]
+        live = program.live if nodes is None else nodes
+        self._nodes = [node for node in live if node.op not in ("placeholder", "output")]
         self._last: dict[Node, int] = {}
         for number, node in enumerate(self._nodes):
             for source in node.all_input_nodes:
                 self._last[source] = number
         for node in program.outputs:
             self._last[node] = len(self._nodes)
-        self._place = {node: number for number, node in enumerate(self._nodes)}
+        self.place = {node: number for number, node in enumerate(self._nodes)}
         self._reached = 0
         self._batches = [self._pause(number, self._started(call)) for number, call in enumerate(calls)]
 
     @torch.no_grad()
     def upto(self, node: Node, wanted: Sequence[Node]) -> Iterator[list[Any]]:
         """Runs every batch until `node` is next; of each the values of `wanted`, which are still to be read then."""
-        stop = self._place[node]
+        stop = self.place[node]
         for number in range(len(self._batches)):
             values = self._resume(number)
             self._run(values, self._reached, stop)

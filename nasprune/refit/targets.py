@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,15 +70,17 @@ class Calls:
 class Targets:
     """Of every layer that may be refitted, in every batch.
 
-    calls: what the traced part of the network was run with. counts: samples of each batch, by layer.
+    calls: what the traced part of the network was run with. counts: samples of each batch, and of each run of the layer
+    on it, by layer.
     """
 
     calls: Calls
     counts: Mapping[str, Sequence[int]]
     shelf: Shelf
 
-    def read(self, path: str, batch: int) -> Rows:
-        found = self.shelf.read((path, batch))
+    def read(self, path: str, batch: int, use: int = 0) -> Rows:
+        """use: which run of the layer on the batch."""
+        found = self.shelf.read((path, batch, use))
         return Rows(found[0], found[1], found[2] if len(found) > 2 else None)
 
 
@@ -101,7 +104,7 @@ def targets_of(
         paths: of the layers that are watched; by default all that a plan may refit.
 
     Raises:
-        InputError: a layer that runs once when traced runs twice here.
+        InputError: a layer runs more often here than when it was traced.
     """
     part = submodule(dense, graph.scope)
     all_sites = sites(part, graph, PrunePlan(graph.signature))
@@ -140,8 +143,8 @@ class _Watch:
         self._shelf, self._rows, self._batches = shelf, rows, batches
         self._batch = 0
         self._beside: dict[str, Tensor] = {}
-        self._drawn: dict[str, Tensor] = {}
-        self._ran: set[str] = set()
+        self._drawn: dict[tuple[str, int], Tensor] = {}
+        self._ran: Counter[str] = Counter()
 
     def next_batch(self) -> None:
         self._batch += 1
@@ -158,28 +161,30 @@ class _Watch:
 
     def layer(self, site: Site) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
-            if site.path in self._ran:
-                raise InputError(f"the network runs {site.path!r} once when traced, and twice on calibration inputs")
-            self._ran.add(site.path)
-            rows = self._sampled(site.path, row_count(layer, first_tensor(args, kwargs)))
+            use, uses = self._ran[site.path], len(site.nodes)
+            if use == uses:
+                times = "once" if uses == 1 else f"{uses} times"
+                raise InputError(f"the network runs {site.path!r} {times} when traced, and more on calibration inputs")
+            self._ran[site.path] += 1
+            rows = self._sampled((site.path, use), row_count(layer, first_tensor(args, kwargs)), self._rows // uses)
             kept = [rows, output_rows(layer, result, rows)]
             beside = self._beside.pop(site.block, None) if site.block else None
             if beside is not None and beside.shape == result.shape:  # none is repeated along an axis
                 kept.append(channel_rows(beside, rows, layer))
             self.counts.setdefault(site.path, []).append(len(rows))
-            self._shelf.put((site.path, self._batch), kept)
+            self._shelf.put((site.path, self._batch, use), kept)
 
         return hook
 
-    def _sampled(self, path: str, count: int) -> Tensor:
-        """Rows of this batch out of those drawn over all, by the layer's name; a batch has `count`."""
+    def _sampled(self, run: tuple[str, int], count: int, most: int) -> Tensor:
+        """Rows of this batch out of `most` drawn over all, by the layer's name; a batch has `count`."""
         total = count * self._batches
-        if total <= self._rows:
+        if total <= most:
             return torch.arange(count, device="cpu")
-        if path not in self._drawn:
-            generator = torch.Generator().manual_seed(zlib.crc32(path.encode()))
-            self._drawn[path] = torch.randint(total, (self._rows,), generator=generator, device="cpu").sort().values
-        drawn = self._drawn[path]
+        if run not in self._drawn:
+            generator = torch.Generator().manual_seed(zlib.crc32(run[0].encode()) + run[1])
+            self._drawn[run] = torch.randint(total, (most,), generator=generator, device="cpu").sort().values
+        drawn = self._drawn[run]
         first, last = torch.searchsorted(
             drawn, torch.tensor([self._batch * count, (self._batch + 1) * count], device="cpu")
         ).tolist()

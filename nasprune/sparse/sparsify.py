@@ -134,7 +134,8 @@ def sparsify(
         BudgetError: the layers that may have zeros cannot lose as much. InputError: none may have any.
     """
     part = submodule(small, graph.scope)
-    places = [site for site in sites(submodule(dense, graph.scope), graph, plan) if not site.by_function]
+    every = sites(submodule(dense, graph.scope), graph, plan)
+    places = [site for site in every if not site.by_function and not site.shared]
     found = {path: target for path, target in targets(part, places, space.pattern).items() if space.takes(path)}
     wide = _about_wide({path: count for path, count in too_wide(part, places).items() if space.takes(path)})
     if not found:
