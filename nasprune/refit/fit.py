@@ -60,7 +60,7 @@ class Fit:
         bias, old, weight = getattr(layer, "bias", None), weight_matrix(layer), layer.weight
         assert isinstance(weight, Tensor)
         step, used = self._thinned(site, old.shape[1], counts)
-        size = max(256, min(CHUNK, VALUES // old.shape[1]))
+        size = max(256, min(CHUNK, VALUES // (old.shape[0] * old.shape[1])))  # a depthwise layer has many groups
         pairs = _chunks(_pairs(site, layer, norm, step, size, readings), size)
         damp = self.damp * max(1.0, 2 * old.shape[1] / used)
         free_mean = norm is not None or bias is not None

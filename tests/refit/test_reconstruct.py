@@ -14,6 +14,8 @@ from nasprune.cut.plan import PrunePlan
 from nasprune.cut.stirred import distinct
 from nasprune.cut.surgery import build
 from nasprune.cut.trial_plans import half_plan
+from nasprune.refit import fit
+from nasprune.refit.leastsquares import Moments
 from nasprune.refit.reconstruct import reconstruct
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
@@ -142,3 +144,17 @@ def test_means_far_above_deviations_do_not_spoil_the_fit(offset: float) -> None:
     with torch.no_grad():
         spread = model(x).var(0).mean()
     assert error(model, small, x) < 0.01 * spread
+
+
+def test_a_depthwise_layer_is_read_in_pieces_as_small_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 7, padding=3, groups=64), nn.Conv2d(64, 4, 1)
+    )
+    x, seen = torch.randn(16, 3, 16, 16), list[int]()
+    add = Moments.add
+    monkeypatch.setattr(fit, "VALUES", 2**20)
+    monkeypatch.setattr(Moments, "add", lambda self, x, y: (seen.append(x.numel()), add(self, x, y))[1])
+    graph = trace(model, x[:1])
+    plan = half_plan(graph, [group.name for group in graph.free_groups])
+    reconstruct(model, build(model, graph, plan), graph, plan, x)
+    assert max(seen) <= 2**20
