@@ -131,9 +131,9 @@ def refit(
             try:
                 refit_by_layers(parts, chosen, norms, targets, fit, method, memory // SHARE, on_step)
             except TraceError as error:
-                if method == "obs":
-                    raise
                 once = [site for site in chosen if not site.shared]
+                if method == "obs" or (choose is not None and len(once) < len(chosen)):
+                    raise
                 notes += _about_one_pass(targets, [site.path for site in chosen if site.shared], error)
                 _in_one_pass(parts[1], graph.program, once, norms, targets, fit)
         else:

@@ -53,7 +53,7 @@ class Target:
 
 
 def targets(part: nn.Module, found: Sequence[Site], pattern: Pattern) -> dict[str, Target]:
-    """The layers, by path, that run once, fit the pattern, and have no more features than sums are held of."""
+    """The layers, by path, that fit the pattern, and have no more features than sums are held of."""
     kept = {}
     for site in found:
         layer = part.get_submodule(site.path)
@@ -73,13 +73,13 @@ def too_wide(part: nn.Module, found: Sequence[Site]) -> dict[str, int]:
 
 def uses(part: nn.Module, graph: ModelGraph, found: Mapping[str, Target]) -> dict[str, int]:
     """By layer: how often each weight multiplies in one run on one input, as fvcore counts multiply-adds."""
-    seen: dict[str, int] = {}
+    seen = dict.fromkeys(found, 0)
 
     def watch(path: str) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = first_tensor(args, kwargs)
             spread = isinstance(layer, _ConvTransposeNd)
-            seen[path] = x.numel() // x.shape[1] if spread else row_count(layer, x)
+            seen[path] += x.numel() // x.shape[1] if spread else row_count(layer, x)
 
         return hook
 

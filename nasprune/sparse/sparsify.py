@@ -134,15 +134,14 @@ def sparsify(
         BudgetError: the layers that may have zeros cannot lose as much. InputError: none may have any.
     """
     part = submodule(small, graph.scope)
-    every = sites(submodule(dense, graph.scope), graph, plan)
-    places = [site for site in every if not site.by_function and not site.shared]
+    places = [site for site in sites(submodule(dense, graph.scope), graph, plan) if not site.by_function]
     found = {path: target for path, target in targets(part, places, space.pattern).items() if space.takes(path)}
     wide = _about_wide({path: count for path, count in too_wide(part, places).items() if space.takes(path)})
     if not found:
         raise InputError(
             f"no layer can have zeros in the pattern {space.pattern}: layers must be torch's own convolutions and "
-            "linear layers that run once, and their sizes must fit; choose another pattern, or other layers"
-            + "".join(f". {note}" for note in wide)
+            "linear layers, no run of one may need what another gave, and their sizes must fit; choose another "
+            "pattern, or other layers" + "".join(f". {note}" for note in wide)
         )
     price = uses(part, graph, found) if budget.flops is not None else dict.fromkeys(found, 1)
     own = sum(target.size * price[path] for path, target in found.items())
