@@ -1,4 +1,11 @@
-"""A change of images that the dense network does not mind: it shows a cut one something new, and needs no label."""
+"""Changes of images for which no label is needed, since the dense network answers for whatever it is shown.
+
+Mirror images where it does not mind them; and images blended with each other, as of Beyer, Zhai, Royer, Markeeva, Anil,
+Kolesnikov 2022, "Knowledge distillation: A good teacher is patient and consistent", arXiv:2106.05237, after mixup
+(Zhang, Cisse, Dauphin, Lopez-Paz 2018, arXiv:1710.09412): on training images that it has memorised the dense network is
+sure of its answer, on blends of these it is not, and shows more of what it computes. Departure: half of a batch is left
+as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +13,18 @@ import torch
 from torch import Tensor
 
 from nasprune.common.calls import main_output
-from nasprune.data.augment import mirrored
+from nasprune.data.augment import blended, mirrored
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.nearness import Nearness
 
 ALIKE = 0.9  # of the answers, for mirror images to be used
 
 
-def mirrored_alike(near: Nearness, held: Tensor) -> Augment:
-    """Mirrors half of the images of a batch, where the dense network answers alike for nearly all of `held` mirrored.
+def unlabelled(near: Nearness, held: Tensor) -> Augment:
+    """Blends half of the images of a batch with others, after some were mirrored where the dense network does not mind.
 
-    Nothing is changed where the network gives no classes, or takes no images (n, C, H, W).
+    It does not where it answers alike for nearly all of `held` mirrored. Nothing is changed where the network gives no
+    classes, or takes no images (n, C, H, W).
     """
     if held.ndim != 4 or not near.speaks:
         return batch_change(None)
@@ -25,4 +33,6 @@ def mirrored_alike(near: Nearness, held: Tensor) -> Augment:
     if plain is None or other is None or plain.ndim != 2 or plain.shape[1] == 1:
         return batch_change(None)
     alike = float((plain.argmax(1) == other.argmax(1)).float().mean()) >= ALIKE
-    return mirrored if alike else batch_change(None)
+    if not alike:
+        return blended
+    return lambda images, generator: blended(mirrored(images, generator), generator)

@@ -5,9 +5,9 @@ for the channels that stay, relative to the size of the latter, summed over the 
 outputs softened by a temperature of 4 (Hinton, Vinyals, Dean 2015, arXiv:1503.02531). Gradients pass through the whole
 net, as in the global step of Frantar, Alistarh 2022, "SPDY", arXiv:2201.13096. Departures: Adam with a warm-up and half
 a cosine; blocks are taps, too; batch norms keep the statistics that the refit has set; images are mirrored where the
-dense net does not mind; the weights that count are an exponential average over the steps; and images that no step sees
-decide, by the divergence of the outputs, when to stop and which weights are returned: those of the start where nothing
-came nearer to the dense net.
+dense net does not mind, and half of them blended with others; the weights that count are an exponential average over
+the steps; and images that no step sees decide, by the divergence of the outputs, when to stop and which weights are
+returned: those of the start where nothing came nearer to the dense net.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nasprune.data.load import DataSource
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
-from nasprune.train.alike import mirrored_alike
+from nasprune.train.alike import unlabelled
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.averaging import Average
 from nasprune.train.found import Found
@@ -118,7 +118,7 @@ def polish(
             with a lower one.
         batch_size: images a step, at least 1.
         augment: as for `nasprune.finetune`; "auto" mirrors half of the images, where the dense network says the same of
-            nine in ten mirror images.
+            nine in ten mirror images, and blends half of a batch with other images. None leaves images as they are.
         precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
         seed: of the order of images and of augmentation; global random states are left as they were.
         on_step: called after every check, of which there are eight.
@@ -146,7 +146,7 @@ def polish(
             held=torch.split(held, 128),
             steps=steps,
             batch_size=batch_size,
-            change=mirrored_alike(near, held[:ASKED]) if augment == "auto" else batch_change(augment),
+            change=unlabelled(near, held[:ASKED]) if augment == "auto" else batch_change(augment),
             seed=seed,
             on_step=on_step,
             should_stop=should_stop,
