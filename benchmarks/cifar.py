@@ -164,15 +164,19 @@ class Images:
         images, labels = [part.images for part in parts], [part.labels for part in parts]
         return cls(ArrayDataset(torch.cat(images), torch.cat(labels)), splits.test)
 
-    def by_seed(self, seed: int) -> tuple[DataSplits, ArrayDataset]:
-        """2,048 training images for a search, and 1,024 others."""
+    def by_seed(self, seed: int, *, more: bool = False) -> tuple[DataSplits, ArrayDataset]:
+        """2,048 training images for a search, and 1,024 others. more: all that are left, too, to train on."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed)).tolist()
-        parts: dict[str, ArrayDataset] = {}
+        chosen: dict[str, list[int]] = {}
         for part, size in SEEN.items():
-            parts[part], order = self.train.subset(order[:size]), order[size:]
+            chosen[part], order = order[:size], order[size:]
+        unseen, rest = order[:UNSEEN], order[UNSEEN:]
+        if more:
+            chosen["train"] += rest
+        parts = {part: self.train.subset(indices) for part, indices in chosen.items()}
         shape = tuple(self.train.images.shape[1:])
         seen = DataSplits("cifar10", test=Hidden(), num_classes=10, input_shape=shape, **parts)
-        return seen, self.train.subset(order[:UNSEEN])
+        return seen, self.train.subset(unseen)
 
 
 def accuracy(model: nn.Module, data: ArrayDataset) -> float:
