@@ -11,6 +11,7 @@ from benchmarks import nb201, path_draws, scoring_times
 from benchmarks.judge import EDGES, OPS, Judge, by_chance, mean_of, verdict
 from benchmarks.nb201_trims import BY_FLOPS, main, table_judge
 from nasprune import Size
+from nasprune.supernet.score.naming import op_scorer
 
 NEEDED = ("nb201_cifar10_200ep.csv", "cifar10_train5085.npz")
 pytestmark = pytest.mark.skipif(
@@ -81,6 +82,7 @@ def test_the_benchmark_runs(tmp_path, capsys):
 
 def test_times_of_scoring_are_shown_for_every_supernet(monkeypatch, capsys):
     monkeypatch.setattr(scoring_times, "NETS", {"toy": ("nasbench201", Size(2, 1, resolution=8))})
+    monkeypatch.setattr(scoring_times, "op_scorer", lambda name: op_scorer(f"{name}(paths=20)"))
     scoring_times.main(["--images", "4", "--runs", "2"])
     assert "toy" in capsys.readouterr().out
 
