@@ -25,8 +25,12 @@ class Gathered:
 
 
 def gathered(program: Program, groups: Collection[Uses]) -> Gathered:
-    """Moves operations behind each other as late as needed; a group whose members need each other stays as it is."""
-    group_of = {node: group for group in groups for node in group}
+    """Moves operations behind each other as late as needed.
+
+    A group stays as it is where a member needs another one, and so does one of two that need each other.
+    """
+    apart = _apart(program, groups)
+    group_of = {node: group for group in groups if group in apart for node in group}
     order: list[Node] = []
     done: set[Node] = set()
 
@@ -45,9 +49,23 @@ def gathered(program: Program, groups: Collection[Uses]) -> Gathered:
                 done.update(members)
             else:
                 left.append(node)
-        if len(left) == len(waiting):  # the first group that waits has a member that needs another one
+        if len(left) == len(waiting):  # groups need each other: the first that waits is given up
             stuck = next(group_of[node] for node in left if node in group_of and ready((node,)))
             for node in stuck:
                 del group_of[node]
         waiting = left
     return Gathered(tuple(order), frozenset(group_of.values()))
+
+
+def _apart(program: Program, groups: Collection[Uses]) -> set[Uses]:
+    """The groups of which no member needs another one."""
+    group_of = {node: group for group in groups for node in group}
+    before: dict[Node, frozenset[Uses]] = {}  # groups of which a member runs before, because it has to
+    apart = set(groups)
+    for node in program.live:
+        waits = program.waits_for[node]
+        own = frozenset(group_of[source] for source in waits if source in group_of)
+        before[node] = own.union(*(before[source] for source in waits))
+        if group_of.get(node) in before[node]:
+            apart.discard(group_of[node])
+    return apart

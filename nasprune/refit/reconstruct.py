@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -119,26 +120,44 @@ def refit(
     whatever they read: those behind make good what these lose.
     """
     parts = submodule(dense, graph.scope), submodule(small, graph.scope)
-    other = changed(graph, plan)
-    found = [site for site in sites(parts[0], graph, plan) if not site.by_function or site.path in targets.counts]
-    left = left_out(found, graph, plan, other)
-    several = len(targets.calls) * targets.calls.items > 1
-    norms = norms_behind(left, found, parts[1], graph) if several else {}
-    fit, chosen = Fit(parts[1], damp, choose or {}), to_refit(found, other) if choose is None else found
-    notes = _about(list(dict.fromkeys(left.values())), norms)
+    places = sites(parts[0], graph, plan)
+    found = [site for site in places if not (site.by_function or site.shared) or targets.ran(site)]
+    work = _Work.of(found, parts[1], graph, plan, targets, every=choose is not None)
+    fit, notes = Fit(parts[1], damp, choose or {}), list[str]()
     with in_eval(small), torch.no_grad():
-        if method == "obs" or len(targets.calls) > 1 or any(site.shared for site in chosen):
+        if method == "obs" or len(targets.calls) > 1 or any(site.shared for site in work.chosen):
             try:
-                refit_by_layers(parts, chosen, norms, targets, fit, method, memory // SHARE, on_step)
+                refit_by_layers(parts, work.chosen, work.norms, targets, fit, method, memory // SHARE, on_step)
             except TraceError as error:
-                once = [site for site in chosen if not site.shared]
-                if method == "obs" or (choose is not None and len(once) < len(chosen)):
+                if method == "obs" or any(site.shared and site.path in fit.choose for site in found):
                     raise
-                notes += _about_one_pass(targets, [site.path for site in chosen if site.shared], error)
-                _in_one_pass(parts[1], graph.program, once, norms, targets, fit)
+                once = [site for site in found if not site.shared]
+                work = _Work.of(once, parts[1], graph, plan, targets, every=choose is not None)
+                notes += _about_one_pass(targets, len(once) < len(found), error)
+                _in_one_pass(parts[1], graph.program, work.chosen, work.norms, targets, fit)
         else:
-            _in_one_pass(parts[1], graph.program, chosen, norms, targets, fit)
-    return [*notes, *fit.notes]
+            _in_one_pass(parts[1], graph.program, work.chosen, work.norms, targets, fit)
+    return [*_about(work.left, work.norms), *notes, *fit.notes]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a refit does. chosen: layers to fit. norms: to be estimated, by path. left: names of layers left alone."""
+
+    chosen: Sequence[Site]
+    norms: Mapping[str, _BatchNorm]
+    left: Sequence[str]
+
+    @classmethod
+    def of(
+        cls, found: Sequence[Site], small: nn.Module, graph: ModelGraph, plan: PrunePlan, targets: Targets, every: bool
+    ) -> _Work:
+        """found: layers that can be refitted. every: whether all are, whatever they read."""
+        other = changed(graph, plan)
+        left = left_out(found, graph, plan, other)
+        several = len(targets.calls) * targets.calls.items > 1
+        norms = norms_behind(left, found, small, graph) if several else {}
+        return cls(found if every else to_refit(found, other), norms, list(dict.fromkeys(left.values())))
 
 
 def _about(names: Sequence[str], norms: Mapping[str, _BatchNorm]) -> list[str]:
@@ -148,7 +167,7 @@ def _about(names: Sequence[str], norms: Mapping[str, _BatchNorm]) -> list[str]:
     result = "; statistics of batch norms behind are re-estimated" if norms else ""
     return [
         f"{listed(names)} {verb} not refitted: only torch's own convolutions and linear layers are, as modules or "
-        f"functions, with a weight of their own, where no run needs what another run of it gave{result}"
+        f"functions, with a weight and settings of their own, where no run needs what another run of it gave{result}"
     ]
 
 
@@ -188,12 +207,14 @@ def _in_one_pass(
         targets.calls[0].clone().call(part)
 
 
-def _about_one_pass(targets: Targets, shared: Sequence[str], error: TraceError) -> list[str]:
+def _about_one_pass(targets: Targets, shared: bool, error: TraceError) -> list[str]:
     found = []
     if len(targets.calls) > 1:
         found.append(f"the refit saw one batch only, since more need a program of the cut network: {error}")
     if shared:
-        found.append(f"not refitted, as layers that run several times need a program: {listed(shared)} ({error})")
+        found.append(
+            f"layers that run several times keep their weights, since a refit of them needs a program: {error}"
+        )
     return found
 
 

@@ -67,12 +67,15 @@ class Stream:
 
     @torch.no_grad()
     def upto(self, node: Node, wanted: Sequence[Node]) -> Iterator[list[Any]]:
-        """Runs every batch until `node` is next; of each the values of `wanted`, which are still to be read then."""
+        """Runs every batch until `node` is next; of each the values of `wanted`, which are still to be read then.
+
+        They may be parameters and buffers as well.
+        """
         stop = self.place[node]
         for number in range(len(self._batches)):
             values = self._resume(number)
             self._run(values, self._reached, stop)
-            yield [values[one] for one in wanted]
+            yield [self._read(one, values) for one in wanted]
             self._batches[number] = self._pause(number, values)
         self._reached = stop
 

@@ -78,6 +78,10 @@ class Targets:
     counts: Mapping[str, Sequence[int]]
     shelf: Shelf
 
+    def ran(self, site: Site) -> bool:
+        """Whether the layer ran on every batch as often as when it was traced."""
+        return len(self.counts.get(site.path, ())) == len(self.calls) * len(site.nodes)
+
     def read(self, path: str, batch: int, use: int = 0) -> Rows:
         """use: which run of the layer on the batch."""
         found = self.shelf.read((path, batch, use))
@@ -104,7 +108,7 @@ def targets_of(
         paths: of the layers that are watched; by default all that a plan may refit.
 
     Raises:
-        InputError: a layer runs more often here than when it was traced.
+        InputError: a layer that runs once when traced runs twice here.
     """
     part = submodule(dense, graph.scope)
     all_sites = sites(part, graph, PrunePlan(graph.signature))
@@ -162,10 +166,14 @@ class _Watch:
     def layer(self, site: Site) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
             use, uses = self._ran[site.path], len(site.nodes)
-            if use == uses:
-                times = "once" if uses == 1 else f"{uses} times"
-                raise InputError(f"the network runs {site.path!r} {times} when traced, and more on calibration inputs")
             self._ran[site.path] += 1
+            if use >= uses:
+                if not site.shared:
+                    raise InputError(
+                        f"the network runs {site.path!r} once when traced, and twice on calibration inputs"
+                    )
+                self.counts[site.path].append(0)  # more often than was traced: `ran` says so
+                return
             rows = self._sampled((site.path, use), row_count(layer, first_tensor(args, kwargs)), self._rows // uses)
             kept = [rows, output_rows(layer, result, rows)]
             beside = self._beside.pop(site.block, None) if site.block else None

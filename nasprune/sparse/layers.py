@@ -166,7 +166,10 @@ class Priced:
         return found
 
     def harms(self, on_step: Steps = unseen) -> dict[str, dict[int, float]]:
-        """By layer: number of weights that stay -> harm, to what the whole network gives. on_step: as of `problems`."""
+        """By layer: number of weights that stay -> harm, to what the whole network gives. on_step: as of `problems`.
+
+        Zeros in a layer that its first output does not depend on are priced above all others together.
+        """
         by_layer: dict[str, dict[int, float]] = {path: {} for path in self.found}
         changes: dict[str, Change] = {}
         held = 0
@@ -178,6 +181,10 @@ class Priced:
             changes[f"{path}.weight"] = Change([self._changes(path, layer)])
             held += numbers
         self._price(changes, by_layer)
+        ceiling = sum((max(harms.values()) for harms in by_layer.values() if harms), start=1.0)
+        for path, target in self.found.items():
+            if not by_layer[path]:
+                by_layer[path] = {count: ceiling * (2 - count / target.size) for count in target.counts()}
         return by_layer
 
     def _price(self, changes: Mapping[str, Change], by_layer: dict[str, dict[int, float]]) -> None:

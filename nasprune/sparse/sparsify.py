@@ -27,6 +27,7 @@ from nasprune.harm.rows import LARGEST
 from nasprune.refit.fit import listed
 from nasprune.refit.reconstruct import MEMORY, SHARE, refit
 from nasprune.refit.sites import sites
+from nasprune.refit.steady import steady
 from nasprune.refit.targets import targets_of
 from nasprune.sparse.contract import Sparsifier
 from nasprune.sparse.layers import Priced, problem, scored, targets, thinned, too_wide, uses
@@ -134,7 +135,8 @@ def sparsify(
         BudgetError: the layers that may have zeros cannot lose as much. InputError: none may have any.
     """
     part = submodule(small, graph.scope)
-    places = [site for site in sites(submodule(dense, graph.scope), graph, plan) if not site.by_function]
+    every = [site for site in sites(submodule(dense, graph.scope), graph, plan) if not site.by_function]
+    places = steady(dense, graph, every, images[0])
     found = {path: target for path, target in targets(part, places, space.pattern).items() if space.takes(path)}
     wide = _about_wide({path: count for path, count in too_wide(part, places).items() if space.takes(path)})
     if not found:

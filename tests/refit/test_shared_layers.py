@@ -107,6 +107,63 @@ def halved(kind: type[nn.Module]) -> tuple[nn.Module, ModelGraph, PrunePlan, Ten
     return model, graph, half_plan(graph, [group.name for group in graph.free_groups]), x
 
 
+class Irregular(nn.Module):
+    """`often` runs more often on a batch than on an item, and a run of `dead` gives what nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.often, self.dead = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.mean((2, 3))).relu()
+        x = torch.stack([self.often((i + 1) * x).relu() for i in range(2 if len(x) == 1 else 3)]).sum(0)
+        first, second, _ = (self.dead((i + 1) * x).relu() for i in range(3))
+        return first - second
+
+
+class Refined(nn.Module):
+    """A cell that reads what it gave before, and a head on all its results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.cell, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.mean((2, 3))).relu()
+        outputs = [self.head(x)]
+        for _ in range(2):
+            x = self.cell(x).relu()
+            outputs.append(self.head(x))
+        return torch.cat(outputs, 1)
+
+
+class Template(nn.Module):
+    """A layer that also runs on what the network holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.both = nn.Linear(6, 16), nn.Linear(16, 16)
+        self.query = nn.Parameter(torch.randn(1, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.both(self.stem(x.mean((2, 3))).relu()).relu() * self.both(self.query).relu()
+
+
+class TwoNames(nn.Module):
+    """One module with two names, and one norm behind two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.Conv2d(8, 8, 3, padding=1)
+        self.stem, self.one, self.two = nn.Conv2d(6, 8, 1), nn.Sequential(layer), nn.Sequential(nn.MaxPool2d(2), layer)
+        self.a, self.b, self.norm = (*(nn.Conv2d(8, 8, 1, bias=False) for _ in range(2)), nn.BatchNorm2d(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = self.one(x).mean((2, 3), keepdim=True) + self.two(x).relu()
+        return (self.norm(self.a(x)) + self.norm(self.b(x.relu()))).mean((2, 3))
+
+
 def read_by(net: nn.Module, path: str, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """What a layer reads and gives in each of its runs."""
     read: list[Tensor] = []
@@ -177,6 +234,28 @@ def test_runs_that_need_each_other_are_no_one_layer() -> None:
     assert found in (["one"], ["two"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "usable", "named"),
+    [
+        (Irregular, ["stem", "often", "dead"], "often, dead are"),
+        (Refined, ["stem", "head"], "cell is"),
+        (Template, ["stem", "both"], None),
+        (TwoNames, ["stem", "one.0", "a", "b"], None),
+    ],
+)
+def test_which_layers_can_be_fitted(kind: type[nn.Module], usable: list[str], named: str | None) -> None:
+    model, graph, plan, x = halved(kind)
+    found = sites(model, graph, PrunePlan(graph.signature))
+    assert [site.path for site in found] == usable
+    assert all(site.norm is None for site in found)
+    for batches in (x, x.split(16)):
+        small = build(model, graph, plan).eval()
+        before = error(model, small, x)
+        notes = [note for note in reconstruct(model, small, graph, plan, batches) if "not refitted" in note]
+        assert error(model, small, x) < before or kind is Irregular
+        assert [note.startswith(str(named)) for note in notes] == ([True] if named else []), notes
+
+
 def test_runs_with_other_settings_are_no_one_layer() -> None:
     model, graph, plan, x = halved(Differently)
     assert [site.path for site in sites(model, graph, PrunePlan(graph.signature))] == ["stem"]
@@ -195,4 +274,4 @@ def test_without_a_program_shared_layers_keep_their_weights_and_are_named() -> N
     weight = small.get_submodule("encoder.body").weight.clone()
     notes = reconstruct(model, small, graph, plan, x)
     assert torch.equal(small.get_submodule("encoder.body").weight, weight)
-    assert any(note.startswith("not refitted, as layers that run several times need a program") for note in notes)
+    assert any(note.startswith("layers that run several times keep their weights") for note in notes)
