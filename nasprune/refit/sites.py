@@ -71,7 +71,7 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
     apart = {nodes for nodes in program.multiplying.values() if len(nodes) == 1}
     several = {nodes for nodes in program.multiplying.values() if len(nodes) > 1 and _alike(nodes, part, program)}
     usable = apart | gathered(program, several).together if several else apart
-    normed = Counter(program.owner(node).partition("@")[0] for node in program.live if operator(node) == "batch_norm")
+    normed = Counter(_runner(node, part, program) for node in program.live if operator(node) == "batch_norm")
     found: list[Site] = []
     for weight, nodes in program.multiplying.items():
         node = nodes[0]
@@ -85,7 +85,7 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
             continue
         norms = {_norm_behind(one, modules, graph) for one in nodes}
         norm = norms.pop() if len(norms) == 1 else None
-        norm = norm if norm is not None and normed[norm] == len(nodes) else None
+        norm = norm if norm is not None and normed[modules[norm]] == len(nodes) else None  # behind nothing else
         last = next(iter(node.users)) if norm else node
         axes = {a.axis: torch.from_numpy(a.positions(keep).reshape(-1)) for a in graph.params.get(weight, ())}
         made, read = (axes.get(1), axes.get(0)) if getattr(own, "transposed", False) else (axes.get(0), axes.get(1))
@@ -99,9 +99,14 @@ def sites(part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[Site]:
 
 def _alike(nodes: Sequence[Node], part: nn.Module, program: Program) -> bool:
     """Whether one module, or one kind of call, runs all of them, and they differ in what they read only."""
-    owners = {id(part.get_submodule(program.owner(node).partition("@")[0])) for node in nodes}
+    runners = {_runner(node, part, program) for node in nodes}
     first, *others = ({**arguments(node), "input": operator(node)} for node in nodes)
-    return len(owners) == 1 and all(other == first for other in others)
+    return len(runners) == 1 and all(other == first for other in others)
+
+
+def _runner(node: Node, part: nn.Module, program: Program) -> nn.Module:
+    """The innermost module that ran the operation, whichever of its names it had then."""
+    return part.get_submodule(program.owner(node).partition("@")[0])
 
 
 def is_depthwise(module: nn.Module) -> bool:

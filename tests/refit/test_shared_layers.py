@@ -150,18 +150,19 @@ class Template(nn.Module):
 
 
 class TwoNames(nn.Module):
-    """One module with two names, and one norm behind two layers."""
+    """A layer with two names, and a norm with two names behind two layers."""
 
     def __init__(self) -> None:
         super().__init__()
         layer = nn.Conv2d(8, 8, 3, padding=1)
         self.stem, self.one, self.two = nn.Conv2d(6, 8, 1), nn.Sequential(layer), nn.Sequential(nn.MaxPool2d(2), layer)
-        self.a, self.b, self.norm = (*(nn.Conv2d(8, 8, 1, bias=False) for _ in range(2)), nn.BatchNorm2d(8))
+        norm = nn.BatchNorm2d(8)
+        self.a, self.b = (nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), norm) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
         x = self.one(x).mean((2, 3), keepdim=True) + self.two(x).relu()
-        return (self.norm(self.a(x)) + self.norm(self.b(x.relu()))).mean((2, 3))
+        return (self.a(x) + self.b(x.relu())).mean((2, 3))
 
 
 def read_by(net: nn.Module, path: str, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -240,7 +241,7 @@ def test_runs_that_need_each_other_are_no_one_layer() -> None:
         (Irregular, ["stem", "often", "dead"], "often, dead are"),
         (Refined, ["stem", "head"], "cell is"),
         (Template, ["stem", "both"], None),
-        (TwoNames, ["stem", "one.0", "a", "b"], None),
+        (TwoNames, ["stem", "one.0", "a.0", "b.0"], None),
     ],
 )
 def test_which_layers_can_be_fitted(kind: type[nn.Module], usable: list[str], named: str | None) -> None:
