@@ -3,9 +3,10 @@
     python -m benchmarks.cifar [--seeds 3] [--cases GLOB] [--rows GLOB] [--threads N] [--jobs N]
     python -m benchmarks.cifar --ablation [--cases 'resnet20 50*'] [--rows GLOB]
 
-A row sees 2,048 training images at most, chosen by the seed, and takes no gradient step on the weights. The 509 test
-images are looked at once, after the cut. Every row's FLOPs are counted by fvcore on the network it gives. Weights and
-images are read from the folder that NASPRUNE_ASSETS names, `../shared/data` by default.
+A row sees 2,048 training images at most, chosen by the seed, and takes no gradient step on the weights, but where
+--trials gives it a limit of time, which is spent on polishing without labels. The 509 test images are looked at once,
+after the cut. Every row's FLOPs are counted by fvcore on the network it gives. Weights and images are read from the
+folder that NASPRUNE_ASSETS names, `../shared/data` by default.
 
 The ablation crosses criteria, reconstruction and controllers, on ResNet-20 at half the FLOPs where `--cases` names
 nothing else. It also prints the accuracy on 1,024 training images that no row has seen: settings are to be chosen by
@@ -118,8 +119,9 @@ def ablated(controller: str, criterion: str, reconstruct: str) -> Setting:
 
 GRID = product(("uniform", "global", "sensitivity"), CRITERIA, ("none", "lstsq"))
 BESIDE_GRID = (("sensitivity", "l2", "obs"), ("sensitivity", "obs", "obs"), ("auto, 24 trials", "l2", "lstsq"))
-TRIALS: tuple[Row, ...] = tuple(
-    Setting(f"{trials} trials", {"controller": "auto", "trials": trials}) for trials in (1, 8, 24, 64)
+TRIALS: tuple[Row, ...] = (
+    *(Setting(f"{trials} trials", {"controller": "auto", "trials": trials}) for trials in (1, 8, 24, 64)),
+    *(Setting(f"{seconds} seconds", {"time_limit": seconds}) for seconds in (120, 240, 480)),
 )
 ABLATION: tuple[Row, ...] = tuple(ablated(*row) for row in (*GRID, *BESIDE_GRID))
 
@@ -314,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="of torch; by default its own choice")
     parser.add_argument("--jobs", type=int, default=1, help="how many rows run at once, each in a process")
     parser.add_argument("--ablation", action="store_true", help="criteria x reconstruction x controllers")
-    parser.add_argument("--trials", action="store_true", help="the default search with 1 to 64 trials")
+    parser.add_argument("--trials", action="store_true", help="the default search, 1 to 64 trials or 2 to 8 minutes")
     options = parser.parse_args(arguments)
     if not (ASSETS / "cifar10_resnet20.safetensors").is_file():
         print(f"skipped: no weights and images in {ASSETS}; set NASPRUNE_ASSETS to the folder that holds them")

@@ -58,7 +58,7 @@ class SearchOptions:
     space: str
     reconstruct: str
     sparsifier: str
-    polish: bool
+    polish: bool | None
     plugins: tuple[Path, ...]
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -271,7 +271,7 @@ def _on_data(options: SearchOptions, result: SearchResult, dense: nn.Module, dat
         f"{name} cut": accuracy(result.model, data.test),
     }
     how = RE_ESTIMATED if result.report.settings["reconstruct"] == "none" else REFITTED
-    how += ", then polished on images without labels" if options.polish else ""
+    how += ", then polished on images without labels" if "divergence after polish" in measured else ""
     cut = bool(result.plan.keep or result.plan.drop or result.plan.masks)
     notes = [SEEN.format("test")] if seen else []
     notes += (

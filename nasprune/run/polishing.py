@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from torch import nn
 
@@ -33,7 +34,7 @@ class _Cut:
 
 def check_polish(wanted: object, *, has_data: bool) -> None:
     """Raises InputError where polishing is asked for without data, or in another way than by a flag."""
-    if not isinstance(wanted, bool):
+    if wanted is not None and not isinstance(wanted, bool):
         raise InputError(f"`polish` must be True or False, got {wanted!r}; leave it out, or write polish=True")
     if wanted and not has_data:
         raise InputError("polishing needs images; give some with `data=` (`--data`), or leave `polish` out")
@@ -44,20 +45,26 @@ def polished(
     graph: ModelGraph,
     model: nn.Module,
     plan: PrunePlan,
+    seconds: float,
     on_step: Callable[[PolishStep], None] | None,
 ) -> Recovered:
-    """The refitted `model` polished, if the request says so and something was cut."""
-    if not request.options.polish or request.data is None or not (plan.keep or plan.drop or plan.masks):
+    """The refitted `model` polished, if the request says so and something was cut. seconds: that are left for it."""
+    if not request.polishes or request.data is None or not (plan.keep or plan.drop or plan.masks):
         return Recovered(model)
+    if seconds <= 0:
+        return Recovered(model, ("Not polished: no time was left for it.",))
     with request.phases.phase("polishing"):
         done = polish(
             _Cut(model, plan, graph),
             request.model,
             request.data,
             seed=request.options.seed,
+            time_limit=seconds if seconds < inf else None,
             on_step=on_step,
             should_stop=request.options.should_stop,
         )
+    if not done.steps:
+        return Recovered(model, done.notes)
     measured = {"divergence before polish": done.before, "divergence after polish": done.after}
     return Recovered(done.model, (*done.notes, said(done)), {**measured, "polish seconds": done.seconds})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from nasprune.cost.budget import Budget, parse_budget
 from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource, image_side
 from nasprune.data.splits import size_of
+from nasprune.evaluators.measured import Measured
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
 from nasprune.run.methods import Methods, Names, looked_up
@@ -58,6 +60,17 @@ class Request:
     @property
     def device(self) -> torch.device:
         return next((value.device for value in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def polishes(self) -> bool:
+        """Whether the refitted network is polished: where it was asked for, or a time is given to be made use of."""
+        return self.options.polish if self.options.polish is not None else _spends_time(self.options, self.methods)
+
+    @property
+    def polish_ends(self) -> float:
+        """Seconds from the beginning of the search after which polishing takes no more steps."""
+        limit = self.options.time_limit
+        return limit if limit is not None and self.polishes and _spends_time(self.options, self.methods) else inf
 
     @cached_property
     def calibration(self) -> Dataset[tuple[Tensor, int]] | None:
@@ -107,7 +120,9 @@ def resolved(
         data=splits,
         options=options,
         limits=_limits(options, methods),
-        settings=settings_of(model, inputs, goal, methods, splits, options) | zero_settings(names, spaces),
+        settings=settings_of(model, inputs, goal, methods, splits, options)
+        | zero_settings(names, spaces)
+        | _polish_settings(options, methods),
         on_progress=on_progress,
         phases=phases,
         spaces=spaces,
@@ -115,7 +130,25 @@ def resolved(
     )
 
 
+def _spends_time(options: Options, methods: Methods) -> bool:
+    """Whether a limit of time is there for polishing: trials beyond the first decision of `auto` gain nothing.
+
+    They do not by the divergence from the dense network (`make bench-trials`), and polishing does. Where an evaluator
+    of the user's own decides, trials may find something else.
+    """
+    limited = options.time_limit is not None and options.trials is None and options.polish is not False
+    return limited and issubclass(methods.controller, Auto) and issubclass(methods.evaluator, Measured)
+
+
+def _polish_settings(options: Options, methods: Methods) -> dict[str, str]:
+    if _spends_time(options, methods):
+        return {"polish": "in the time that is left"}
+    return {"polish": "yes"} if options.polish else {}
+
+
 def _limits(options: Options, methods: Methods) -> Limits:
+    if _spends_time(options, methods):
+        return Limits(TRIALS_AUTO, options.time_limit, options.should_stop)
     if options.trials is not None or options.time_limit is not None:
         return Limits(options.trials, options.time_limit, options.should_stop)
     if issubclass(methods.controller, Auto):

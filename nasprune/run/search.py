@@ -58,7 +58,7 @@ def search(
     space: str = "auto",
     reconstruct: str = "auto",
     sparsifier: str = "auto",
-    polish: bool = False,
+    polish: bool | None = None,
     seed: int = 0,
     trials: int | None = None,
     time_limit: float | None = None,
@@ -103,11 +103,13 @@ def search(
         sparsifier: name of a plugin that says which weights become zero, where the budget limits NNZ; `space` is then
             "weights", "kernels", or both as in "widths+weights(pattern='2:4')".
         polish: whether gradient steps on images without labels bring the refitted network nearer to the dense one, as
-            `nasprune.polish` does; needs data.
+            `nasprune.polish` does; needs data. By default they do where `time_limit` leaves time for them.
         seed: fixes the result.
-        trials: how many decisions are evaluated; by default as many as `time_limit` allows, else 1 for the controller
-            `auto`, 100 for other controllers with an evaluator that needs data, and 1,000 with one that does not.
-        time_limit: seconds after which no new trial starts.
+        trials: how many decisions are evaluated; by default 1 for the controller `auto`, and for others as many as
+            `time_limit` allows, else 100 with an evaluator that needs data, and 1,000 with one that does not.
+        time_limit: seconds after which no new trial starts. With the controller `auto`, data, and neither `trials` nor
+            an evaluator of your own, more trials gain nothing (docs/results.md): what is left of these seconds after
+            the refit goes to polishing, unless `polish` is False, and then to trials.
         out: folder for `trials.jsonl`, which this process alone may write to meanwhile; a search with the same settings
             goes on where the file ends.
         include, exclude: globs on paths of groups, blocks and modules, one or several: only what is cut with these and
@@ -160,7 +162,7 @@ def search(
                 "exclude": names("exclude", exclude),
                 **({"multiple_of": several(multiple_of)} if multiple_of != () else {}),
             },
-            settings={**({"polish": "yes"} if polish else {}), **(settings or {})},
+            settings=settings or {},
             should_stop=should_stop,
             polish=polish,
             allow_chance=allow_chance,
@@ -189,7 +191,8 @@ def search(
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency, said = (found.latency, []) if found.latency else stopwatch.told(request.model, fitted)
         layers = layer_times(both[0], both[1], graph.example_inputs)
-        recovered = polished(request, found.graph, fitted, plan, on_polish)
+        left = started + request.polish_ends - time.monotonic()
+        recovered = polished(request, found.graph, fitted, plan, left, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
         rungs = compared(request, found.graph, plan, fitted, recovered.model)

@@ -33,7 +33,7 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)
     should_stop: Callable[[], bool] | None = None
     allow_chance: bool = False
-    polish: bool = False
+    polish: bool | None = None
     out: Path | None = None
     threads: int | None = None
     batch: int = 1

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +28,7 @@ from nasprune.common.arguments import number, refused, whole_number
 from nasprune.common.calls import in_type_of
 from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import in_eval, twin
+from nasprune.cost.units import number_of
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data import load_data
 from nasprune.data.batches import batches, draw
@@ -40,9 +42,11 @@ from nasprune.train.averaging import Average
 from nasprune.train.found import Found
 from nasprune.train.loops import Schedule, fast_precision
 from nasprune.train.nearness import Nearness, speaks
+from nasprune.train.pace import steps_within
 from nasprune.train.taps import taps
 
 STEPS = 800
+FEWEST = 100  # for which polishing is begun, where time is limited
 RATE = 5e-4
 IMAGES = 4096  # that the steps see at most
 NUMBERS = 2**27  # that the images consist of at most
@@ -102,6 +106,7 @@ def polish(
     augment: Augment | Literal["auto"] | None = "auto",
     precision: str = "auto",
     seed: int = 0,
+    time_limit: float | None = None,
     on_step: Callable[[PolishStep], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Polished:
@@ -121,6 +126,8 @@ def polish(
             nine in ten mirror images, and blends half of a batch with other images. None leaves images as they are.
         precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
         seed: of the order of images and of augmentation; global random states are left as they were.
+        time_limit: seconds that it may take, loading included: as many steps are planned as fit, at most `steps`, and
+            none where these were fewer than 100, or than `steps`.
         on_step: called after every check, of which there are eight.
         should_stop: asked after every step; where it says so, the best so far is the result.
 
@@ -129,10 +136,10 @@ def polish(
     """
     start = accepted(found.model if isinstance(found, Found) else found, "found")
     dense = accepted(teacher, "teacher")
-    _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision)
+    _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision, time_limit=time_limit)
+    began = time.perf_counter()
     splits = load_data(data, seed=seed, model=dense)
     home = next((value.device for value in start.parameters()), torch.device("cpu"))
-    began = time.perf_counter()
     with own_randomness(start):
         seed_all(seed, start)
         learned: Dataset[tuple[Tensor, int]] = ConcatDataset([splits.train, splits.calibration])
@@ -151,6 +158,7 @@ def polish(
             on_step=on_step,
             should_stop=should_stop,
             began=began,
+            until=math.inf if time_limit is None else began + time_limit,
         )
         return run.polished(start, lr)
 
@@ -201,6 +209,7 @@ class _Run:
     on_step: Callable[[PolishStep], None] | None
     should_stop: Callable[[], bool] | None
     began: float
+    until: float = math.inf
     taken: int = 0
 
     def polished(self, start: nn.Module, lr: float) -> Polished:
@@ -211,6 +220,12 @@ class _Run:
         if before < NOTHING:
             note = "polish: the network already gives what the dense one gives on held-out images, so nothing was done"
             return Polished(best, before, after, 0, 0, time.perf_counter() - self.began, (note,))
+        if self.until < math.inf:
+            fitting = self._fitting(start, lr)
+            if fitting < min(FEWEST, self.steps):
+                note = f"polish: the time that is left is enough for {number_of(fitting, 'step')}, too few to begin"
+                return Polished(best, before, after, 0, 0, time.perf_counter() - self.began, (note,))
+            self.steps = min(fitting, self.steps)
         for attempt in range(ATTEMPTS):
             rate = lr * LOWER**attempt
             try:
@@ -224,12 +239,24 @@ class _Run:
             )
         return Polished(best, before, after, kept, self.taken, time.perf_counter() - self.began, tuple(notes))
 
+    def _fitting(self, start: nn.Module, rate: float) -> int:
+        """How many steps fit into the time that is left."""
+        student = twin(start)
+        weights = _trainable(student)
+        optimizer = torch.optim.Adam(weights, lr=rate)
+        images = next(self._batches(torch.Generator().manual_seed(self.seed)))
+
+        def step() -> None:
+            with in_eval(student), suppress(_Diverged):
+                self._step(student, weights, optimizer, rate, images)
+
+        left = self.until - time.perf_counter()
+        return steps_within(left, step, lambda: self.near.measure(student, self.held), CHECKS)
+
     def _attempt(self, start: nn.Module, rate: float, before: float) -> tuple[nn.Module, float, int]:
         """The best weights at a rate, their divergence and their step. Raises _Diverged where it is too high."""
         student = twin(start)
-        weights = [weight for weight in student.parameters() if weight.is_floating_point()]
-        for weight in weights:
-            weight.requires_grad_(True)
+        weights = _trainable(student)
         optimizer = torch.optim.Adam(weights, lr=rate)
         schedule, average = Schedule(rate, self.steps, 0.05), Average(start, DECAY)
         best, after, kept, losses = twin(start).eval(), before, 0, []
@@ -240,7 +267,8 @@ class _Run:
                 losses.append(self._step(student, weights, optimizer, schedule.next(), images))
                 average.add(student)
                 self.taken += 1
-                stopping = self.should_stop is not None and self.should_stop()
+                asked = self.should_stop is not None and self.should_stop()
+                stopping = asked or time.perf_counter() > self.until
                 if step % every and step != self.steps and not stopping:
                     continue
                 reached = self.near.measure(average.net, self.held)
@@ -282,6 +310,14 @@ class _Run:
             self.on_step(PolishStep(step, self.steps, loss, reached, best, rate, time.perf_counter() - self.began))
 
 
+def _trainable(student: nn.Module) -> list[nn.Parameter]:
+    """Its weights, which take gradients from now on."""
+    weights = [weight for weight in student.parameters() if weight.is_floating_point()]
+    for weight in weights:
+        weight.requires_grad_(True)
+    return weights
+
+
 def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
     """The network in eval mode, with gradients asked for where the start asks for them."""
     for own, other in zip(model.parameters(), start.parameters(), strict=True):
@@ -289,16 +325,19 @@ def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def _check(*, steps: int, lr: float, batch_size: int, precision: str) -> None:
+def _check(*, steps: int, lr: float, batch_size: int, precision: str, time_limit: float | None) -> None:
     whole_number("steps", steps, "write for example steps=800")
     whole_number("batch_size", batch_size, "write for example batch_size=64")
     number("lr", lr, "write for example lr=5e-4")
+    if time_limit is not None:
+        number("time_limit", time_limit, "give seconds, for example time_limit=600")
     if precision not in MIXED:
         raise refused("precision", f"one of {', '.join(MIXED)}", precision, "leave it out")
     rules = (
         ("steps", steps, steps >= CHECKS, f"at least {CHECKS}"),
         ("batch_size", batch_size, batch_size >= 1, "at least 1"),
         ("lr", lr, 0 < lr < math.inf, "above 0"),
+        ("time_limit", time_limit, time_limit is None or 0 < time_limit < math.inf, "above 0"),
     )
     for name, value, holds, rule in rules:
         if not holds:

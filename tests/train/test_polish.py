@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from nasprune.run.checkpoint import load, save
 from nasprune.run.trace import trace
 from nasprune.testing import SampleNet
 from nasprune.train.nearness import Nearness
+from nasprune.train.pace import steps_within
 from nasprune.train.polish import PolishStep, polish
 from nasprune.train.taps import taps, watched
 from tests.nets import EXAMPLE, TinyResNet, images
@@ -207,3 +210,76 @@ def test_a_net_that_several_processes_train_is_compared_inside(dense, cut, tmp_p
     assert where
     assert float(near.loss(cut.model, IMAGES[:8])) > 0
     torch.testing.assert_close(together, alone)
+
+
+def test_as_many_steps_are_taken_as_fit_into_the_time(dense, cut, monkeypatch):
+    fitting: list[float] = []
+
+    def planned(seconds: float, step: Callable[[], object], check: Callable[[], object], checks: int) -> int:
+        step()
+        check()
+        fitting.append(seconds)
+        return 24
+
+    monkeypatch.setattr("nasprune.train.polish.steps_within", planned)
+    monkeypatch.setattr("nasprune.train.polish.FEWEST", 20)
+    seen: list[PolishStep] = []
+    done = polish(cut, dense, DATA, steps=400, time_limit=600, on_step=seen.append)
+    assert 0 < fitting[0] <= 600
+    assert {step.of for step in seen} == {24}
+    assert seen[-1].rate < 0.1 * max(step.rate for step in seen), "the rate falls over the steps that fit"
+    same = polish(cut, dense, DATA, steps=24)
+    assert all(torch.equal(*pair) for pair in zip(done.model.parameters(), same.model.parameters(), strict=True))
+
+
+def test_polishing_is_not_begun_where_the_time_is_too_short(dense, cut):
+    done = polish(cut, dense, DATA, time_limit=0.01)
+    assert (done.steps, done.kept) == (0, 0)
+    assert "the time that is left is enough for 0 steps, too few" in done.notes[0]
+    assert all(torch.equal(*pair) for pair in zip(done.model.parameters(), cut.model.parameters(), strict=True))
+
+
+def test_it_ends_when_the_time_is_over(dense, cut, monkeypatch):
+    monkeypatch.setattr("nasprune.train.polish.steps_within", lambda *_: 10**6)
+    done = polish(cut, dense, DATA, steps=10**6, time_limit=3)
+    assert done.steps < 10**6
+    assert done.after <= done.before
+
+
+def test_a_search_spends_a_limit_of_time_on_polishing(dense, monkeypatch):
+    """By default; trials are made instead of it where they were asked for."""
+    given: list[float] = []
+
+    def watched(*arguments, time_limit=None, **options):
+        given.append(time_limit)
+        return polish(*arguments, **{**options, **QUICK})
+
+    monkeypatch.setattr("nasprune.run.polishing.polish", watched)
+    asked = {"data": DATA, "evaluator": "kl", "reconstruct": "none"}
+    done = story.search(dense, EXAMPLE, "60%", time_limit=300, **asked)
+    assert len(done.trials) == 1
+    assert 0 < given.pop() < 300
+    assert done.report.settings["polish"] == "in the time that is left"
+    for other in ({"trials": 3}, {"polish": False, "trials": 2}, {"controller": "uniform"}):
+        plain = story.search(dense, EXAMPLE, "60%", time_limit=300, **asked, **other)
+        assert "polish" not in plain.report.settings
+    assert not given
+    story.search(dense, EXAMPLE, "60%", time_limit=300, polish=True, trials=1, **asked)
+    assert given == [None], "trials have the time, and polishing was asked for"
+    late = story.search(dense, EXAMPLE, "60%", time_limit=1e-3, **asked)
+    assert "Not polished: no time was left for it." in late.report.notes
+    assert given == [None]
+
+
+def test_the_steps_that_fit_leave_room_for_the_checks(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("nasprune.train.pace.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def takes(seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            now[0] += seconds
+
+        return run
+
+    assert steps_within(100, takes(1.0), takes(2.0), 8) == int((0.9 * 96 - 16) / 1.0)
+    assert steps_within(10, takes(1.0), takes(2.0), 8) == 0

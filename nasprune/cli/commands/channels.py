@@ -61,8 +61,14 @@ def search(
         typer.Option("--sparsifier", help="Which weights become zero: obs, obd, nettrim, magnitude."),
     ] = "auto",
     polish: Annotated[
-        bool, typer.Option("--polish", help="Then gradient steps towards the dense net, on images without labels.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--polish/--no-polish",
+            help="Then gradient steps towards the dense net, on images without labels.  [default: where --time-limit "
+            "leaves time for them]",
+            show_default=False,
+        ),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option("--strategy", help="Instead of searching, train so that it can be cut; with --finetune."),
@@ -86,7 +92,7 @@ def search(
     scope: Scope = None,
     trials: Annotated[int | None, typer.Option("--trials", help="How many decisions to evaluate.")] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", help="Seconds after which no trial starts.")
+        float | None, typer.Option("--time-limit", help="Seconds after which no trial and no step of polishing starts.")
     ] = None,
     seed: Seed = 0,
     out: Annotated[
