@@ -30,6 +30,7 @@ from torch.nn import functional
 import nasprune
 from benchmarks.binary import BinaryLeNet5, packed_bytes
 from benchmarks.cifar import ASSETS
+from nasprune.common.allocation import memory_reused
 from nasprune.data import DataSplits, load_data
 from nasprune.data.batches import batches
 from nasprune.data.splits import size_of
@@ -119,6 +120,7 @@ def kept(images: Tensor, generator: torch.Generator) -> Tensor:
     return images
 
 
+@memory_reused()
 def trained(
     model: nn.Module,
     data: DataSplits,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.allocation import memory_reused
 from nasprune.common.randomness import seed_all
 from nasprune.cost.units import percent
 from nasprune.data import DataSplits
@@ -69,6 +70,7 @@ class Training:
     good: dict[str, Tensor] = field(default_factory=dict)
     began: float = 0.0
 
+    @memory_reused()
     def run(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """The weights and buffers of the result, and what should be said."""
         self.began = time.perf_counter()

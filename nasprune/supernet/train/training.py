@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from nasprune.base import Batch
+from nasprune.common.allocation import memory_reused
 from nasprune.common.losses import cross_entropy
 from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
@@ -55,6 +56,7 @@ Draw = Callable[[nn.Module], AbstractContextManager[None]]
 Images = Dataset[tuple[Tensor, int]]
 
 
+@memory_reused()
 def train(
     net: nn.Module,
     data: DataSplits,
