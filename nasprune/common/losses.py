@@ -25,18 +25,30 @@ def cross_entropy(outputs: Tensor, labels: Tensor, reduction: str = "mean", smoo
     return functional.cross_entropy(outputs, labels, reduction=reduction, label_smoothing=smoothing)
 
 
-def divergence(target: Tensor, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+def divergence(target: Tensor, outputs: Tensor, temperature: float = 1.0, variance: Tensor | None = None) -> Tensor:
     """The sum of KL(target || outputs) in nats over images and positions; outputs (n, classes, ...), softmax on axis 1.
 
-    Both are divided by the temperature first. A single output has no softmax: there it is half the squared change, the
-    divergence of normal distributions of variance one, and the temperature divides their difference.
+    Both are divided by the temperature first. Numbers have no softmax: of these it is half the squared change, relative
+    to their variance, the divergence of normal distributions, and the temperature divides their difference. So it is
+    for a single output, too, with a variance of 1 where none is given.
+
+    variance: (outputs,), of numbers; `None` for classes. `nasprune.data.scales` tells which they are.
     """
+    if variance is not None:
+        scale = temperature * along_outputs(variance, outputs).sqrt()
+        return 0.5 * ((outputs - target) / scale).square().sum()
     if outputs.shape[1] == 1:
         return 0.5 * ((outputs - target) / temperature).square().sum()
     reached, wanted = ((value / temperature).log_softmax(1) for value in (outputs, target))
     return functional.kl_div(reached, wanted, reduction="sum", log_target=True)
 
 
-def divergences(target: Tensor, outputs: Tensor) -> Tensor:
+def divergences(target: Tensor, outputs: Tensor, variance: Tensor | None = None) -> Tensor:
     """`divergence` of each image, shape (n,)."""
-    return torch.stack([divergence(*pair) for pair in zip(target[:, None], outputs[:, None], strict=True)])
+    pairs = zip(target[:, None], outputs[:, None], strict=True)
+    return torch.stack([divergence(*pair, variance=variance) for pair in pairs])
+
+
+def along_outputs(values: Tensor, outputs: Tensor) -> Tensor:
+    """One value for each output, in the type and place of outputs (n, outputs, ...), and as many axes."""
+    return values.to(outputs).reshape(1, -1, *[1] * (outputs.ndim - 2))

@@ -7,6 +7,7 @@ the outputs, where accuracy jumps by one image, and it asks for what the dense n
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from nasprune.base import Candidate, EvaluationTask
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
+from nasprune.data.scales import variances
 from nasprune.evaluators.measured import Measured
 
 REMEMBERED = 2**27
@@ -23,8 +25,9 @@ REMEMBERED = 2**27
 class KL(Measured):
     """Minus the mean of KL(dense || candidate) in nats, at most 0: 0 is the dense network.
 
-    The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions. A single output
-    has no softmax: there it is half the squared change, the divergence of normal distributions of variance one.
+    The softmax runs over axis 1 of outputs (n, classes, ...); the mean over images and all positions. Where labels are
+    numbers, and not whole ones, outputs are numbers, too: of these it is half the squared change relative to how much
+    the dense network's vary. A single output has no softmax either; without such labels its variance counts as 1.
     """
 
     reads_labels: ClassVar[bool] = False
@@ -41,7 +44,11 @@ class KL(Measured):
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
         dense, cut = self._of_dense(number, inputs).double(), outputs.double()
         positions = outputs.numel() // outputs.shape[1]
-        return -float(divergence(dense, cut)), positions
+        return -float(divergence(dense, cut, variance=self._variance)), positions
+
+    @cached_property
+    def _variance(self) -> Tensor | None:
+        return variances(self._dense, self._validation)
 
     def _of_dense(self, number: int, inputs: Tensor) -> Tensor:
         if number in self._known:

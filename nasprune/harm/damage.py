@@ -60,6 +60,7 @@ def damages(
     mends: bool = True,
     seed: int = 0,
     temperature: float = TEMPERATURE,
+    variance: Tensor | None = None,
     on_step: Steps = unseen,
 ) -> Damages:
     """For every choice of the space: option -> harm, 0 for keeping everything.
@@ -70,6 +71,7 @@ def damages(
         batches: calibration inputs (n, ...), at least one batch.
         refit: whether the network is refitted after the cut.
         mends: whether that also makes good what is lost in layers before.
+        variance: of outputs that are numbers, (outputs,); `None` where they are classes.
         on_step: told how many batches have run back.
 
     Raises:
@@ -87,7 +89,7 @@ def damages(
     changes = _changes(graph, readers, measured, scores, sums)
     give_back()
     blocks = [choice.name for choice in space.blocks]
-    totals = priced(model, graph, layers, changes, blocks, batches, seed, temperature, on_step)
+    totals = priced(model, graph, layers, changes, blocks, batches, seed, temperature, variance, on_step)
     found: dict[str, dict[int, float]] = {}
     for choice in space.widths:
         known = {option: totals[key] for option in measured[choice.name] if (key := (choice.name, option)) in totals}

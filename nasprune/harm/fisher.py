@@ -33,6 +33,7 @@ from nasprune.common.calls import (
     removed_after,
     without_gradients,
 )
+from nasprune.common.losses import along_outputs
 from nasprune.common.outputs import tensors_of
 from nasprune.common.phases import Steps, unseen
 from nasprune.common.untouched import undisturbed
@@ -61,6 +62,7 @@ def priced(
     batches: Sequence[Tensor],
     seed: int,
     temperature: float,
+    variance: Tensor | None,
     on_step: Steps = unseen,
 ) -> dict[tuple[str, int], float]:
     """The mean over images of half the squared change of v . z, by (choice, option).
@@ -69,7 +71,7 @@ def priced(
         layers: held by the names of their weights, which `changes` uses too.
         blocks: names of those whose absence is option 0.
         seed: of the draws of v.
-        temperature: of the softmax.
+        temperature: of the softmax. variance: of outputs that are numbers (outputs,); `None` for classes.
         on_step: told how many batches are done.
 
     Raises:
@@ -88,7 +90,7 @@ def priced(
     ]
     hooks += [(body, harms.watch_block(name, relu[name])) for name, body in bodies.items()]
     watched = [*bodies.values(), *(layer for held in layers.values() for layer in held)]
-    count = _run_back(model, graph, hooks, watched, harms, batches, seed, temperature, on_step)
+    count = _run_back(model, graph, hooks, watched, harms, batches, seed, temperature, variance, on_step)
     return harms.mean(count)
 
 
@@ -99,6 +101,7 @@ def curvatures(
     batches: Sequence[Tensor],
     seed: int,
     temperature: float,
+    variance: Tensor | None,
     on_step: Steps = unseen,
 ) -> dict[str, Tensor]:
     """For each layer the diagonal of the Hessian of what the network gives, (groups, F, O): E[G^2], mean over images.
@@ -107,7 +110,9 @@ def curvatures(
     """
     squares = _Squares()
     hooks = [(layer, squares.watch(param)) for param, held in layers.items() for layer in held]
-    count = _run_back(model, graph, hooks, [layer for layer, _ in hooks], squares, batches, seed, temperature, on_step)
+    count = _run_back(
+        model, graph, hooks, [layer for layer, _ in hooks], squares, batches, seed, temperature, variance, on_step
+    )
     return {param: total / count for param, total in squares.totals.items()}
 
 
@@ -129,6 +134,7 @@ def _run_back(
     batches: Sequence[Tensor],
     seed: int,
     temperature: float,
+    variance: Tensor | None,
     on_step: Steps,
 ) -> int:
     """Runs all images there and, from v . z, back; how many there were. hooks: forward hooks, by module."""
@@ -150,7 +156,7 @@ def _run_back(
                     scalar = _relative(given, len(inputs), generator)
                 else:
                     logits = at_least_single(_logits(outputs))
-                    scalar = (logits * _direction(logits.detach(), temperature, generator)).sum()
+                    scalar = (logits * _direction(logits.detach(), temperature, variance, generator)).sum()
                 if scalar.requires_grad:
                     torch.autograd.backward(scalar)
                 watcher.next_images()
@@ -294,12 +300,14 @@ def _relative(given: Sequence[Tensor], images: int, generator: torch.Generator) 
     return torch.stack(parts).sum()
 
 
-def _direction(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def _direction(logits: Tensor, temperature: float, variance: Tensor | None, generator: torch.Generator) -> Tensor:
     """Drawn with the Fisher information of the softmax at `temperature` along axis 1 as its covariance.
 
-    A single output has no softmax: there the covariance is one.
+    Numbers have no softmax: theirs is one over their variance; that of a single output counts as 1 where none is given.
     """
     noise = torch.randn(logits.shape, generator=generator, device="cpu").to(logits)
+    if variance is not None:
+        return noise / along_outputs(variance, logits).sqrt()
     if logits.shape[1] == 1:
         return noise
     p = (logits / temperature).softmax(1)

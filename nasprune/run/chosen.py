@@ -9,6 +9,7 @@ the first one's, on the same images, in pairs, by more than chance would give th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from math import sqrt
 from statistics import NormalDist
 
@@ -20,6 +21,7 @@ from nasprune.common.allocation import memory_reused
 from nasprune.common.losses import divergences
 from nasprune.common.untouched import undisturbed
 from nasprune.controllers.auto import Auto
+from nasprune.data.scales import variances
 from nasprune.evaluators.measured import Measured, Ready, outputs_of
 from nasprune.refit.recalibrate import batches_of
 from nasprune.run.methods import Methods
@@ -67,6 +69,11 @@ class Divergences:
         self._task = task
         self._ready = Ready(task)
 
+    @cached_property
+    def _variance(self) -> Tensor | None:
+        assert self._task.validation is not None
+        return variances(self._task.dense, self._task.validation)
+
     @memory_reused()
     def __call__(self, candidate: Candidate) -> Tensor:
         model = self._ready(candidate)
@@ -76,5 +83,5 @@ class Divergences:
             for inputs, _ in batches_of(self._task.validation):
                 inputs = inputs.to(self._task.device)
                 wanted, given = (outputs_of(net, inputs, "kl").double() for net in (dense, model))
-                found.append(divergences(wanted, given))
+                found.append(divergences(wanted, given, self._variance))
         return torch.cat(found)

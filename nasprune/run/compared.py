@@ -68,7 +68,7 @@ def _measured(request: Request, nets: Mapping[str, nn.Module]) -> dict[str, floa
             known = _known(labels, outputs[DENSE])
             labelled += int(known.sum())
             for name, value in outputs.items():
-                apart[name] += float(divergence(outputs[DENSE], value))
+                apart[name] += float(divergence(outputs[DENSE], value, variance=request.variance))
                 right[name] += float(Classes().score(value[known].cpu(), labels[known]).sum()) if known.any() else 0.0
     found = {f"{ACCURACY} {name}": right[name] / labelled for name in nets} if labelled else {}
     found |= {f"{DIVERGENCE} {name}": apart[name] / positions for name in nets if name != DENSE} if positions else {}

@@ -51,6 +51,7 @@ def harms(
         refit=methods.refits,
         mends=methods.reconstruct == "lstsq",
         seed=request.options.seed,
+        variance=request.variance,
         on_step=on_step,
     )
 

@@ -18,6 +18,7 @@ from nasprune.controllers.auto import Auto
 from nasprune.cost.budget import Budget, parse_budget
 from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource, image_side
+from nasprune.data.scales import variances
 from nasprune.data.splits import size_of
 from nasprune.evaluators.measured import Measured
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
@@ -60,6 +61,11 @@ class Request:
     @property
     def device(self) -> torch.device:
         return next((value.device for value in self.model.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def variance(self) -> Tensor | None:
+        """That of the outputs where these are numbers, (outputs,); `None` for classes."""
+        return variances(self.model, self.data.validation) if self.data is not None else None
 
     @property
     def polishes(self) -> bool:

@@ -67,6 +67,7 @@ def zeroed(request: Request, found: Found, fitted: nn.Module) -> Zeroed:
             refit_images(request, graph, REFIT_IMAGES),
             seed=request.options.seed,
             memory=request.options.memory,
+            variance=request.variance,
             on_price=pricing,
             on_step=pricing,
             once=partial(request.options.shared.once, _key(request, plan)),

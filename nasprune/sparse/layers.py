@@ -129,7 +129,8 @@ def thinned(
 class Priced:
     """What zeros do to a network: its layers as problems, about the weights that it has.
 
-    model: left as found. batches: calibration inputs (n, ...). curvatures: by layer, filled where the method asks.
+    model: left as found. batches: calibration inputs (n, ...). variance: of outputs that are numbers.
+    curvatures: by layer, filled where the method asks.
     """
 
     model: nn.Module
@@ -138,13 +139,16 @@ class Priced:
     sparsifier: Sparsifier
     batches: Sequence[Tensor]
     seed: int = 0
+    variance: Tensor | None = None
     curvatures: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         part = submodule(self.model, self.graph.scope)
         self._layers = {f"{path}.weight": (part.get_submodule(path),) for path in self.found}
         if self.sparsifier.needs_curvature:
-            known = curvatures(self.model, self.graph, self._layers, self.batches, self.seed, TEMPERATURE)
+            known = curvatures(
+                self.model, self.graph, self._layers, self.batches, self.seed, TEMPERATURE, self.variance
+            )
             self.curvatures.update({name.removesuffix(".weight"): value for name, value in known.items()})
 
     def problems(self, on_step: Steps = unseen) -> Iterator[tuple[str, SparseLayer]]:
@@ -189,7 +193,7 @@ class Priced:
 
     def _price(self, changes: Mapping[str, Change], by_layer: dict[str, dict[int, float]]) -> None:
         layers = {name: self._layers[name] for name in changes}
-        known = priced(self.model, self.graph, layers, changes, (), self.batches, self.seed, TEMPERATURE)
+        known = priced(self.model, self.graph, layers, changes, (), self.batches, self.seed, TEMPERATURE, self.variance)
         for (path, kept), harm in known.items():
             by_layer[path][kept] = harm
 

@@ -118,6 +118,7 @@ def sparsify(
     *,
     seed: int = 0,
     memory: int = MEMORY,
+    variance: Tensor | None = None,
     on_price: Steps = unseen,
     on_step: Steps = unseen,
     once: Callable[[Callable[[], Harms]], Harms] = asked,
@@ -128,6 +129,7 @@ def sparsify(
         dense: the network that was cut; left as found. small: what it was cut to; may be a copy of `dense` itself.
         graph: of `dense`. plan: that cut it.
         priced: calibration inputs (n, ...) that harms are measured on. images: batches that the refit sees.
+        variance: of outputs that are numbers, (outputs,); `None` where they are classes.
         on_price: told how many batches are read and layers priced. on_step: how many batches and layers are refitted.
         once: gives what it is given to make, or what that gave before for the same network, space and method.
 
@@ -154,7 +156,7 @@ def sparsify(
         raise BudgetError(
             _refusal(budget, least, whole, space.pattern, narrowed=bool(plan.keep or plan.drop), wide=wide)
         )
-    pricing = Priced(small, graph, found, sparsifier, priced, seed)
+    pricing = Priced(small, graph, found, sparsifier, priced, seed, variance)
     kept, known = _shared_out(pricing, price, room, space, lambda: once(lambda: pricing.harms(on_price)))
     masks: dict[str, Tensor] = {}
 

@@ -26,7 +26,7 @@ def unlabelled(near: Nearness, held: Tensor) -> Augment:
     It does not where it answers alike for nearly all of `held` mirrored. Nothing is changed where the network gives no
     classes, or takes no images (n, C, H, W).
     """
-    if held.ndim != 4 or not near.speaks:
+    if held.ndim != 4 or not near.speaks or near.variance is not None:
         return batch_change(None)
     with torch.no_grad():
         plain, other = (main_output(near.dense(images)) for images in (held, held.flip(3)))

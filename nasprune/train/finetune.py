@@ -22,6 +22,8 @@ from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data.load import DataSource, check_fits
+from nasprune.data.scales import variances
+from nasprune.data.splits import DataSplits
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.models.initial import looks_initialised
@@ -179,7 +181,7 @@ def finetune(
     with quiet(), own_randomness(start), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         seed_all(seed, start)
         fabric = start_fabric(device, precision, together=True)
-        near = _nearness(found, teacher, feature_share, precision, fabric.device)
+        near = _nearness(found, teacher, feature_share, precision, fabric.device, parts)
         objective = Objective(recipe, near, task or task_of(parts.train, smoothing))
         keeper = Keeper(Path(out) if out is not None else None, {})
         if out is not None:
@@ -211,7 +213,12 @@ def finetune(
 
 
 def _nearness(
-    found: Found | None, teacher: nn.Module | None, feature_share: float, precision: str, device: torch.device
+    found: Found | None,
+    teacher: nn.Module | None,
+    feature_share: float,
+    precision: str,
+    device: torch.device,
+    parts: DataSplits,
 ) -> Nearness | None:
     """What compares with the teacher. Raises InputError where features are to be compared and nobody knows which."""
     if feature_share and (teacher is None or found is None):
@@ -222,9 +229,10 @@ def _nearness(
     if teacher is None:
         return None
     dense = twin(teacher).to(device).eval().requires_grad_(False)
-    mixed = precision == "bf16-mixed"
+    near = partial(
+        Nearness, dense, speaks=True, mixed=precision == "bf16-mixed", variance=variances(dense, parts.validation)
+    )
     if found is None or not feature_share:
-        return Nearness(dense, (), None, speaks=True, mixed=mixed)
+        return near((), None)
     graph = found.graph
-    where = taps(graph, found.plan, submodule(dense, graph.scope))
-    return Nearness(dense, where, graph.scope, speaks=True, mixed=mixed)
+    return near(taps(graph, found.plan, submodule(dense, graph.scope)), graph.scope)

@@ -24,18 +24,22 @@ TEMPERATURE = 4.0
 
 @dataclass(frozen=True)
 class Compared:
-    """What both networks gave on the same images. of_dense, of_small: outputs of tapped modules, by path."""
+    """What both networks gave on the same images. of_dense, of_small: outputs of tapped modules, by path.
+
+    variance: of outputs that are numbers, as of `divergence`.
+    """
 
     taps: Sequence[Tap]
     target: Any
     output: Any
     of_dense: dict[str, Tensor]
     of_small: dict[str, Tensor]
+    variance: Tensor | None = None
 
     def softened(self, temperature: float) -> Tensor:
         """The mean divergence of the outputs at a temperature T, times T² so that gradients keep their size."""
         wanted, reached = _spoken(self.target).float(), _spoken(self.output).float()
-        total: Tensor = divergence(wanted, reached, temperature)
+        total: Tensor = divergence(wanted, reached, temperature, self.variance)
         return total / (reached.numel() // reached.shape[1]) * temperature**2
 
     def features(self) -> Tensor:
@@ -56,7 +60,7 @@ class Nearness:
 
     dense: to be run as often as needed. scope: the part that was cut, in which the taps lie. speaks: whether outputs of
     the whole network are compared; else, as for a detector, whose outputs are lists, only the taps are.
-    mixed: whether they run in bfloat16 where that is safe.
+    mixed: whether they run in bfloat16 where that is safe. variance: of outputs that are numbers.
     """
 
     dense: nn.Module
@@ -64,6 +68,7 @@ class Nearness:
     scope: str | None
     speaks: bool
     mixed: bool = False
+    variance: Tensor | None = None
     _known: dict[int, Tensor] = field(default_factory=dict)
 
     def loss(self, small: nn.Module, images: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ class Nearness:
                 if self.speaks:
                     if number not in self._known:
                         self._known[number] = _spoken(self.dense(images)).float()
-                    value = Compared((), self._known[number], small(images), {}, {}).softened(1.0)
+                    value = self._said(self._known[number], small(images)).softened(1.0)
                 else:
                     with self.compared(small, images, exact=True) as compared:
                         value = compared.features()
@@ -96,7 +101,11 @@ class Nearness:
                 with torch.no_grad():
                     target = self.dense(images)
                 output = small(images)
-            yield Compared(self.taps, target, output, of_dense, of_small)
+            yield Compared(self.taps, target, output, of_dense, of_small, self.variance)
+
+    def _said(self, target: Tensor, output: Any) -> Compared:
+        """The outputs alone."""
+        return Compared((), target, output, {}, {}, self.variance)
 
     def _cast(self, images: Tensor, exact: bool) -> AbstractContextManager[Any]:
         if not self.mixed or exact:

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -34,6 +34,7 @@ from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data import load_data
 from nasprune.data.batches import batches, draw
 from nasprune.data.load import DataSource
+from nasprune.data.scales import variances
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
@@ -146,7 +147,9 @@ def polish(
         learned: Dataset[tuple[Tensor, int]] = ConcatDataset([splits.train, splits.calibration])
         images = _inputs(learned, IMAGES, start, home)
         held = _inputs(splits.validation, HELD_OUT, start, home)
-        near = _nearness(found, dense, start, held, precision, home)
+        near = replace(
+            _nearness(found, dense, start, held, precision, home), variance=variances(dense, splits.validation)
+        )
         run = _Run(
             near=near,
             masks=found.plan.masks.below(found.plan.scope) if isinstance(found, Found) else WeightMasks(),

@@ -13,6 +13,7 @@ from nasprune.common.randomness import own_randomness, seed_all
 from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
 from nasprune.data.load import check_fits
+from nasprune.data.scales import variances
 from nasprune.data.splits import size_of
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.fitness import check_augment, check_labels, check_trainable, classes_of
@@ -78,7 +79,10 @@ def train_with(
         near = None
         if teacher is not None:
             dense = twin(teacher).to(fabric.device).eval().requires_grad_(False)
-            near = Nearness(dense, (), None, speaks=True, mixed=precision == "bf16-mixed")
+            mixed_precision = precision == "bf16-mixed"
+            near = Nearness(
+                dense, (), None, speaks=True, mixed=mixed_precision, variance=variances(dense, parts.validation)
+            )
         keeper = Keeper(out, {})
         if out is not None:
             own = settings_of(model, teacher, parts, recipe, seed, augment, precision, task)
