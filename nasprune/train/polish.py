@@ -48,6 +48,7 @@ from nasprune.train.pace import steps_within
 from nasprune.train.taps import taps
 
 STEPS = 800
+MOST = 3200  # where there is time for them
 FEWEST = 200  # that are begun with where time is limited: half as many gained nothing
 RATE = 5e-4
 IMAGES = 4096  # that the steps see at most
@@ -102,7 +103,7 @@ def polish(
     teacher: nn.Module,
     data: DataSource,
     *,
-    steps: int = STEPS,
+    steps: int | None = None,
     lr: float = RATE,
     batch_size: int = 64,
     augment: Augment | Literal["auto"] | None = "auto",
@@ -120,7 +121,7 @@ def polish(
         teacher: the dense network.
         data: as for `nasprune.search`; labels are not read. At most 4,096 images of the training and calibration parts
             are learned from; 512 of the validation part decide. The test part is not looked at.
-        steps: at most, at least 8.
+        steps: at most, at least 8; by default 800, and with a limit of time as many as fit, up to 3,200.
         lr: highest learning rate of Adam. Where it drives the network away from the dense one, polishing starts again
             with a lower one.
         batch_size: images a step, at least 1.
@@ -128,8 +129,8 @@ def polish(
             nine in ten mirror images, and blends half of a batch with other images. None leaves images as they are.
         precision: "32-true", "bf16-mixed", or "auto" for the latter where the device is faster with it.
         seed: of the order of images and of augmentation; global random states are left as they were.
-        time_limit: seconds that it may take, loading included: as many steps are planned as fit, at most `steps`, and
-            none where these are fewer than 200, or than `steps`.
+        time_limit: seconds that it may take, loading included: as many steps are planned as fit, and none where these
+            are fewer than 200, or than `steps`.
         on_step: called after every check, of which there are eight.
         should_stop: asked after every step; where it says so, the best so far is the result.
 
@@ -138,6 +139,7 @@ def polish(
     """
     start = accepted(found.model if isinstance(found, Found) else found, "found")
     dense = accepted(teacher, "teacher")
+    steps = (STEPS if time_limit is None else MOST) if steps is None else steps
     _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision, time_limit=time_limit)
     began = time.perf_counter()
     splits = load_data(data, seed=seed, model=dense)
