@@ -230,7 +230,10 @@ class _Run:
         if self.until < math.inf:
             fitting = self._fitting(start, lr)
             if fitting < min(FEWEST, self.steps):
-                note = f"polish: the time that is left is enough for {number_of(fitting, 'step')}, too few to begin"
+                note = (
+                    f"polish: the time that is left is enough for {number_of(fitting, 'step')}, and fewer than "
+                    f"{min(FEWEST, self.steps)} gain nothing; give more time"
+                )
                 return Polished(best, before, after, 0, 0, time.perf_counter() - self.began, (note,))
             self.steps = min(fitting, self.steps)
         for attempt in range(ATTEMPTS):
