@@ -71,3 +71,20 @@ def test_the_commands_fit_the_smallest_screen_a_line_each(command, monkeypatch, 
     listed = out.partition(" Commands ")[2].splitlines()
     assert [line.split()[1] for line in listed if line.startswith("│")] == [*program().commands]
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("search", ["(runs/MODEL-BUDGET)", "(where --time-limit leaves time for them)"]),
+        ("finetune", ["(RUN/finetuned)", "(0.01, or 0.05 for an untrained net)"]),
+        ("export", ["(RUN/export/model.SUFFIX)"]),
+        ("trim", ["(runs/SPACE-BUDGET)"]),
+    ],
+)
+def test_help_says_what_a_default_is_that_depends_on_others(command, monkeypatch, name, shown):
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    for text in shown:
+        assert text in " ".join(out.split())

@@ -64,9 +64,8 @@ def search(
         bool | None,
         typer.Option(
             "--polish/--no-polish",
-            help="Then gradient steps towards the dense net, on images without labels.  [default: where --time-limit "
-            "leaves time for them]",
-            show_default=False,
+            help="Then gradient steps towards the dense net, on images without labels.",
+            show_default="where --time-limit leaves time for them",
         ),
     ] = None,
     strategy: Annotated[
@@ -96,7 +95,7 @@ def search(
     ] = None,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/MODEL-BUDGET]")
+        Path | None, typer.Option("--out", help="Folder for the result.", show_default="runs/MODEL-BUDGET")
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="Where networks run: cpu, cuda, or auto for a GPU if any.")
@@ -180,7 +179,7 @@ def finetune(
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training images.")] = 10,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Highest rate.  [default: 0.01, or 0.05 for an untrained net]")
+        float | None, typer.Option("--lr", help="Highest rate.", show_default="0.01, or 0.05 for an untrained net")
     ] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd or adamw.")] = "sgd",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step, of each process.")] = 64,
@@ -203,7 +202,9 @@ def finetune(
     device: Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32-true, or bf16-mixed, which is faster.")] = "32-true",
     plugins: Plugins = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: RUN/finetuned]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the result.", show_default="RUN/finetuned")
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -265,7 +266,7 @@ def inspect(
 @app.command(short_help="Train a small net on real digits, halve its FLOPs, and compare.")
 def demo(
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/demo]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the result.", show_default="runs/demo")] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -43,13 +43,14 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="onnx, pt2, torchscript, module, openvino, executorch or timm.  [default: as --out ends, else onnx]",
+            help="onnx, pt2, torchscript, module, openvino, executorch or timm.",
+            show_default="as --out ends, else onnx",
         ),
     ] = None,
     model: DenseModel = None,
     input_size: InputSize = None,
     plugins: Plugins = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model.SUFFIX]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file.", show_default="RUN/export/model.SUFFIX")] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -68,15 +69,17 @@ def compress(
     run: Run,
     bits: Annotated[
         int | None,
-        typer.Option("--bits", help="Of a weight's number among shared values.  [default: 8, of matrices 5]"),
+        typer.Option("--bits", help="Of a weight's number among shared values.", show_default="8, of matrices 5"),
     ] = None,
     gap_bits: Annotated[
-        int | None, typer.Option("--gap-bits", help="Of the zeros between two values.  [default: 8, of matrices 5]")
+        int | None, typer.Option("--gap-bits", help="Of the zeros between two values.", show_default="8, of matrices 5")
     ] = None,
     model: DenseModel = None,
     input_size: InputSize = None,
     plugins: Plugins = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/compressed.safetensors]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file.", show_default="RUN/compressed.safetensors")
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -100,7 +103,9 @@ def quantise(
     model: DenseModel = None,
     input_size: InputSize = None,
     plugins: Plugins = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The file.  [default: RUN/export/model-int8.onnx]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file.", show_default="RUN/export/model-int8.onnx")
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -49,7 +49,7 @@ def trim(
     ] = 0,
     tune: Annotated[int, typer.Option("--tune", help="Train what is left, for so many epochs.")] = 0,
     keep_max: Annotated[
-        int | None, typer.Option("--keep-max", help="How many operations may stay in a choice.  [default: 3]")
+        int | None, typer.Option("--keep-max", help="How many operations may stay in a choice.", show_default="3")
     ] = None,
     count: Annotated[
         str, typer.Option("--count", help="What a budget without a unit is in: fvcore, macs, params or latency.")
@@ -76,7 +76,7 @@ def trim(
     device: Device = "auto",
     plugins: Plugins = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/SPACE-BUDGET]")
+        Path | None, typer.Option("--out", help="Folder for the result.", show_default="runs/SPACE-BUDGET")
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -145,7 +145,7 @@ def train(
     device: Device = "auto",
     plugins: Plugins = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the result.  [default: runs/supernet-SPACE]")
+        Path | None, typer.Option("--out", help="Folder for the result.", show_default="runs/supernet-SPACE")
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
