@@ -19,6 +19,7 @@ from torch import nn
 from nasprune.common.accepted import accepted
 from nasprune.common.processes import is_first
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.states import lost_in_files
 from nasprune.common.untouched import twin
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data.load import DataSource, check_fits
@@ -205,7 +206,7 @@ def finetune(
         result = twin(start)
         copy_into(result, weights)
     ended(logs)
-    for note in notes:
+    for note in (*notes, *lost_in_files(start, result)):
         logging.getLogger(__name__).warning(note)
     return result.to(home).eval()
 

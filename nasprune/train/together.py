@@ -10,6 +10,7 @@ from torch import nn
 
 from nasprune.common.processes import is_first
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.states import lost_in_files
 from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
 from nasprune.data.load import check_fits
@@ -106,4 +107,4 @@ def train_with(
         )
         notes = training.run()[1]
     ended(logs)
-    return notes
+    return (*notes, *lost_in_files(model, tuner.student))
