@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -86,6 +87,16 @@ def test_every_method_spread_and_pattern_keeps_the_budget(options, model):
     found = search(model, EXAMPLE, "50%NNZ", **options)
     assert count_nonzeros(found.model) <= count_nonzeros(model) // 2
     assert found.report.proof.ok
+
+
+@pytest.mark.parametrize("options", [{}, {"sparsifier": "obd"}, {"space": "widths+weights"}], ids=str)
+def test_a_network_in_double_precision_gets_zeros_and_stays_so(options, model):
+    inputs, labels = images()
+    dense = copy.deepcopy(model).double()
+    found = search(dense, EXAMPLE.double(), "40%NNZ", data=(inputs.double(), labels), **options)
+    assert count_nonzeros(found.model) <= 0.4 * count_nonzeros(dense)
+    assert found.report.proof.ok
+    assert {value.dtype for value in found.model.parameters()} == {torch.float64}
 
 
 def test_kernels_go_whole(model):
