@@ -99,6 +99,23 @@ def test_a_network_in_double_precision_gets_zeros_and_stays_so(options, model):
     assert {value.dtype for value in found.model.parameters()} == {torch.float64}
 
 
+def test_zeros_that_a_second_search_fills_are_said_unless_its_budget_limits_them(result, model):
+    def filled(found):
+        return [note for note in found.report.notes if "that were zero are not any more" in note]
+
+    second = search(result.model, EXAMPLE, "80%")
+    again = count_nonzeros(second.model)
+    assert again > count_nonzeros(result.model)
+    assert len(filled(second)) == 1
+    assert int(filled(second)[0].split()[0].replace(",", "")) <= again
+    limited = search(result.model, EXAMPLE, "80%,90%NNZ")
+    assert count_nonzeros(limited.model) <= 0.9 * count_nonzeros(result.model)
+    untouched = story.search(result.model, EXAMPLE, "80%", seed=0)
+    assert not any(map(filled, (limited, untouched, search(model, EXAMPLE, "80%"))))
+    assert not nasprune.compose(model, result, second).masks
+    assert nasprune.compose(model, result, limited).masks == limited.plan.masks
+
+
 def test_kernels_go_whole(model):
     found = search(model, EXAMPLE, "60%NNZ", space="kernels")
     for name, mask in found.plan.masks.items():
