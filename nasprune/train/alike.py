@@ -30,7 +30,7 @@ def unlabelled(near: Nearness, held: Tensor) -> Augment:
     if not pictures or not near.speaks:
         return batch_change(None)
     with torch.no_grad():
-        plain, other = (main_output(near.dense(images)) for images in (held, held.flip(3)))
+        plain, other = (main_output(near.asked(images)) for images in (held, held.flip(3)))
     if plain is None or other is None or plain.ndim != 2 or plain.shape[1] == 1:
         return batch_change(None)
     alike = float((plain.argmax(1) == other.argmax(1)).float().mean()) >= ALIKE

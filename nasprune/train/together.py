@@ -27,7 +27,7 @@ from nasprune.train.partners import Partner
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
 from nasprune.train.resume import Keeper
-from nasprune.train.targets import AnyTask, task_of
+from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.team import steps_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
@@ -65,6 +65,7 @@ def train_with(
     Raises:
         InputError: as `nasprune.finetune`.
     """
+    check_task(task)
     check_fits(model, parts, name=type(model).__name__)
     check_trainable(model)
     check_labels(model, parts, teacher is not None and recipe.soft_share == 1)
