@@ -117,6 +117,14 @@ def test_what_was_written_without_them_is_refused(monkeypatch, tmp_path: Path) -
     assert (tmp_path / resume.FILE).exists()
 
 
+def test_what_was_trained_is_verified_with_the_buffers_of_the_dense_network() -> None:
+    dense = net().eval()
+    found = nasprune.search(dense, IMAGES[0][:1], "70%")
+    tuned = nasprune.finetune(found, IMAGES, **OPTIONS)
+    assert float(tuned[0].mean.mean()) > 15
+    assert nasprune.verify(dense, tuned, found.graph, found.plan).ok
+
+
 def test_what_no_file_holds_is_said(tmp_path: Path, caplog) -> None:
     found = nasprune.prune(net(), IMAGES[0][:1], "70%", data=IMAGES, strategy="hard", epochs=1, batch_size=16)
     assert any(note.startswith("the buffers '0.mean' have other values") for note in found.report.notes)
