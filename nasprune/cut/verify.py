@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nasprune.common.inputs import Inputs
-from nasprune.common.states import state_tensors
+from nasprune.common.states import own_tensors, state_tensors
 from nasprune.common.untouched import twin
 from nasprune.cost.flops import CostModel, measure
 from nasprune.cut.compare import TOLERANCES, compare
@@ -55,12 +55,23 @@ def verify(model: nn.Module, small: nn.Module, graph: ModelGraph, plan: PrunePla
         raise PlanError("the small model has other tensors than this plan gives; pass the plan that made it")
     structure = twin(small)
     structure.load_state_dict(reference.state_dict())
+    _copy_buffers(reference, structure)
     same = all(torch.equal(own[name], value) for name, value in as_cut.items())
     proof = replace(_verified(model, structure, graph, plan), compares=AS_CUT if same else STRUCTURE)
     filled = plan.masks.filled(submodule(small, graph.scope))
     if proof.ok and filled is not None:
         return replace(proof, ok=False, reason=f"{filled!r} is not zero where the plan masks it")
     return proof
+
+
+def _copy_buffers(model: nn.Module, other: nn.Module) -> None:
+    """Gives `other` the values of buffers that are not persistent, which training may have changed."""
+    values = own_tensors(model)
+    with torch.no_grad():
+        for name, own in own_tensors(other).items():
+            value = values.get(name)
+            if value is not None and value.shape == own.shape and not torch.equal(value.to(own.device), own):
+                own.copy_(value)
 
 
 def _verified(

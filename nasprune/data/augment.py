@@ -32,9 +32,22 @@ def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def blended(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A new batch of the same shape (n, ...): half as it was, and half of random shares of an image and another one."""
-    count = len(images)
+    """A new batch of the same shape (n, ...): half as it was, and half of random shares of an image and another one.
+
+    Bytes and other whole numbers are rounded to such again.
+    """
+    count, values = len(images), in_numbers(images)
     shares = torch.rand(count, generator=generator, device="cpu")
     shares[: count // 2] = 1.0
-    others = images[torch.randperm(count, generator=generator, device="cpu").to(images.device)]
-    return torch.lerp(others, images, shares.to(images).reshape(-1, *[1] * (images.ndim - 1)))
+    others = values[torch.randperm(count, generator=generator, device="cpu").to(images.device)]
+    return in_type(torch.lerp(others, values, shares.to(values).reshape(-1, *[1] * (images.ndim - 1))), images.dtype)
+
+
+def in_numbers(images: Tensor) -> Tensor:
+    """Images whose shares can be added: bytes and other whole numbers in single precision."""
+    return images if images.is_floating_point() else images.float()
+
+
+def in_type(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images in the type that they had before `in_numbers`, rounded where it is one of whole numbers."""
+    return images if dtype.is_floating_point else images.round().to(dtype)

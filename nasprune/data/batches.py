@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from nasprune.data.ahead import read_ahead
-from nasprune.data.items import ArrayDataset, checked, size_of
+from nasprune.data.items import ArrayDataset, as_labels, checked, size_of
 from nasprune.errors import InputError
 
 VALUES = 2**22
@@ -41,8 +41,8 @@ def batches(
 ) -> Iterator[tuple[Any, Any]]:
     """Images (n, ...) and labels (n,), n ≤ `size`. order: item numbers, each once; else 0, 1, 2, …
 
-    Images without a label have the label -1. Labels that are dicts, as of boxes, come in a list, and so do images where
-    they differ in shape.
+    Images without a label have the label -1; classes are int64, whatever whole numbers they were. Labels that are
+    dicts, as of boxes, come in a list, and so do images where they differ in shape.
 
     Raises:
         InputError: an item cannot be read, or has another shape than the others.
@@ -60,7 +60,7 @@ def batches(
                 yield _stacked([image for image, _ in read]), [label for _, label in read]
                 continue
             images, labels = default_collate(read)
-            yield images, torch.as_tensor(labels)
+            yield images, as_labels(torch.as_tensor(labels))
 
 
 def _stacked(images: list[Tensor]) -> Tensor | list[Tensor]:

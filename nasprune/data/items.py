@@ -39,7 +39,7 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
                 f"shape {tuple(labels.shape)}; give as many labels as images"
             )
         self.images = images
-        self.labels = labels if labels.is_floating_point() else labels.long()
+        self.labels = as_labels(labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         label = self.labels[index]
@@ -111,12 +111,17 @@ def read_item(read: Callable[[], object], index: int, name: str) -> tuple[Tensor
     return parts[0], _label(name, index, parts[1] if len(parts) == 2 else None)
 
 
+def as_labels(labels: Tensor) -> Tensor:
+    """Classes, whole numbers and booleans, in the one type that torch's losses take; other numbers as they are."""
+    return labels if labels.is_floating_point() else labels.long()
+
+
 def _label(name: str, index: int, label: object) -> Any:
     if label is None:
         return UNKNOWN
     if isinstance(label, Mapping) and all(isinstance(value, Tensor) for value in label.values()):
         return dict(label)
-    if not isinstance(label, (Tensor, np.ndarray, np.number, int, float)):
+    if not isinstance(label, (Tensor, np.ndarray, np.number, np.bool_, int, float)):
         kind = type(label).__name__
         raise _failed(name, index, f"its label must be a class number, a dict of tensors or None, got a {kind}")
     label = torch.as_tensor(label)

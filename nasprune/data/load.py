@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from nasprune.common.blame import told
 from nasprune.common.calls import in_type_of
-from nasprune.common.factories import call_factory, one_line
+from nasprune.common.factories import call_factory
 from nasprune.common.inputs import Inputs
 from nasprune.common.untouched import undisturbed
 from nasprune.data.cifar10 import cifar10
@@ -133,10 +134,10 @@ def check_fits(model: nn.Module, data: DataSplits, *, name: str) -> None:
     try:
         with undisturbed(model):
             output = model(in_type_of(model, image.unsqueeze(0)).to(home))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # the user's code may fail in any way
         raise InputError(
             f"data {data.name!r} gives images of shape {data.input_shape}, which model {name!r} does not take: "
-            f"{one_line(error)}; choose other data, another model or --input-size"
+            f"{told(error)}; choose other data, another model or --input-size"
         ) from error
     outputs = output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
     if outputs is not None and data.num_classes is not None and outputs < data.num_classes:

@@ -227,7 +227,7 @@ class _Harms:
                 read, slope = at_least_single(source), at_least_single(gradient)
                 products = weight_products(layer, read, slope, self.images)
                 for keys, added in change.parts:
-                    for key, column in zip(keys, (products.flatten(1) @ added).T, strict=True):
+                    for key, column in zip(keys, (products.flatten(1) @ added.to(products)).T, strict=True):
                         self.add(key, column)
 
             result.register_hook(back)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nasprune.common.factories import one_line
 from nasprune.common.fields import shown
 from nasprune.common.files import opened
-from nasprune.common.states import state_tensors
+from nasprune.common.states import own_tensors, state_tensors
 from nasprune.errors import InputError
 from nasprune.models.values import unfit
 
@@ -83,11 +83,11 @@ def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors of the right shapes into the parameters and buffers they name.
+    """Copies tensors of the right shapes into the parameters and buffers they name, persistent or not.
 
     Unlike `load_state_dict` it needs no version record, which safetensors cannot hold and which some models insist on.
     """
-    state = state_tensors(model)
+    state = {**state_tensors(model), **own_tensors(model, once=False)}
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)

@@ -5,6 +5,7 @@ A saved plan is replayed on the user's own dense model, so that the small networ
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from nasprune.common.files import check_places, content_of, write_all
 from nasprune.common.inputs import ExampleInputs, Inputs
 from nasprune.common.locks import held
 from nasprune.common.seals import check_bound, digest_of_bytes
-from nasprune.common.states import state_tensors
+from nasprune.common.states import lost_in_files, state_tensors
 from nasprune.cut.plan import PrunePlan, plan_fields
 from nasprune.cut.surgery import build
 from nasprune.errors import InputError
@@ -81,6 +82,8 @@ def save(result: Saveable, folder: str | Path, *, model: nn.Module | None = None
         )
     folder = path("folder", folder, "write nasprune.save(result, 'runs/mine')")
     network, masks = _same_network(result.model, model), result.plan.masks
+    for note in lost_in_files(result.model, network):
+        logging.getLogger(__name__).warning(note)
     check_zeros(masks, submodule(network, result.plan.scope), KEEPS_ZEROS)
     weights, zeros = to_bytes(state_tensors(network)), to_bytes(masks) if masks else None
     with held(folder):

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from nasprune.cut.plan import PrunePlan
+from nasprune.cut.surgery import build
 from nasprune.evaluators.accuracy import Accuracy
+from nasprune.graph.model import ModelGraph
 from nasprune.run.request import Request
 from nasprune.run.rounds import Found
 
@@ -13,6 +19,10 @@ SEEN = (
     "in training, and they do not test what a cut costs on new images: give images that it was not trained on, as "
     "data=(train, test), as a `nasprune.DataSplits`, or as a folder with train/ and test/."
 )
+
+
+PRUNED = 0.01
+"""Share of the weights of convolutions and linear layers from which on their zeros are no chance."""
 
 
 def said_once(notes: Sequence[str]) -> list[str]:
@@ -42,3 +52,25 @@ def of_scores(request: Request, found: Found) -> list[str]:
             "evaluators `loss` and `kl` tell finer differences apart."
         )
     return notes
+
+
+def of_zeros(request: Request, small: nn.Module, graph: ModelGraph, plan: PrunePlan) -> list[str]:
+    """Weights of a pruned network that were zero, and are not any more in `small`, since no budget asks for it."""
+    weights = _weights(request.original)
+    zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
+    if request.budget.limits_zeros or zeros <= PRUNED * sum(weight.numel() for weight in weights):
+        return []
+    before = _weights(build(request.original, graph, plan))
+    pairs = zip(before, _weights(small), strict=True)
+    filled = sum(int(((one == 0) & (other != 0).to(one.device)).sum()) for one, other in pairs)
+    if not filled:
+        return []
+    return [
+        f"{filled:,} weights that were zero are not any more: the refit of what stays uses all of them. "
+        "Limit the numbers that are not zero as well, such as --budget 80%,90%NNZ, to have zeros again."
+    ]
+
+
+def _weights(model: nn.Module) -> list[Tensor]:
+    """Of convolutions and linear layers."""
+    return [module.weight.detach() for module in model.modules() if isinstance(module, _ConvNd | nn.Linear)]

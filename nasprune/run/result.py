@@ -20,7 +20,7 @@ from nasprune.errors import InputError
 from nasprune.graph.model import ModelGraph
 from nasprune.run.charts import charts
 from nasprune.run.cutting import Cut
-from nasprune.run.notes import of_scores
+from nasprune.run.notes import of_scores, of_zeros
 from nasprune.run.page import cell
 from nasprune.run.plots import Plot, plotted
 from nasprune.run.report import FrontPoint, GroupOutcome, LayerTime, SearchReport
@@ -134,6 +134,7 @@ def result_of(
             *(found.aim.notes if found.aim is not None else []),
             *done.notes,
             *of_scores(request, found),
+            *of_zeros(request, model, graph, plan),
             *_outdated(stale(request.original, graph, plan)),
             *_normalised(over_fewer_inputs(graph, plan)),
         ),

@@ -24,12 +24,13 @@ def unlabelled(near: Nearness, held: Tensor) -> Augment:
     """Blends half of the images of a batch with others, after some were mirrored where the dense network does not mind.
 
     It does not where it answers alike for nearly all of `held` mirrored. Nothing is changed where the network gives no
-    classes, or takes no images (n, C, H, W).
+    classes, or takes no images (n, C, H, W), in floating point or bytes: other whole numbers may be those of tokens.
     """
-    if held.ndim != 4 or not near.speaks or near.variance is not None:
+    pictures = held.ndim == 4 and (held.is_floating_point() or held.dtype == torch.uint8)
+    if not pictures or not near.speaks or near.variance is not None:
         return batch_change(None)
     with torch.no_grad():
-        plain, other = (main_output(near.dense(images)) for images in (held, held.flip(3)))
+        plain, other = (main_output(near.asked(images)) for images in (held, held.flip(3)))
     if plain is None or other is None or plain.ndim != 2 or plain.shape[1] == 1:
         return batch_change(None)
     alike = float((plain.argmax(1) == other.argmax(1)).float().mean()) >= ALIKE

@@ -9,16 +9,18 @@ loss explodes all the same, training goes back to the last good epoch with a ten
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasprune.common.accepted import accepted
+from nasprune.common.arguments import path, refused, whole_number
 from nasprune.common.processes import is_first
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.states import lost_in_files
 from nasprune.common.untouched import twin
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.data.load import DataSource, check_fits
@@ -37,7 +39,7 @@ from nasprune.train.fitness import (
     classes_of,
     training_parts,
 )
-from nasprune.train.found import Found
+from nasprune.train.found import Found, as_found
 from nasprune.train.identity import settings_of
 from nasprune.train.logs import ended, logged, logs_of
 from nasprune.train.loops import quiet, start_fabric
@@ -48,7 +50,7 @@ from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Choice, Optimizer, Recipe
 from nasprune.train.resume import Keeper
 from nasprune.train.taps import taps
-from nasprune.train.targets import AnyTask, task_of
+from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
 
@@ -77,7 +79,7 @@ def finetune(
     mix: Mix = "none",
     augment: Augment | None = None,
     task: AnyTask | None = None,
-    masks: WeightMasks | None = None,
+    masks: Mapping[str, Tensor] | None = None,
     input_size: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -119,7 +121,8 @@ def finetune(
             one image tensor, as transforms of torchvision do; the shape stays.
         task: what is learned from labels, with its own loss and score; by default whole numbers are classes, and others
             numbers, which are learned by their squared error. `nasprune.Detection()` for boxes in dicts.
-        masks: which weights stay, the others being zero all the while; by default those of a search's result.
+        masks: which weights stay, the others being zero all the while, as booleans by the name of the parameter; by
+            default those of a search's result.
         input_size: pixels of a side, for a data set name that resizes; else what the source says.
         seed: of the order of images, of augmentation and of dropout; global random states are left as they were.
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
@@ -140,7 +143,7 @@ def finetune(
         InputError: an option is out of range, the model takes no gradients, the teacher has other outputs, labels are
         of one class or of none, the loss is not finite from the start, or `out` holds another training.
     """
-    found = model if isinstance(model, Found) else None
+    found = as_found(model)
     if feature_share is None:
         feature_share = 1.0 if found is not None and teacher is not None else 0.0
     recipe = Recipe(
@@ -161,13 +164,15 @@ def finetune(
         accumulate=accumulate,
         mix=mix,
     )
+    whole_number("seed", seed, "write for example seed=0")
+    folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
+    check_task(task)
     logs = logs_of(log) if is_first() else []
     on_step, on_epoch = logged(logs, on_step, on_epoch)
     start = accepted(found.model if found is not None else model)
     teacher = accepted(teacher, "teacher") if teacher is not None else None
-    if masks is None:
-        masks = found.plan.masks.below(found.plan.scope) if found is not None else WeightMasks()
-    masks.check(start)
+    held = _masks(masks, found)
+    held.check(start)
     parts = training_parts(data, seed=seed, input_size=input_size, model=start)
     check_fits(start, parts, name=type(start).__name__)
     check_trainable(start)
@@ -183,11 +188,11 @@ def finetune(
         fabric = start_fabric(device, precision, together=True)
         near = _nearness(found, teacher, feature_share, precision, fabric.device, parts)
         objective = Objective(recipe, near, task or task_of(parts.train, smoothing))
-        keeper = Keeper(Path(out) if out is not None else None, {})
-        if out is not None:
+        keeper = Keeper(folder, {})
+        if folder is not None:
             keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision, task)
         tuner = Tuner(start, recipe, objective, fabric)
-        tuner.after = partial(masks.hold, tuner.student)
+        tuner.after = partial(held.hold, tuner.student)
         training = Training(
             tuner=tuner,
             recipe=recipe,
@@ -207,9 +212,18 @@ def finetune(
         result = twin(start)
         copy_into(result, weights)
     ended(logs)
-    for note in notes:
+    for note in (*notes, *lost_in_files(start, result)):
         logging.getLogger(__name__).warning(note)
     return result.to(home).eval()
+
+
+def _masks(given: Mapping[str, Tensor] | None, found: Found | None) -> WeightMasks:
+    """The masks asked for, or those of a search's result."""
+    if given is None:
+        return found.plan.masks.below(found.plan.scope) if found is not None else WeightMasks()
+    if not isinstance(given, Mapping):
+        raise refused("masks", "a dict of boolean tensors", given, "write for example masks={'fc.weight': weight != 0}")
+    return given if isinstance(given, WeightMasks) else WeightMasks(given)
 
 
 def _nearness(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
+from nasprune.common.blame import told
 from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.untouched import twin, undisturbed
 from nasprune.data import DataSplits, load_data
@@ -104,12 +105,12 @@ def check_augment(parts: DataSplits, augment: object) -> None:
 
 
 def classes_of(model: nn.Module, parts: DataSplits) -> int:
-    """How many numbers a model gives for a validation image."""
+    """How many numbers a model gives for a validation image, 1 where there is no axis of classes."""
     image, _ = checked(parts.validation, parts.name)[0]
     home = next((value.device for value in model.parameters()), image.device)
     with undisturbed(twin(model)) as copied:
         found = main_output(copied(in_type_of(model, image.unsqueeze(0)).to(home)))
-    return found.shape[1] if found is not None else 0
+    return found.shape[1] if found is not None else 1
 
 
 def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits, task: AnyTask | None) -> None:
@@ -123,14 +124,17 @@ def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits, task:
     shapes = []
     for name, net in (("model", model), ("teacher", teacher)):
         home = next((value.device for value in net.parameters()), image.device)
+        copied = twin(net)
         try:
-            with undisturbed(twin(net)) as copied:
-                found = main_output(copied(in_type_of(net, image.unsqueeze(0)).to(home)))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            with undisturbed(copied):
+                outputs = copied(in_type_of(net, image.unsqueeze(0)).to(home))
+        except Exception as error:  # the user's code may fail in any way
             raise InputError(
-                f"the {name} does not take images of shape {parts.input_shape}: {error}; give one that does"
+                f"the {name} does not take images of shape {parts.input_shape}: {told(error)}; give one that does"
             ) from error
-        shapes.append(tuple(found.shape) if found is not None else None)
+        found = main_output(outputs)
+        given = found if found is not None else outputs
+        shapes.append(tuple(given.shape) if isinstance(given, Tensor) else None)
     if shapes[0] != shapes[1]:
         raise InputError(
             f"`teacher` must give outputs of the model's shape {shapes[0]}, got {shapes[1]}; give a teacher with the "

@@ -22,3 +22,8 @@ class Found(Protocol):
 
     @property
     def graph(self) -> ModelGraph: ...
+
+
+def as_found(given: object) -> Found | None:
+    """What was given, where it is a search's result; a network may have attributes of these names, too."""
+    return given if isinstance(given, Found) and not isinstance(given, nn.Module) else None

@@ -17,7 +17,7 @@ from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw, together
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
-from nasprune.train.targets import AnyTask, ModelTask, task_of
+from nasprune.train.targets import AnyTask, ModelTask, one_number, task_of
 
 Images = Dataset[tuple[Tensor, int]]
 COMPARED = 1024  # images that tell whether others were learned by heart
@@ -43,8 +43,8 @@ def accuracy(model: nn.Module, dataset: Images, *, batch_size: int = 256, task: 
     """Share of images whose largest output is their label, in [0, 1]. The model is left as it is.
 
     Of several outputs the first tensor (n, classes, ...) counts; where every position of an image has a label, an image
-    counts by the share of its positions that are right. Where labels are numbers it is the share of their variance that
-    is explained, item by item. task: how right an item is, where that is something else.
+    counts by the share of its positions that are right. Where labels are numbers, also for outputs (n,), it is the
+    share of their variance that is explained, item by item. task: how right an item is, where that is something else.
     """
     right, task = 0.0, task or task_of(dataset)
     device = _home(model)
@@ -82,9 +82,11 @@ def _judged(model: nn.Module, task: AnyTask, images: Any, labels: Any) -> tuple[
     """The mean loss of a batch, the scores (n,), and the loss of guesses. model: in eval mode."""
     if isinstance(task, ModelTask):
         loss, scores = task.judged(model, images, labels)
-        return float(loss), scores, task.guess_of(model)
-    outputs, labels = class_outputs(main_output(model(images))).float().cpu(), labels.cpu()
-    return float(task.loss(outputs, labels)), task.score(outputs, labels), task.guess(outputs)
+        return float(one_number(task, loss)), scores, task.guess_of(model)
+    given = model(images)
+    found = main_output(given)
+    outputs, labels = class_outputs(found if found is not None else given).float().cpu(), labels.cpu()
+    return float(one_number(task, task.loss(outputs, labels))), task.score(outputs, labels), task.guess(outputs)
 
 
 def _placed(model: nn.Module, images: Any, labels: Any, device: torch.device) -> tuple[Any, Any]:
@@ -111,7 +113,10 @@ def class_outputs(outputs: object) -> Tensor:
     tensors = tensors_of(outputs)
     if len(tensors) != 1 or not tensors[0].ndim:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
-        raise InputError(f"expected a model that gives (n, classes, ...), got {got}; train it with a loop of your own")
+        raise InputError(
+            f"expected a model that gives (n, classes, ...), got {got}; give as `task` a class that calls the model "
+            "itself, see nasprune.ModelTask, or train it with a loop of your own"
+        )
     return tensors[0]
 
 

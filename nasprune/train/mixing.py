@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nasprune.data.augment import in_numbers, in_type
 from nasprune.errors import InputError
 
 Mix = Literal["none", "mixup", "cutmix", "both"]
@@ -19,7 +20,7 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def mixing(mix: Mix, classes: int) -> Mixing:
-    """Images (n, C, H, W) and classes (n,) to mixed images and shares of classes (n, classes).
+    """Images (n, C, H, W) and classes (n,) to mixed images, bytes where they were bytes, and shares (n, classes).
 
     "both" takes one of the two at random. It draws from torch's global generator.
 
@@ -44,7 +45,7 @@ def mixing(mix: Mix, classes: int) -> Mixing:
                 f"{int(labels.max())}; give such labels, or leave it out"
             )
         kind = kinds[int(torch.randint(len(kinds), (), device="cpu"))]
-        images, shares = kind(images, labels)
-        return images, shares
+        found, shares = kind(in_numbers(images), labels)
+        return in_type(found, images.dtype), shares
 
     return mixed

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from nasprune.common.calls import main_output
+from nasprune.common.blame import told
+from nasprune.common.calls import in_type_of, main_output
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
@@ -71,6 +72,10 @@ class Nearness:
     variance: Tensor | None = None
     _known: dict[int, Tensor] = field(default_factory=dict)
 
+    def asked(self, images: Tensor) -> Any:
+        """What the dense network gives for images (n, ...), which it gets in its own type."""
+        return self.dense(in_type_of(self.dense, images))
+
     def loss(self, small: nn.Module, images: Tensor) -> Tensor:
         """The relative squared errors of the taps, plus the divergence of the softened outputs."""
         with self.compared(small, images) as compared:
@@ -84,7 +89,7 @@ class Nearness:
             for number, images in enumerate(batches):
                 if self.speaks:
                     if number not in self._known:
-                        self._known[number] = _spoken(self.dense(images)).float()
+                        self._known[number] = _spoken(self.asked(images)).float()
                     value = self._said(self._known[number], small(images)).softened(1.0)
                 else:
                     with self.compared(small, images, exact=True) as compared:
@@ -99,7 +104,7 @@ class Nearness:
         with watched(parts[0], self.taps) as of_dense, watched(parts[1], self.taps) as of_small:
             with self._cast(images, exact):
                 with torch.no_grad():
-                    target = self.dense(images)
+                    target = self.asked(images)
                 output = small(images)
             yield Compared(self.taps, target, output, of_dense, of_small, self.variance)
 
@@ -136,10 +141,11 @@ def speaks(dense: nn.Module, small: nn.Module, images: Tensor) -> bool:
     for name, net in (("teacher", dense), ("model", small)):
         try:
             with undisturbed(net):
-                found.append(main_output(net(images)))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                outputs = net(in_type_of(net, images))
+        except Exception as error:  # the user's code may fail in any way
             raise InputError(
-                f"the {name} does not take images of shape {tuple(images.shape[1:])}: {error}; give one that does"
+                f"the {name} does not take images of shape {tuple(images.shape[1:])}: {told(error)}; give one that does"
             ) from error
+        found.append(main_output(outputs))
     first, second = found
     return first is not None and second is not None and first.shape == second.shape and len(first) == len(images)

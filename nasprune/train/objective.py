@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nasprune.train.measures import class_outputs
 from nasprune.train.nearness import Compared, Nearness
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import AnyTask, ModelTask, Numbers, TrainingTask
+from nasprune.train.targets import AnyTask, ModelTask, Numbers, TrainingTask, one_number
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Objective:
     def __call__(self, model: nn.Module, images: Any, targets: Any) -> tuple[Tensor, float]:
         """The loss, and how many of the images are right; not known where the network gives losses alone."""
         if isinstance(self.task, ModelTask):
-            return self.task.loss_of(model, images, targets), math.nan
+            return one_number(self.task, self.task.loss_of(model, images, targets)), math.nan
         loss, outputs = self._compared(self.task, model, images, targets)
         return loss, float(self.task.score(outputs.detach(), targets).sum())
 
@@ -41,10 +41,10 @@ class Objective:
         recipe = self.recipe
         if self.near is None:
             outputs = class_outputs(model(images)).float()
-            return task.loss(outputs, labels), outputs
+            return one_number(task, task.loss(outputs, labels)), outputs
         with self.near.compared(model, images) as compared:
             outputs = class_outputs(compared.output).float()
-            loss = (1 - recipe.soft_share) * task.loss(outputs, labels)
+            loss = (1 - recipe.soft_share) * one_number(task, task.loss(outputs, labels))
             loss = loss + recipe.soft_share * self._softened(task, compared, outputs)
             if recipe.feature_share and self.near.taps:
                 loss = loss + recipe.feature_share * compared.features()

@@ -41,7 +41,7 @@ from nasprune.graph.capture import submodule
 from nasprune.train.alike import unlabelled
 from nasprune.train.augmenting import Augment, batch_change
 from nasprune.train.averaging import Average
-from nasprune.train.found import Found
+from nasprune.train.found import Found, as_found
 from nasprune.train.loops import Schedule, fast_precision
 from nasprune.train.nearness import Nearness, speaks
 from nasprune.train.pace import steps_within
@@ -137,10 +137,11 @@ def polish(
     Raises:
         InputError: an argument cannot be used, or there is nothing to compare the networks by.
     """
-    start = accepted(found.model if isinstance(found, Found) else found, "found")
+    result = as_found(found)
+    start = accepted(result.model if result is not None else found, "found")
     dense = accepted(teacher, "teacher")
     steps = (STEPS if time_limit is None else MOST) if steps is None else steps
-    _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision, time_limit=time_limit)
+    _check(steps=steps, lr=lr, batch_size=batch_size, precision=precision, time_limit=time_limit, seed=seed)
     began = time.perf_counter()
     splits = load_data(data, seed=seed, model=dense)
     home = next((value.device for value in start.parameters()), torch.device("cpu"))
@@ -150,11 +151,11 @@ def polish(
         images = _inputs(learned, IMAGES, start, home)
         held = _inputs(splits.validation, HELD_OUT, start, home)
         near = replace(
-            _nearness(found, dense, start, held, precision, home), variance=variances(dense, splits.validation)
+            _nearness(result, dense, start, held, precision, home), variance=variances(dense, splits.validation)
         )
         run = _Run(
             near=near,
-            masks=found.plan.masks.below(found.plan.scope) if isinstance(found, Found) else WeightMasks(),
+            masks=result.plan.masks.below(result.plan.scope) if result is not None else WeightMasks(),
             images=images,
             held=torch.split(held, 128),
             steps=steps,
@@ -180,10 +181,10 @@ def _inputs(dataset: Dataset[tuple[Tensor, int]], count: int, model: nn.Module, 
 
 
 def _nearness(
-    found: Found | nn.Module, dense: nn.Module, start: nn.Module, held: Tensor, precision: str, home: torch.device
+    found: Found | None, dense: nn.Module, start: nn.Module, held: Tensor, precision: str, home: torch.device
 ) -> Nearness:
     teacher = twin(dense).to(home).eval().requires_grad_(False)
-    graph, plan = (found.graph, found.plan) if isinstance(found, Found) else (None, None)
+    graph, plan = (found.graph, found.plan) if found is not None else (None, None)
     where = taps(graph, plan, submodule(teacher, graph.scope)) if graph is not None and plan is not None else ()
     spoken = speaks(teacher, start, held[:2])
     if not where and not spoken:
@@ -335,7 +336,8 @@ def _as_before(model: nn.Module, start: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def _check(*, steps: int, lr: float, batch_size: int, precision: str, time_limit: float | None) -> None:
+def _check(*, steps: int, lr: float, batch_size: int, precision: str, time_limit: float | None, seed: int) -> None:
+    whole_number("seed", seed, "write for example seed=0")
     whole_number("steps", steps, "write for example steps=800")
     whole_number("batch_size", batch_size, "write for example batch_size=64")
     number("lr", lr, "write for example lr=5e-4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from nasprune.common.arguments import described, refused
 from nasprune.common.losses import cross_entropy
 from nasprune.data.batches import batches
 from nasprune.errors import InputError
@@ -22,7 +24,7 @@ class TrainingTask(Protocol):
     """What is learned from targets. A class of your own with these three is given as `task` to `nasprune.finetune`."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What training lowers: a mean over the items of a batch. outputs: (n, ...), the first tensor of several."""
+        """What training lowers: a mean over the items of a batch. outputs: (n, ...), the one tensor that is given."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(n,): how right each item is, in [0, 1]."""
@@ -49,6 +51,31 @@ class ModelTask(Protocol):
 
 
 AnyTask = TrainingTask | ModelTask
+METHODS = (("loss", "score", "guess"), ("loss_of", "judged", "guess_of"))
+
+
+def check_task(task: object) -> None:
+    """Raises InputError unless `task` is none, or has what a task needs."""
+    if task is None:
+        return
+    wanted = "an object with " + ", or with ".join("{}, {} and {}".format(*map("`{}`".format, one)) for one in METHODS)
+    if inspect.isclass(task):
+        raise refused("task", wanted, task, f"give an instance: {task.__name__}()")
+    lacking = [[name for name in names if not callable(getattr(task, name, None))] for names in METHODS]
+    if all(lacking):
+        least = min(lacking, key=len)
+        then = "give for example task=nasprune.Detection()" if len(least) == 3 else f"add `{least[0]}` to the class"
+        raise refused("task", wanted, task, then)
+
+
+def one_number(task: AnyTask, loss: object) -> Tensor:
+    """The loss that a task gives for a batch. Raises InputError where it is no single number in a tensor."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise InputError(
+            f"the loss of the task {type(task).__name__} must be a tensor of one number, the mean over the items of a "
+            f"batch, got {described(loss)}; take its mean"
+        )
+    return loss.reshape(())
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,11 @@ def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> Classes | Numbers:
 
 def _known(outputs: Tensor, labels: Tensor) -> Tensor:
     """Which labels count."""
+    if outputs.ndim < 2:
+        raise InputError(
+            f"expected a model that gives (n, classes, ...), got outputs of shape {tuple(outputs.shape)}, which are "
+            "trained with numbers; give labels with a point, or a model with an output for every class"
+        )
     positions = (outputs.shape[0], *outputs.shape[2:])
     if tuple(labels.shape) != positions or labels.is_floating_point():
         raise InputError(

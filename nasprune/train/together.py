@@ -10,6 +10,7 @@ from torch import nn
 
 from nasprune.common.processes import is_first
 from nasprune.common.randomness import own_randomness, seed_all
+from nasprune.common.states import lost_in_files
 from nasprune.common.untouched import twin
 from nasprune.data import DataSplits
 from nasprune.data.load import check_fits
@@ -27,7 +28,7 @@ from nasprune.train.partners import Partner
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
 from nasprune.train.resume import Keeper
-from nasprune.train.targets import AnyTask, task_of
+from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.team import steps_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
@@ -65,6 +66,7 @@ def train_with(
     Raises:
         InputError: as `nasprune.finetune`.
     """
+    check_task(task)
     check_fits(model, parts, name=type(model).__name__)
     check_trainable(model)
     check_labels(model, parts, teacher is not None and recipe.soft_share == 1)
@@ -110,4 +112,4 @@ def train_with(
         )
         notes = training.run()[1]
     ended(logs)
-    return notes
+    return (*notes, *lost_in_files(model, tuner.student))

@@ -26,7 +26,7 @@ from nasprune.train.mixing import Mixing
 from nasprune.train.partners import Memory, Partner
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.resume import Keeper, Position, State
+from nasprune.train.resume import THEN, Keeper, Position, State
 from nasprune.train.targets import AnyTask
 from nasprune.train.team import steps_of
 from nasprune.train.tuner import Diverged, Tuner
@@ -89,7 +89,7 @@ class Training:
                 )
             self.good = start
         else:
-            self.position, self.good = earlier.position, earlier.tensors
+            self.position, self.good = earlier.position, _whole(earlier.tensors, start)
             self.tuner.restore(self._tuners(self.good), self.position.steps)
             if self.partner is not None and earlier.memory.words:
                 self.partner.read(earlier.memory, self.position.steps)
@@ -268,6 +268,22 @@ class Training:
             batch = self.recipe.batch_size * self.recipe.accumulate * self.tuner.team.size
             left = ((self.recipe.epochs - epoch) * steps + steps - step) * batch / images
             self.on_step(TrainingStep(epoch, self.recipe.epochs, step, steps, loss, accuracy, rate, images, left))
+
+
+def _whole(written: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was written, with the best weights, which are in the file once where they are those of the last epoch.
+
+    Raises:
+        InputError: a tensor of the network is not there.
+    """
+    found = {f"best.{name}": value for name, value in _below(written, "tuner.average").items()} | dict(written)
+    for name in start:
+        if name not in found:
+            raise InputError(
+                f"the training so far was written without {name.removeprefix('tuner.')!r}, as an older nasprune did it "
+                f"with buffers that are not persistent; {THEN}"
+            )
+    return found
 
 
 def _below(state: Mapping[str, Tensor], part: str, *, keep: bool = False) -> dict[str, Tensor]:

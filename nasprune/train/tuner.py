@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.common.states import own_tensors
 from nasprune.common.untouched import twin
+from nasprune.models.weights import copy_into
 from nasprune.train.averaging import Average
 from nasprune.train.objective import Objective
 from nasprune.train.recipe import Recipe
@@ -72,23 +74,20 @@ class Tuner:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything that decides how it goes on, on the CPU."""
-        found = {f"student.{name}": value for name, value in self.student.state_dict().items()}
-        found |= {f"average.{name}": value for name, value in self.average.net.state_dict().items()}
+        found = {f"student.{name}": value for name, value in own_tensors(self.student).items()}
+        found |= {f"average.{name}": value for name, value in own_tensors(self.average.net).items()}
         for number, memory in self.optimizer.state_dict()["state"].items():
             found |= {
                 f"optimizer.{number}.{name}": torch.as_tensor(value)
                 for name, value in memory.items()
                 if value is not None
             }
-        return {name: value.detach().cpu().clone() for name, value in found.items() if isinstance(value, Tensor)}
+        return {name: value.detach().cpu().clone() for name, value in found.items()}
 
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
         """As it was when `state` was taken after `steps` steps."""
         for part, net in (("student", self.student), ("average", self.average.net)):
-            own = net.state_dict()
-            with torch.no_grad():
-                for name, value in _below(state, part).items():
-                    own[name].copy_(value)
+            copy_into(net, _below(state, part))
         memory: dict[int, dict[str, Tensor]] = {}
         for name, value in _below(state, "optimizer").items():
             number, _, what = name.partition(".")

@@ -84,6 +84,15 @@ def test_labels_of_every_kind_of_number_go_together():
     assert found.tolist() == [1, 2, 3, 4, 1, -1]
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.bool_, np.int64])
+def test_classes_of_any_whole_numbers_are_int64(kind):
+    label, mask = kind(1), np.ones((4, 4), dtype=kind)
+    for given in (label, mask, torch.as_tensor(mask)):
+        _, found = next(batches([(IMAGE, given)] * 2, 2))
+        assert found.dtype == torch.int64
+        assert bool((found == 1).all())
+
+
 def test_labels_of_pixels_stay():
     pixels = torch.arange(16).reshape(4, 4)
     _, found = next(batches([(IMAGE, pixels)] * 2, 2))

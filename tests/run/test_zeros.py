@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -86,6 +87,33 @@ def test_every_method_spread_and_pattern_keeps_the_budget(options, model):
     found = search(model, EXAMPLE, "50%NNZ", **options)
     assert count_nonzeros(found.model) <= count_nonzeros(model) // 2
     assert found.report.proof.ok
+
+
+@pytest.mark.parametrize("options", [{}, {"sparsifier": "obd"}, {"space": "widths+weights"}], ids=str)
+def test_a_network_in_double_precision_gets_zeros_and_stays_so(options, model):
+    inputs, labels = images()
+    dense = copy.deepcopy(model).double()
+    found = search(dense, EXAMPLE.double(), "40%NNZ", data=(inputs.double(), labels), **options)
+    assert count_nonzeros(found.model) <= 0.4 * count_nonzeros(dense)
+    assert found.report.proof.ok
+    assert {value.dtype for value in found.model.parameters()} == {torch.float64}
+
+
+def test_zeros_that_a_second_search_fills_are_said_unless_its_budget_limits_them(result, model):
+    def filled(found):
+        return [note for note in found.report.notes if "that were zero are not any more" in note]
+
+    second = search(result.model, EXAMPLE, "80%")
+    again = count_nonzeros(second.model)
+    assert again > count_nonzeros(result.model)
+    assert len(filled(second)) == 1
+    assert int(filled(second)[0].split()[0].replace(",", "")) <= again
+    limited = search(result.model, EXAMPLE, "80%,90%NNZ")
+    assert count_nonzeros(limited.model) <= 0.9 * count_nonzeros(result.model)
+    untouched = story.search(result.model, EXAMPLE, "80%", seed=0)
+    assert not any(map(filled, (limited, untouched, search(model, EXAMPLE, "80%"))))
+    assert not nasprune.compose(model, result, second).masks
+    assert nasprune.compose(model, result, limited).masks == limited.plan.masks
 
 
 def test_kernels_go_whole(model):

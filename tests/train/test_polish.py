@@ -148,6 +148,18 @@ def test_features_count_where_outputs_cannot_be_compared(dense: nn.Module) -> No
         polish(done.model, whole, DATA)
 
 
+class Asserting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch._assert(x.shape[-1] == 16, "16 wanted")
+        return x
+
+
+def test_a_dense_network_in_double_precision_is_compared_in_its_own(dense: nn.Module, cut: Cut) -> None:
+    done = polish(cut, copy.deepcopy(dense).double(), DATA, steps=8, batch_size=16)
+    assert done.after <= done.before
+    assert {value.dtype for value in done.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +169,8 @@ def test_features_count_where_outputs_cannot_be_compared(dense: nn.Module) -> No
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"precision": "half"}, "`precision` must be one of auto, 32-true, bf16-mixed, got the str 'half'"),
         ({"teacher": nn.Linear(2, 2)}, r"the teacher does not take images of shape \(3, 8, 8\)"),
+        ({"seed": 0.5}, "`seed` must be a whole number"),
+        ({"teacher": Asserting()}, r"the teacher does not take images of shape \(3, 8, 8\): AssertionError: 16 wanted"),
         ({"data": (torch.full((20, 3, 8, 8), torch.nan), None)}, "image 0 holds NaN or infinite values"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -70,6 +71,16 @@ def test_what_does_not_fit_is_said() -> None:
             nasprune.finetune(net(), (images, labels), epochs=1)
     with pytest.raises(InputError, match="`augment` changes images alone"):
         nasprune.finetune(net(), (images, masks), epochs=1, augment=flip_and_shift)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_masks_of_a_data_set_may_be_of_any_whole_numbers(kind) -> None:
+    images, masks = data(40)
+    items = [(image, mask) for image, mask in zip(images, (masks + 1).clamp(max=2).numpy(), strict=True)]
+    given = [(image, mask.astype(kind)) for image, mask in items]
+    tuned, same = (nasprune.finetune(net(), one, epochs=1, device="cpu") for one in (given, items))
+    assert torch.equal(tuned[0].weight, same[0].weight)
+    assert not torch.equal(tuned[0].weight, net()[0].weight)
 
 
 def test_a_batch_in_which_nothing_counts_changes_nothing() -> None:

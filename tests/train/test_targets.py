@@ -34,6 +34,31 @@ def test_numbers_are_learned_by_their_squared_error() -> None:
     )
 
 
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x):
+        return self.net(x).squeeze(-1)
+
+
+def test_outputs_without_an_axis_are_numbers() -> None:
+    options = {"epochs": 1, "lr": 0.05, "optimizer": "adamw", "batch_size": 20, "device": "cpu"}
+    for teachers in ((None, None), (Flat(), net())):
+        flat, same = (
+            nasprune.finetune(one, (X, Y), teacher=teacher, **options)
+            for one, teacher in zip((Flat(), net()), teachers, strict=True)
+        )
+        assert torch.equal(flat.net[0].weight, same[0].weight)
+    pair = TensorDataset(X, Y)
+    assert judged(flat, pair) == judged(same, pair)
+    with pytest.raises(InputError, match=r"got outputs of shape \(20,\), which are trained with numbers"):
+        nasprune.finetune(Flat(), (X, (Y > 40).long()), epochs=1)
+    with pytest.raises(InputError, match='mix="mixup" mixes images'):
+        nasprune.finetune(Flat(), (X, Y), epochs=1, mix="mixup")
+
+
 def test_a_teacher_says_numbers_and_strategies_cut() -> None:
     small = TensorDataset(X, Y - 40)
     dense = nasprune.finetune(net(), small, epochs=20, lr=0.05, optimizer="adamw", batch_size=20)
