@@ -67,6 +67,15 @@ def main_output(outputs: Any) -> Tensor | None:
     return next((value for value in tensors_of(outputs) if value.ndim >= 2), None)
 
 
+def spoken_output(outputs: Any) -> Tensor | None:
+    """As `main_output`, and the only tensor that a model gives, of shape (n,), as (n, 1): a number for each image."""
+    found = main_output(outputs)
+    if found is not None:
+        return found
+    given = tensors_of(outputs)
+    return given[0][:, None] if len(given) == 1 and given[0].ndim == 1 and given[0].is_floating_point() else None
+
+
 def in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Inputs in the type of the model's floating-point parameters; integers stay."""
     if not inputs.is_floating_point():

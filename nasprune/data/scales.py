@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from nasprune.common.calls import in_type_of, main_output
+from nasprune.common.calls import in_type_of, spoken_output
 from nasprune.common.untouched import undisturbed
 from nasprune.data.batches import batches, draw, together
 from nasprune.data.splits import size_of
@@ -31,7 +31,7 @@ def variances(dense: nn.Module, dataset: Dataset[Any]) -> Tensor | None:
     given: list[Tensor] = []
     with torch.no_grad(), undisturbed(dense):
         for images, labels in batches(dataset, together(dataset, 64), order):
-            outputs = main_output(dense(in_type_of(dense, images).to(home)))
+            outputs = spoken_output(dense(in_type_of(dense, images).to(home)))
             if outputs is None or outputs.numel() != labels.numel() or _shares(labels, outputs):
                 return None
             given.append(outputs.detach().double().transpose(0, 1).flatten(1))

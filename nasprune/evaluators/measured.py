@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nasprune.base import Candidate, EvaluationTask, Evaluator
 from nasprune.common.allocation import memory_reused
-from nasprune.common.calls import main_output
+from nasprune.common.calls import spoken_output
 from nasprune.errors import InputError
 from nasprune.refit.recalibrate import batches_of, calibration_batches, recalibrate
 
@@ -110,7 +110,7 @@ def outputs_of(model: nn.Module, inputs: Tensor, evaluator: str) -> Tensor:
         InputError: it returns none; names the evaluator that needs one.
     """
     outputs: Any = model(inputs)
-    found = main_output(outputs)
+    found = spoken_output(outputs)
     if found is None:
         got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
         raise InputError(

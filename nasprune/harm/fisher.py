@@ -29,8 +29,8 @@ from nasprune.common.calls import (
     at_least_single,
     first_tensor,
     in_type_of,
-    main_output,
     removed_after,
+    spoken_output,
     without_gradients,
 )
 from nasprune.common.losses import along_outputs
@@ -315,7 +315,7 @@ def _direction(logits: Tensor, temperature: float, variance: Tensor | None, gene
 
 
 def _logits(value: Any) -> Tensor:
-    found = main_output(value)
+    found = spoken_output(value)
     if found is None:
         raise InputError("damages need a model that returns a tensor (n, classes, ...); use another controller")
     return found

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasprune.common.allocation import memory_reused
-from nasprune.common.calls import main_output
+from nasprune.common.calls import spoken_output
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.cut.plan import PrunePlan
@@ -81,7 +81,7 @@ def _outputs(nets: Mapping[str, nn.Module], images: object, device: torch.device
         return None
     found: dict[str, Tensor] = {}
     for name, net in nets.items():
-        given = main_output(net(images.to(device)))
+        given = spoken_output(net(images.to(device)))
         if given is None or len(given) != len(images) or (found and given.shape != found[DENSE].shape):
             return None
         found[name] = given.double()

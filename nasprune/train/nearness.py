@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from nasprune.common.blame import told
-from nasprune.common.calls import in_type_of, main_output
+from nasprune.common.calls import in_type_of, spoken_output
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
@@ -126,7 +126,7 @@ def _plain(net: nn.Module) -> nn.Module:
 
 
 def _spoken(outputs: Any) -> Tensor:
-    found = main_output(outputs)
+    found = spoken_output(outputs)
     assert found is not None
     return found
 
@@ -146,6 +146,6 @@ def speaks(dense: nn.Module, small: nn.Module, images: Tensor) -> bool:
             raise InputError(
                 f"the {name} does not take images of shape {tuple(images.shape[1:])}: {told(error)}; give one that does"
             ) from error
-        found.append(main_output(outputs))
+        found.append(spoken_output(outputs))
     first, second = found
     return first is not None and second is not None and first.shape == second.shape and len(first) == len(images)

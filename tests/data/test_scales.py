@@ -109,3 +109,28 @@ def test_a_teacher_is_followed_in_numbers_whatever_the_loss_is(net):
         far, (INPUTS, numbers_of(net)), epochs=4, lr=1e-2, teacher=net, task=Huber(), soft_share=1.0, average=0.0
     )
     assert error(tuned, net) < 0.7 * error(far, net)
+
+
+class One(nn.Module):
+    """A number for each image, without an axis of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 32), nn.Linear(32, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.first(inputs).relu()).squeeze(-1)
+
+
+def test_a_number_without_an_axis_is_searched_polished_and_followed():
+    torch.manual_seed(0)
+    net = One().eval()
+    data = INPUTS, numbers_of(net)
+    result = nasprune.search(net, INPUTS[:1], "50%", data=data, evaluator="kl")
+    assert result.report.score < 0
+    assert result.report.measured["divergence cut"] > 0
+    polished = nasprune.polish(result, net, data, steps=40)
+    assert polished.after <= polished.before
+    tuned = nasprune.finetune(result, data, epochs=2, teacher=net)
+    assert tuned(INPUTS).shape == (400,)
+    assert error(tuned, net) < 2 * error(result.model, net)
