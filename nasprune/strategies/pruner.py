@@ -107,7 +107,7 @@ class Pruner:
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
                 task.hooks.release()
-                notes = tuple(self.strategy.notes)
+                notes = (*self.strategy.notes, *_about_whole(task))
                 ready = twin(task.model)
             _check_finite(ready, self.name)
             proven = prove(ready.eval(), task.graph, plan)
@@ -138,6 +138,16 @@ class Rate:
 
     def now(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else self.fixed
+
+
+def _about_whole(task: Task) -> tuple[str, ...]:
+    """What stayed as it was, though the strategy makes weights zero."""
+    if not task.sparse or not task.left_whole:
+        return ()
+    return (
+        f"Weights without zeros, since code reads them where their layer does not run, or never: "
+        f"{', '.join(task.left_whole)}.",
+    )
 
 
 def _check_finite(model: nn.Module, name: str) -> None:
@@ -205,9 +215,10 @@ def pruner(
     task = Task(model, graph, problem, seed, nonzeros)
     if nonzeros is not None and task.density == 0:
         dense = sum(parameter.numel() for parameter in model.parameters())
+        others = f", and the weights {', '.join(task.left_whole)}," if task.left_whole else ""
         raise BudgetError(
-            f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms have, which "
-            "stay; raise it"
+            f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms{others} have, "
+            "which stay; raise it"
         )
     with own_randomness(model), torch.no_grad():
         seed_all(seed, model)

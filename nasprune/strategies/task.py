@@ -23,7 +23,7 @@ from nasprune.strategies.gates import Draw, Gate, readers
 from nasprune.strategies.hooks import Hooks
 from nasprune.strategies.scales import Block, Scale, blocks_of, scales_of
 from nasprune.strategies.slots import Slots, slots_of
-from nasprune.strategies.weights import Weight, weights_of
+from nasprune.strategies.weights import Weight, left_whole, weights_of
 from nasprune.train.team import mean_over_processes
 
 HALVINGS = 24
@@ -171,7 +171,12 @@ class Task:
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
-        return weights_of(submodule(self.model, self.graph.scope), self.hooks)
+        return weights_of(self._part, self.graph.program, self.hooks)
+
+    @cached_property
+    def left_whole(self) -> tuple[str, ...]:
+        """Names of weights of layers that are not among `weights`."""
+        return left_whole(self._part, self.weights)
 
     @property
     def density(self) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nasprune.graph.program import Program
 from nasprune.strategies.hooks import Hooks
+from nasprune.strategies.runs import running
 
 LAYERS = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -20,25 +22,24 @@ LEAST = 1e-12  # of a variance under a root
 
 @dataclass(frozen=True)
 class Weight:
-    """A `LiveWeight`. leaf: what the module calls it."""
+    """A `LiveWeight`. modules: the layers that run with it; their hooks see all that is done with it."""
 
     name: str
     tensor: nn.Parameter
-    module: nn.Module = field(repr=False)
+    modules: tuple[nn.Module, ...] = field(repr=False)
     hooks: Hooks = field(repr=False)
-    leaf: str = "weight"
 
     def through(self, change: Callable[[Tensor, bool], Tensor]) -> None:
-        def changed(x: Tensor, output: Tensor) -> Tensor:
-            return self._computed(x, change(self.tensor, self.module.training))
+        def changed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return _computed(module, inputs[0], change(self.tensor, module.training))
 
         self._after(changed)
 
     def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
-        def noised(x: Tensor, output: Tensor) -> Tensor:
-            if not self.module.training:
+        def noised(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not module.training:
                 return output
-            spread = self._computed(x.square(), variance(), bias=False).clamp(min=LEAST).sqrt()
+            spread = _computed(module, inputs[0].square(), variance(), bias=False).clamp(min=LEAST).sqrt()
             return output + spread * noise(output.shape).to(output)
 
         self._after(noised)
@@ -46,7 +47,11 @@ class Weight:
     def pull(self, gradient: Callable[[], Tensor]) -> None:
         self.hooks.on_gradient(self.tensor, lambda found: found + gradient())
 
-    def _after(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def _after(self, change: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]) -> None:
+        for module in self.modules:
+            self._after_one(module, change)
+
+    def _after_one(self, module: nn.Module, change: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]) -> None:
         busy: list[bool] = []
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -54,27 +59,44 @@ class Weight:
                 return output
             busy.append(True)
             try:
-                return change(inputs[0], output)
+                return change(module, inputs, output)
             finally:
                 busy.pop()
 
-        self.hooks.after(self.module, hook)
-
-    def _computed(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-        """What the layer gives with another weight, or without its bias."""
-        given = {self.leaf: weight}
-        own = self.module._parameters.get("bias")
-        if not bias and own is not None:
-            given["bias"] = torch.zeros_like(own)
-        found: Tensor = functional_call(self.module, given, (x,))
-        return found
+        self.hooks.after(module, hook)
 
 
-def weights_of(part: nn.Module, hooks: Hooks) -> tuple[Weight, ...]:
-    """The trained weights of convolutions and linear layers, one that several layers share once."""
+def _computed(module: nn.Module, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
+    """What the layer gives with another weight, or without its bias."""
+    given = {"weight": weight}
+    own = module._parameters.get("bias")
+    if not bias and own is not None:
+        given["bias"] = torch.zeros_like(own)
+    found: Tensor = functional_call(module, given, (x,))
+    return found
+
+
+def weights_of(part: nn.Module, program: Program, hooks: Hooks) -> tuple[Weight, ...]:
+    """The trained weights of convolutions and linear layers that run, one that several layers share once.
+
+    part: the network, or what the graph's scope names. program: that of `part`.
+    """
+    runs = running(part, program, LAYERS)
     found: dict[int, Weight] = {}
+    for path, weight in _trained(part):
+        if id(weight) in runs:
+            found.setdefault(id(weight), Weight(path, weight, runs[id(weight)], hooks))
+    return tuple(found.values())
+
+
+def left_whole(part: nn.Module, weights: Iterable[Weight]) -> tuple[str, ...]:
+    """Names of the weights of layers that are read where no hook on the layer sees it."""
+    taken = {id(weight.tensor) for weight in weights}
+    return tuple({id(weight): path for path, weight in _trained(part) if id(weight) not in taken}.values())
+
+
+def _trained(part: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for path, module in part.named_modules():
         weight = module._parameters.get("weight")
         if isinstance(module, LAYERS) and isinstance(weight, nn.Parameter) and weight.requires_grad:
-            found.setdefault(id(weight), Weight(f"{path}.weight".lstrip("."), weight, module, hooks))
-    return tuple(found.values())
+            yield f"{path}.weight".lstrip("."), weight

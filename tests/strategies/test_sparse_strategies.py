@@ -389,3 +389,38 @@ def test_noise_of_outputs_is_that_of_the_weights() -> None:
     assert torch.equal(model[0](X[:1]), clean)
     pruner.task.release()
     assert not model[0]._forward_hooks
+
+
+class Attending(nn.Module):
+    """Attention, two layers of one weight, and a layer whose weight code multiplies with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.first, self.second, self.called, self.head = (nn.Linear(8, 8) for _ in range(4))
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        x = self.second(self.first(x).relu())
+        return self.head(functional.linear(x, self.called.weight).relu().mean(1))
+
+
+def test_weights_that_are_read_past_their_layer_stay_whole() -> None:
+    torch.manual_seed(0)
+    model, tokens = Attending(), torch.randn(8, 3, 8)
+    pruner = nasprune.pruner(model, tokens[:1], "90%NNZ", steps=8, strategy="l0", lr=0.1)
+    assert [weight.name for weight in pruner.task.weights] == ["first.weight", "head.weight"]
+    for _ in range(8):
+        functional.cross_entropy(model(tokens), torch.arange(8)).backward()
+        pruner.step()
+    found = pruner.finish()
+    assert set(found.plan.masks) <= {"first.weight", "head.weight"}
+    assert torch.equal(found.model.attention.out_proj.weight, model.attention.out_proj.weight)
+    (note,) = found.notes
+    assert "attention.out_proj.weight, called.weight" in note
+    pruner.task.weights[0].through(lambda weight, training: weight * 0)
+    assert torch.equal(model.second(tokens), model.second.bias.expand_as(tokens))
+    pruner.task.release()
+    with pytest.raises(nasprune.BudgetError, match=r"biases and norms, and the weights attention\.out_proj\.weight"):
+        nasprune.pruner(model, tokens[:1], "70%NNZ", steps=8, strategy="l0")
