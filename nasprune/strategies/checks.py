@@ -106,10 +106,11 @@ def _moved(
 class _Branch(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.inner, self.inner_norm = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.norm(self.conv(x))
+        branch: Tensor = self.norm(self.conv(self.inner_norm(self.inner(x)).relu()))
         return (x + branch).relu()
 
 

@@ -138,6 +138,8 @@ class StrategyTask(Protocol):
         """The plan within budget that keeps the units of the highest scores.
 
         spread: "uniform" for one ratio in all groups, "global" for one threshold over the scores of all groups.
+        Groups that `scores` leaves out, with "global", keep theirs as long as the budget allows it.
+
         share: how much of the way from the whole network to the budget, in [0, 1].
         least: with "global", units with scores not above it go even where the budget would keep them.
         drop: blocks that go.

@@ -376,3 +376,37 @@ def test_fista_goes_ahead_and_stops_at_zero() -> None:
     for _ in range(20):
         ahead.step(0.1, 0.5)
     assert ahead.value[0] == ahead.point[0] == 0.0
+
+
+class HalfNormed(nn.Module):
+    """Of three groups one has a batch norm right behind its layer."""
+
+    def __init__(self, norm: type[nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3)
+        self.norm, self.head = norm(32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(self.norm(self.third(self.second(self.first(x).relu()).relu())).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["slimming", "morphnet", "resrep"])
+def test_groups_without_what_is_learned_go_last_and_no_further_than_the_budget(name: str) -> None:
+    torch.manual_seed(0)
+    found = trained(name, HalfNormed(), budget="70%")
+    assert 0.6 * found.dense.flops < found.cut.flops <= 0.7 * found.dense.flops
+    assert len(found.plan.keep["third"]) < 8
+    kept = [len(found.plan.keep.get(name, range(32))) for name in ("first", "second")]
+    assert max(kept) - min(kept) <= 1
+    (note,) = found.notes
+    assert note.endswith("where the budget asked for more: first, second.")
+    with pytest.raises(InputError, match=r"learns from .*batch norm.* none of the 3 groups .*'first'\); take a strat"):
+        nasprune.pruner(HalfNormed(nn.Identity), EXAMPLE, "70%", steps=4, strategy=name)
+
+
+def test_equal_scores_are_cut_just_below_the_budget() -> None:
+    task = nasprune.pruner(HalfNormed(nn.Identity), EXAMPLE, "70%", steps=4).task
+    plan = task.plan({group.name: torch.ones(32) for group in task.groups}, spread="global")
+    assert 0.65 * task.problem.dense.flops < nasprune.predict(task.graph, plan.counts).flops
+    least = task.plan({group.name: torch.ones(32) for group in task.groups}, spread="global", least=1.0)
+    assert {len(kept) for kept in least.keep.values()} == {min(task.problem.space.widths[0].options)}
