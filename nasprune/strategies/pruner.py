@@ -26,12 +26,14 @@ from nasprune.cut.stirred import noise_like
 from nasprune.cut.verify import prove
 from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
+from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
 from nasprune.registry import Plugins, with_its, with_keywords
 from nasprune.run.names import op_rules, search_space
 from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies.contract import Strategy
+from nasprune.strategies.gates import without_gates
 from nasprune.strategies.task import Task
 
 TRIED = 8  # inputs on which the trained and the cut network are compared
@@ -107,7 +109,7 @@ class Pruner:
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
                 task.hooks.release()
-                notes = (*self.strategy.notes, *_about_whole(task))
+                notes = (*self.strategy.notes, *task.notes, *_about_whole(task))
                 ready = twin(task.model)
             _check_finite(ready, self.name)
             proven = prove(ready.eval(), task.graph, plan)
@@ -207,12 +209,15 @@ def pruner(
     nonzeros = _nonzeros(model, goal, kind, strategy)
     inputs = Inputs.of(example_inputs, model)
     graph = trace(model, inputs, scope, rules=op_rules(plugins))
+    whole = without_gates(submodule(model, scope), graph) if kind.gates and nonzeros is None else {}
+    graph = graph.frozen(whole)
     given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
     chosen = {name: value for name, value in given.items() if value != ()}
     found = search_space(graph, space, plugins=plugins, **chosen)
     problem = PricedSpace(graph, found, CostModel(graph), goal)
     problem.require_feasible()
-    task = Task(model, graph, problem, seed, nonzeros)
+    notes = [f"Group {name} stayed whole: {why}." for name, why in whole.items()]
+    task = Task(model, graph, problem, seed, nonzeros, notes=tuple(notes))
     if nonzeros is not None and task.density == 0:
         dense = sum(parameter.numel() for parameter in model.parameters())
         others = f", and the weights {', '.join(task.left_whole)}," if task.left_whole else ""

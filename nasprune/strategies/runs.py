@@ -6,9 +6,14 @@ from torch import nn
 
 from nasprune.graph.program import Program, module_stack
 
+LAYERS = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
-def running(part: nn.Module, program: Program, layers: tuple[type[nn.Module], ...]) -> dict[int, tuple[nn.Module, ...]]:
-    """By the identity of a weight: the layers of these classes that run with it, where nothing else reads it.
+
+def running(part: nn.Module, program: Program) -> dict[int, tuple[nn.Module, ...]]:
+    """By the identity of a weight: the linear and convolution layers that run with it, where nothing else reads it.
 
     torch's attention, and code that calls functions, read the weights of layers that do not run.
 
@@ -16,7 +21,7 @@ def running(part: nn.Module, program: Program, layers: tuple[type[nn.Module], ..
     """
     holders: dict[int, list[nn.Module]] = {}
     for module in part.modules():
-        if isinstance(module, layers):
+        if isinstance(module, LAYERS):
             holders.setdefault(id(module._parameters.get("weight")), []).append(module)
     found = {}
     for weight, reads in _reads(part, program).items():

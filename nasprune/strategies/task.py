@@ -20,7 +20,7 @@ from nasprune.graph.capture import submodule
 from nasprune.graph.model import CoupledGroup, Ints, ModelGraph
 from nasprune.space.choices import Decision
 from nasprune.space.priced import PricedSpace
-from nasprune.strategies.gates import Draw, Gate, readers
+from nasprune.strategies.gates import Draw, Gate, readers, without_gates
 from nasprune.strategies.hooks import Hooks
 from nasprune.strategies.scales import Block, Scale, blocks_of, scales_of
 from nasprune.strategies.slots import Slots, slots_of
@@ -35,7 +35,7 @@ class Task:
     """A `StrategyTask`. problem: the search space with its prices and the budget.
 
     nonzeros: how many numbers of all parameters may be other than zero, `None` for a budget of what widths cost.
-    hooks: what the strategy has put on the network.
+    hooks: what the strategy has put on the network. notes: what the user should read in the end, in sentences.
     """
 
     model: nn.Module
@@ -44,6 +44,7 @@ class Task:
     seed: int
     nonzeros: int | None = None
     hooks: Hooks = field(default_factory=Hooks, repr=False)
+    notes: tuple[str, ...] = ()
     _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
     _scales: dict[str, tuple[Scale, ...]] = field(default_factory=dict, repr=False)
 
@@ -68,6 +69,10 @@ class Task:
     @property
     def _part(self) -> nn.Module:
         return submodule(self.model, self.graph.scope)
+
+    @cached_property
+    def _without_gates(self) -> Mapping[str, str]:
+        return without_gates(self._part, self.graph)
 
     def magnitudes(self) -> Mapping[str, Tensor]:
         found = {}
@@ -150,8 +155,13 @@ class Task:
                 scale.merge(torch.zeros((), device=scale.module.weight.device))  # type: ignore[arg-type]
 
     def gate(self, group: CoupledGroup, draw: Draw) -> None:
+        if group.name in self._without_gates:
+            raise PluginError(
+                f"a strategy asked for a gate on group {group.name!r}, but {self._without_gates[group.name]}; give its "
+                "class `gates = True`, and such groups stay whole"
+            )
         gate = Gate(self.model, group.width, draw, self.hooks)
-        for module, units in readers(submodule(self.model, self.graph.scope), self.graph, group):
+        for module, units in readers(self._part, self.graph, group):
             gate.on(module, units, self.hooks)
 
     def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:

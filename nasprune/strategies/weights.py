@@ -11,12 +11,8 @@ from torch.func import functional_call
 
 from nasprune.graph.program import Program
 from nasprune.strategies.hooks import Hooks
-from nasprune.strategies.runs import running
+from nasprune.strategies.runs import LAYERS, running
 
-LAYERS = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
 LEAST = 1e-12  # of a variance under a root
 
 
@@ -81,7 +77,7 @@ def weights_of(part: nn.Module, program: Program, hooks: Hooks) -> tuple[Weight,
 
     part: the network, or what the graph's scope names. program: that of `part`.
     """
-    runs = running(part, program, LAYERS)
+    runs = running(part, program)
     found: dict[int, Weight] = {}
     for path, weight in _trained(part):
         if id(weight) in runs:

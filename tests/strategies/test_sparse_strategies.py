@@ -424,3 +424,46 @@ def test_weights_that_are_read_past_their_layer_stay_whole() -> None:
     pruner.task.release()
     with pytest.raises(nasprune.BudgetError, match=r"biases and norms, and the weights attention\.out_proj\.weight"):
         nasprune.pruner(model, tokens[:1], "70%NNZ", steps=8, strategy="l0")
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8) / 3)
+
+    def forward(self, x):
+        return functional.linear(x, self.weight)
+
+
+class Read(nn.Module):
+    """Groups of eight channels, each read by something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.own, self.bare = nn.LSTM(8, 8, batch_first=True), Own(), nn.Parameter(torch.randn(8, 8))
+        self.a, self.b, self.c, self.d, self.e, self.f = (nn.Linear(8, 8) for _ in range(6))
+
+    def forward(self, x):
+        x = self.own(self.lstm(self.a(x))[0].relu())
+        x = functional.linear(self.b(x).relu() @ self.bare, self.c.weight, self.c.bias)
+        x = x * self.d(x).relu().sum(2, keepdim=True)
+        return self.f(self.e(x).relu()).mean(1)
+
+
+@pytest.mark.parametrize("name", [*BOTH, "sbp", "bayes"])
+def test_gates_stand_where_layers_alone_read(name: str) -> None:
+    torch.manual_seed(0)
+    model, tokens = Read(), torch.randn(8, 8, 8)
+    pruner = nasprune.pruner(model, tokens[:1], "95%", steps=4, strategy=name, lr=0.1)
+    assert [group.name for group in pruner.task.groups] == ["own", "c", "e"]
+    for _ in range(4):
+        functional.cross_entropy(model(tokens), torch.arange(8)).backward()
+        pruner.step()
+    found = pruner.finish()
+    assert found.plan.keep.keys() <= {"own", "c", "e"}
+    said = " ".join(found.notes)
+    for group, reader in (("a", "lstm.weight_ih_l0"), ("b", "bare"), ("bare", "c.weight"), ("d", "`sum` at")):
+        assert f"Group {group} stayed whole: {reader}" in said
+    whole = nasprune.pruner(model, tokens[:1], "95%", steps=4, strategy="soft").task
+    with pytest.raises(nasprune.PluginError, match=r"gate on group 'a', but lstm\.weight_ih_l0 .* `gates = True`"):
+        whole.gate(whole.graph.group("a"), lambda items, training: torch.ones(1, 8))
