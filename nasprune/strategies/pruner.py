@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, whole_number
@@ -27,7 +30,7 @@ from nasprune.cut.verify import prove
 from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import ModelGraph
+from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.registry import Plugins, with_its, with_keywords
 from nasprune.run.names import op_rules, search_space
 from nasprune.run.trace import trace
@@ -214,6 +217,7 @@ def pruner(
     given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
     chosen = {name: value for name, value in given.items() if value != ()}
     found = search_space(graph, space, plugins=plugins, **chosen)
+    _check_own(submodule(model, scope), [graph.group(choice.name) for choice in found.widths])
     problem = PricedSpace(graph, found, CostModel(graph), goal)
     problem.require_feasible()
     notes = [f"Group {name} stayed whole: {why}." for name, why in whole.items()]
@@ -249,6 +253,24 @@ def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -
         )
         raise BudgetError(f"the strategy {name!r} keeps budgets of {wanted}, got {str(goal)!r}")
     return goal.zeros_from(count_nonzeros(model), 0) if goal.limits_zeros else None
+
+
+def _check_own(part: nn.Module, groups: Sequence[CoupledGroup]) -> None:
+    """Raises InputError where a layer computes its weight from parameters that strategies would set to zero."""
+    touching: dict[str, list[str]] = {}
+    for group in groups:
+        for name in dict.fromkeys(piece.param for piece in group.slices):
+            path = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+            touching.setdefault(path, []).append(group.name)
+    for path, names_of in touching.items():
+        layer = part.get_submodule(path)
+        hooked = any(isinstance(hook, WeightNorm | SpectralNorm) for hook in layer._forward_pre_hooks.values())
+        if hooked or parametrize.is_parametrized(layer):
+            raise InputError(
+                f"a strategy sets weights to zero in place, and {path!r} computes its own from other parameters; if a "
+                "weight norm does, take it off first with torch.nn.utils.parametrize.remove_parametrizations or "
+                f"torch.nn.utils.remove_weight_norm, or leave it whole with exclude={list(dict.fromkeys(names_of))}"
+            )
 
 
 @contextmanager

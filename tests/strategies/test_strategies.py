@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations, weight_norm
 
 import nasprune
 from nasprune.cost.flops import measure
@@ -410,3 +411,17 @@ def test_equal_scores_are_cut_just_below_the_budget() -> None:
     assert 0.65 * task.problem.dense.flops < nasprune.predict(task.graph, plan.counts).flops
     least = task.plan({group.name: torch.ones(32) for group in task.groups}, spread="global", least=1.0)
     assert {len(kept) for kept in least.keep.values()} == {min(task.problem.space.widths[0].options)}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("normed", [parametrizations.weight_norm, weight_norm])
+def test_layers_that_compute_their_weights_are_refused(normed) -> None:
+    model = HalfNormed(nn.Identity)
+    normed(model.second)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for name in ("hard", "scratch"):
+        with pytest.raises(InputError, match=r"'second' computes its own .* exclude=\['first', 'second'\]"):
+            nasprune.pruner(model, EXAMPLE, "70%", steps=4, strategy=name)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    spared = nasprune.pruner(model, EXAMPLE, "90%", steps=4, exclude=["first", "second"])
+    assert [group.name for group in spared.task.groups] == ["third"]
