@@ -20,6 +20,7 @@ from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies import memory
 from nasprune.strategies.contract import Strategy
+from nasprune.strategies.hooks import forward_hooks
 from nasprune.strategies.pruner import Pruned, Pruner, Rate
 from nasprune.strategies.task import Task
 
@@ -87,7 +88,8 @@ def _made(kind: type[Strategy], *, sparse: bool) -> tuple[Pruner, torch.optim.Op
     with own_randomness(model), torch.no_grad():
         seed_all(task.seed, model)
         strategy = kind(task)
-    return Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0)), optimizer
+    own = frozenset(number for place in forward_hooks(model) for number in place)
+    return Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0), own), optimizer
 
 
 def _moved(

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
+def forward_hooks(model: nn.Module) -> list[dict[int, Any]]:
+    """The dictionaries, live, that hold the forward hooks of all modules by numbers that no two hooks share."""
+    return [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
+
+
 @dataclass
 class Hooks:
     """Hooks by the dictionary of the module that holds them, and those on gradients."""

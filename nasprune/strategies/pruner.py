@@ -37,6 +37,7 @@ from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies.contract import Strategy
 from nasprune.strategies.gates import without_gates
+from nasprune.strategies.hooks import forward_hooks
 from nasprune.strategies.task import Task
 
 TRIED = 8  # inputs on which the trained and the cut network are compared
@@ -66,11 +67,14 @@ class Pruner:
     """Takes part in a training loop; `nasprune.pruner` makes one.
 
     Call `step` after every step of the optimizer, and `finish` after the last one. The network is changed in place, as
-    by the optimizer, until `finish`, which leaves it and gives a new one.
+    by the optimizer, until `finish`, which gives a new one. It leaves the values of the network, or where the strategy
+    works through hooks, takes these away, and what they did is in the weights.
     """
 
-    def __init__(self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate) -> None:
-        self.task, self.strategy, self.name = task, strategy, name
+    def __init__(
+        self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate, hooks: frozenset[int]
+    ) -> None:
+        self.task, self.strategy, self.name, self._hooks = task, strategy, name, hooks
         self._steps, self._rate, self._done = steps, rate, 0
 
     @property
@@ -107,7 +111,11 @@ class Pruner:
         task = self.task
         with own_randomness(task.model):
             seed_all(task.seed, task.model)
-            with running(type(self.strategy), f"strategy `{self.name}`"), torch.no_grad(), _put_back(task.model):
+            with (
+                running(type(self.strategy), f"strategy `{self.name}`"),
+                torch.no_grad(),
+                _left(task.model, self._hooks),
+            ):
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
@@ -229,11 +237,13 @@ def pruner(
             f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms{others} have, "
             "which stay; raise it"
         )
+    before = {number for place in forward_hooks(model) for number in place}
     with own_randomness(model), torch.no_grad():
         seed_all(seed, model)
         with running(kind, f"strategy `{strategy}`"):
             made = with_its(options, kind, strategy, task)
-    return Pruner(task, made, strategy, steps, Rate(optimizer, lr))
+    own = frozenset(number for place in forward_hooks(model) for number in place if number not in before)
+    return Pruner(task, made, strategy, steps, Rate(optimizer, lr), own)
 
 
 def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -> int | None:
@@ -274,20 +284,26 @@ def _check_own(part: nn.Module, groups: Sequence[CoupledGroup]) -> None:
 
 
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """The values of a network, and the hooks of its modules, are afterwards as they were before."""
+def _left(model: nn.Module, own: frozenset[int]) -> Iterator[None]:
+    """Afterwards hooks are as before, but for those of numbers in `own`; so are values, unless one of these was there.
+
+    What such hooks did is merged into the values. Where the block fails, all is as before.
+    """
     values = {name: value.clone() for name, value in state_tensors(model).items()}
-    places = [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
-    hooks = [(place, dict(place)) for place in places]
+    hooks = [(place, dict(place)) for place in forward_hooks(model)]
+    gone: frozenset[int] = frozenset()
     try:
         yield
+        gone = own
+        if any(number in own for _, before in hooks for number in before):
+            values.clear()
     finally:
-        own = state_tensors(model)
+        held = state_tensors(model)
         for name, value in values.items():
-            own[name].copy_(value)
+            held[name].copy_(value)
         for live, before in hooks:
             live.clear()
-            live.update(before)
+            live.update({number: hook for number, hook in before.items() if number not in gone})
 
 
 def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:
