@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.graph.program import operator, site
-from nasprune.strategies.hooks import Hooks
+from nasprune.strategies.hooks import Hooks, with_input
 from nasprune.strategies.runs import running
 
 Draw = Callable[[int, bool], Tensor]
@@ -36,19 +36,21 @@ class Gate:
     def on(self, module: nn.Module, units: Tensor, hooks: Hooks) -> None:
         """units: (in,), the unit of each channel that the layer reads, -1 where it is none of the group's."""
 
-        def gated(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
-            x = inputs[0]
+        def gated(x: Tensor, module: nn.Module) -> Tensor:
             factors = self._of(len(x), module.training).to(x)
             spread = torch.cat([factors, torch.ones_like(factors[:, :1])], dim=1)[:, units.to(x.device)]
             if isinstance(module, nn.Linear):
                 spread = spread.view(len(spread), *(1 for _ in range(x.ndim - 2)), -1)
             else:
                 spread = spread.view(*spread.shape, *(1 for _ in range(x.ndim - 2)))
-            return (x * spread, *inputs[1:])
+            return x * spread
 
-        hooks.before(module, gated)
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            return with_input(args, kwargs, lambda x: gated(x, module))
 
-    def _begin(self, net: nn.Module, inputs: object) -> None:
+        hooks.before(module, before)
+
+    def _begin(self, net: nn.Module, args: object, kwargs: object) -> None:
         self._drawn.clear()
 
     def _of(self, items: int, training: bool) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from inspect import signature
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,9 +167,11 @@ class Task:
             gate.on(module, units, self.hooks)
 
     def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
-        def given(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def given(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if net.training:
-                seen(inputs)
+                bound = signature(net.forward).bind(*args, **kwargs)
+                bound.apply_defaults()
+                seen(bound.args)
 
         self.hooks.before(self.model, given)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nasprune.graph.program import Program
-from nasprune.strategies.hooks import Hooks
+from nasprune.strategies.hooks import Hooks, with_input
 from nasprune.strategies.runs import LAYERS, running
 
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 LEAST = 1e-12  # of a variance under a root
 
 
@@ -26,49 +28,37 @@ class Weight:
     hooks: Hooks = field(repr=False)
 
     def through(self, change: Callable[[Tensor, bool], Tensor]) -> None:
-        def changed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return _computed(module, inputs[0], change(self.tensor, module.training))
+        def changed(module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+            return _computed(module, args, kwargs, change(self.tensor, module.training))
 
-        self._after(changed)
+        for module in self.modules:
+            self.hooks.after(module, changed)
 
     def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
-        def noised(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def noised(module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
             if not module.training:
                 return output
-            spread = _computed(module, inputs[0].square(), variance(), bias=False).clamp(min=LEAST).sqrt()
+            args, kwargs = with_input(args, kwargs, torch.square)
+            spread = _computed(module, args, kwargs, variance(), bias=False).clamp(min=LEAST).sqrt()
             return output + spread * noise(output.shape).to(output)
 
-        self._after(noised)
+        for module in self.modules:
+            self.hooks.after(module, noised)
 
     def pull(self, gradient: Callable[[], Tensor]) -> None:
         self.hooks.on_gradient(self.tensor, lambda found: found + gradient())
 
-    def _after(self, change: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]) -> None:
-        for module in self.modules:
-            self._after_one(module, change)
 
-    def _after_one(self, module: nn.Module, change: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]) -> None:
-        busy: list[bool] = []
-
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if busy:  # the layer runs inside of this hook
-                return output
-            busy.append(True)
-            try:
-                return change(module, inputs, output)
-            finally:
-                busy.pop()
-
-        self.hooks.after(module, hook)
-
-
-def _computed(module: nn.Module, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-    """What the layer gives with another weight, or without its bias."""
-    given = {"weight": weight}
-    own = module._parameters.get("bias")
-    if not bias and own is not None:
-        given["bias"] = torch.zeros_like(own)
-    found: Tensor = functional_call(module, given, (x,))
+def _computed(module: nn.Module, args: Args, kwargs: Kwargs, weight: Tensor, *, bias: bool = True) -> Tensor:
+    """What the layer gives with another weight, or without its bias; no hooks run."""
+    own = dict(module._parameters)
+    none = own.get("bias") if not bias else None
+    given = {"weight": weight} if none is None else {"weight": weight, "bias": torch.zeros_like(none)}
+    try:
+        module._parameters.update(given)  # type: ignore[arg-type]
+        found: Tensor = module.forward(*args, **kwargs)
+    finally:
+        module._parameters.update(own)
     return found
 
 

@@ -85,9 +85,10 @@ class ResRep(Strategy):
         def made(module: nn.Module, inputs: object, output: Tensor) -> None:
             self._made[name] = output, _version(output)
 
-        def normed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def normed(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> Tensor:
+            read = args[0] if args else kwargs["input"]
             value, version = self._made.pop(name, (None, 0))
-            apart = value is not inputs[0] or version != _version(inputs[0])
+            apart = value is not read or version != _version(read)
             if apart and self._compactors.pop(name, None) is not None:
                 self.notes += (f"Nothing was learned of {name}: its batch norm reads not what its layer gives.",)
             matrix = self._compactors.get(name)
@@ -95,7 +96,7 @@ class ResRep(Strategy):
 
         maker, norm = self._pairs[name]
         maker.register_forward_hook(made)
-        norm.register_forward_hook(normed)
+        norm.register_forward_hook(normed, with_kwargs=True)
         return made, normed
 
     def _forget(self, by: float) -> None:

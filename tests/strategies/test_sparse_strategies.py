@@ -467,3 +467,43 @@ def test_gates_stand_where_layers_alone_read(name: str) -> None:
     whole = nasprune.pruner(model, tokens[:1], "95%", steps=4, strategy="soft").task
     with pytest.raises(nasprune.PluginError, match=r"gate on group 'a', but lstm\.weight_ih_l0 .* `gates = True`"):
         whole.gate(whole.graph.group("a"), lambda items, training: torch.ones(1, 8))
+
+
+class Named(nn.Module):
+    """Layers that are called by name, and one with a further argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.up = nn.Conv2d(1, 8, 3, 2, 1), nn.ConvTranspose2d(8, 8, 3, 2, 1)
+        self.last, self.norm, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, image):
+        x = self.up(self.first(input=image).relu(), output_size=image.shape[2:])
+        return self.head(input=self.norm(input=self.last(input=x.relu())).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [*((name, "60%") for name in ("sbp", "bayes", "resrep")), *((name, "60%NNZ") for name in ("l0", "vd", "olmp"))],
+)
+def test_layers_that_are_called_by_name(name: str, budget: str) -> None:
+    torch.manual_seed(0)
+    model, images = Named(), torch.randn(8, 1, 6, 6)
+    pruner = nasprune.pruner(model, images[:1], budget, steps=4, strategy=name, lr=0.05)
+    for _ in range(4):
+        functional.cross_entropy(model(image=images), torch.arange(8) % 4).backward()
+        pruner.step()
+    assert pruner.finish().proof.ok
+    assert list(dict(model.up.named_parameters())) == ["weight", "bias"]
+
+
+def test_noise_goes_by_what_a_gate_lets_through() -> None:
+    model, _, pruner = started("hard", "60%")
+    (group,), (_, second) = pruner.task.groups, pruner.task.weights
+    pruner.task.gate(group, lambda items, training: torch.full((1, group.width), 2.0))
+    second.noisy(lambda: torch.ones(4, 32), lambda shape: torch.ones(shape))
+    x = torch.rand(3, 32)
+    wanted = model[2].bias + 2 * x @ model[2].weight.T + (2 * x).square().sum(1, keepdim=True).sqrt()
+    model.train()
+    model(X)
+    assert torch.allclose(model[2](x), wanted, rtol=1e-4)
