@@ -41,6 +41,9 @@ from nasprune.strategies.hooks import forward_hooks
 from nasprune.strategies.task import Task
 
 TRIED = 8  # inputs on which the trained and the cut network are compared
+CHANGE = 1e-3  # of outputs, relative to the largest, from which on it is more than rounding
+ACROSS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # norms over channels
+TOLD = 3  # norms that a note names
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class Pruned:
     """What a strategy came to. model: the cut network, in eval mode. plan: replays on the untouched dense network.
 
     dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
-    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone.
-    nonzeros: numbers of the cut network's parameters that are not zero. notes: what the strategy says.
+    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone, but
+    for norms over channels, such as layer norms: a note says where it is more. nonzeros: numbers of the cut network's
+    parameters that are not zero. notes: what the strategy says, and what stayed whole.
     """
 
     model: nn.Module = field(repr=False)
@@ -133,6 +137,8 @@ class Pruner:
                 )
             small = rebuilt(ready, proven.model, task.graph, proven.plan).eval()
             change = _difference(ready, small, task.graph)
+            if not change <= CHANGE:
+                notes += (_about_change(change, submodule(task.model, task.graph.scope), task.graph, proven.plan),)
             nonzeros = count_nonzeros(small)
             if task.nonzeros is not None and nonzeros > task.nonzeros:
                 raise VerificationError(
@@ -160,6 +166,18 @@ def _about_whole(task: Task) -> tuple[str, ...]:
     return (
         f"Weights without zeros, since code reads them where their layer does not run, or never: "
         f"{', '.join(task.left_whole)}.",
+    )
+
+
+def _about_change(change: float, part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> str:
+    """That the network which was trained is not the one that the cut gives, and which norms may be why."""
+    cut = dict.fromkeys(piece.param.rpartition(".")[0] for name in plan.keep for piece in graph.group(name).slices)
+    norms = [path for path in cut if isinstance(part.get_submodule(path), ACROSS)]
+    more = ", ..." if len(norms) > TOLD else ""
+    why = f", since norms take means over channels that the cut takes away ({', '.join(norms[:TOLD])}{more})"
+    return (
+        f"The cut changed outputs by {change:.1e} of the largest{why if norms else ''}; fine-tune the cut network, "
+        "or measure it before it is used."
     )
 
 

@@ -451,3 +451,18 @@ def test_finish_leaves_no_hook_but_those_of_others(name: str, steps: int) -> Non
             assert torch.allclose(left, found.model(X[:8]), atol=1e-5)
     assert seen == [1, 2]
     assert sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()) == 2
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.Identity])
+def test_a_cut_that_changes_outputs_is_told(norm: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), norm(16), nn.ReLU(), nn.Linear(16, 4))
+    pruner = nasprune.pruner(model, torch.randn(1, 8), "50%", steps=1, strategy="hard")
+    pruner.step()
+    found = pruner.finish()
+    assert (found.change > 1e-3) == bool(found.notes) == (norm is nn.LayerNorm)
+    if found.notes:
+        assert (
+            "of the largest, since norms take means over channels that the cut takes away (1); fine-tune"
+            in found.notes[0]
+        )
