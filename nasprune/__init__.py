@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from nasprune.strategies.contract import LiveWeight as LiveWeight
     from nasprune.strategies.contract import Strategy as Strategy
     from nasprune.strategies.contract import StrategyTask as StrategyTask
+    from nasprune.strategies.learnable import learnable as learnable
     from nasprune.strategies.magnitudes import lamp_scores as lamp_scores
     from nasprune.strategies.noise import log_uniform_kl as log_uniform_kl
     from nasprune.strategies.noise import log_uniform_slope as log_uniform_slope
@@ -178,6 +179,7 @@ _HOMES = {
     "strategies.contract": "LiveBlock LiveScale LiveSlots LiveWeight Strategy StrategyTask",
     "sparse.clusters": "KernelNet share_kernels",
     "sparse.contract": "SparseLayer Sparsifier",
+    "strategies.learnable": "learnable",
     "strategies.magnitudes": "lamp_scores",
     "strategies.noise": "log_uniform_kl log_uniform_slope",
     "strategies.prune": "Trained prune",

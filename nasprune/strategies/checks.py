@@ -20,6 +20,7 @@ from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies import memory
 from nasprune.strategies.contract import Strategy
+from nasprune.strategies.hooks import forward_hooks
 from nasprune.strategies.pruner import Pruned, Pruner, Rate
 from nasprune.strategies.task import Task
 
@@ -87,7 +88,8 @@ def _made(kind: type[Strategy], *, sparse: bool) -> tuple[Pruner, torch.optim.Op
     with own_randomness(model), torch.no_grad():
         seed_all(task.seed, model)
         strategy = kind(task)
-    return Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0)), optimizer
+    own = frozenset(number for place in forward_hooks(model) for number in place)
+    return Pruner(task, strategy, _name(kind), STEPS, Rate(optimizer, 0.0), own), optimizer
 
 
 def _moved(
@@ -106,10 +108,11 @@ def _moved(
 class _Branch(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.inner, self.inner_norm = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.norm(self.conv(x))
+        branch: Tensor = self.norm(self.conv(self.inner_norm(self.inner(x)).relu()))
         return (x + branch).relu()
 
 

@@ -138,6 +138,8 @@ class StrategyTask(Protocol):
         """The plan within budget that keeps the units of the highest scores.
 
         spread: "uniform" for one ratio in all groups, "global" for one threshold over the scores of all groups.
+        Groups that `scores` leaves out, with "global", keep theirs as long as the budget allows it.
+
         share: how much of the way from the whole network to the budget, in [0, 1].
         least: with "global", units with scores not above it go even where the budget would keep them.
         drop: blocks that go.
@@ -149,7 +151,8 @@ class StrategyTask(Protocol):
     def gate(self, group: CoupledGroup, draw: Callable[[int, bool], Tensor]) -> None:
         """What layers read of the group's units is multiplied by `draw(items, training)`, (items, width) or (1, width).
 
-        It acts until the strategy is finished; all readers of a pass get the same factors.
+        It acts until the strategy is finished; all readers of a pass get the same factors. For strategies that say
+        `gates = True`.
         """
 
     def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
@@ -187,10 +190,12 @@ class Strategy(ABC):
 
     It works after the optimizer's steps, so that it goes with any optimizer and any loop; a penalty is a proximal step.
     takes: "structure" where it keeps budgets of what widths cost, "zeros" where it keeps those of numbers not zero.
-    notes: what the user should read in the end, in sentences.
+    gates: whether it puts gates on groups; those that no gate reaches then stay whole. notes: what the user should read
+    in the end, in sentences.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("structure",)
+    gates: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
 
     @abstractmethod

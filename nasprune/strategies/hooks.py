@@ -10,20 +10,34 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
+def forward_hooks(model: nn.Module) -> list[dict[int, Any]]:
+    """The dictionaries, live, that hold the forward hooks of all modules by numbers that no two hooks share."""
+    return [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
+
+
+def with_input(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with another tensor in the place of the first, which may be given by name."""
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+    return (), {**kwargs, name: change(kwargs[name])}
+
+
 @dataclass
 class Hooks:
-    """Hooks by the dictionary of the module that holds them, and those on gradients."""
+    """Hooks on modules, and those on gradients."""
 
-    _held: list[tuple[dict[int, Any], int]] = field(default_factory=list)
     _handles: list[RemovableHandle] = field(default_factory=list)
 
     def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """`hook(module, inputs)` runs before the module does."""
-        self._held.append((module._forward_pre_hooks, module.register_forward_pre_hook(hook).id))
+        """`hook(module, args, kwargs)` runs before the module does, and may return others."""
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """`hook(module, inputs, output)` runs after the module did."""
-        self._held.append((module._forward_hooks, module.register_forward_hook(hook).id))
+        """`hook(module, args, kwargs, output)` runs after the module did, and may return another output."""
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def on_gradient(self, tensor: Tensor, hook: Callable[[Tensor], Tensor]) -> None:
         """`hook(gradient)` replaces every gradient of a parameter."""
@@ -31,13 +45,10 @@ class Hooks:
 
     @property
     def are_there(self) -> bool:
-        return bool(self._held or self._handles)
+        return bool(self._handles)
 
     def release(self) -> None:
         """Takes all of them away."""
-        for place, number in self._held:
-            place.pop(number, None)
         for handle in self._handles:
             handle.remove()
-        self._held.clear()
         self._handles.clear()

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from nasprune.common.accepted import accepted
 from nasprune.common.arguments import names, whole_number
@@ -26,15 +29,21 @@ from nasprune.cut.stirred import noise_like
 from nasprune.cut.verify import prove
 from nasprune.cut.weight_masks import count_nonzeros
 from nasprune.errors import BudgetError, InputError, PluginError, VerificationError
-from nasprune.graph.model import ModelGraph
+from nasprune.graph.capture import submodule
+from nasprune.graph.model import CoupledGroup, ModelGraph
 from nasprune.registry import Plugins, with_its, with_keywords
 from nasprune.run.names import op_rules, search_space
 from nasprune.run.trace import trace
 from nasprune.space.priced import PricedSpace
 from nasprune.strategies.contract import Strategy
+from nasprune.strategies.gates import without_gates
+from nasprune.strategies.hooks import forward_hooks
 from nasprune.strategies.task import Task
 
 TRIED = 8  # inputs on which the trained and the cut network are compared
+CHANGE = 1e-3  # of outputs, relative to the largest, from which on it is more than rounding
+ACROSS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # norms over channels
+TOLD = 3  # norms that a note names
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,9 @@ class Pruned:
     """What a strategy came to. model: the cut network, in eval mode. plan: replays on the untouched dense network.
 
     dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
-    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone.
-    nonzeros: numbers of the cut network's parameters that are not zero. notes: what the strategy says.
+    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone, but
+    for norms over channels, such as layer norms: a note says where it is more. nonzeros: numbers of the cut network's
+    parameters that are not zero. notes: what the strategy says, and what stayed whole.
     """
 
     model: nn.Module = field(repr=False)
@@ -61,11 +71,14 @@ class Pruner:
     """Takes part in a training loop; `nasprune.pruner` makes one.
 
     Call `step` after every step of the optimizer, and `finish` after the last one. The network is changed in place, as
-    by the optimizer, until `finish`, which leaves it and gives a new one.
+    by the optimizer, until `finish`, which gives a new one. It leaves the values of the network, or where the strategy
+    works through hooks, takes these away, and what they did is in the weights.
     """
 
-    def __init__(self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate) -> None:
-        self.task, self.strategy, self.name = task, strategy, name
+    def __init__(
+        self, task: Task, strategy: Strategy, name: str, steps: int, rate: Rate, hooks: frozenset[int]
+    ) -> None:
+        self.task, self.strategy, self.name, self._hooks = task, strategy, name, hooks
         self._steps, self._rate, self._done = steps, rate, 0
 
     @property
@@ -102,12 +115,16 @@ class Pruner:
         task = self.task
         with own_randomness(task.model):
             seed_all(task.seed, task.model)
-            with running(type(self.strategy), f"strategy `{self.name}`"), torch.no_grad(), _put_back(task.model):
+            with (
+                running(type(self.strategy), f"strategy `{self.name}`"),
+                torch.no_grad(),
+                _left(task.model, self._hooks),
+            ):
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
                 task.hooks.release()
-                notes = tuple(self.strategy.notes)
+                notes = (*self.strategy.notes, *task.notes, *_about_whole(task))
                 ready = twin(task.model)
             _check_finite(ready, self.name)
             proven = prove(ready.eval(), task.graph, plan)
@@ -120,6 +137,8 @@ class Pruner:
                 )
             small = rebuilt(ready, proven.model, task.graph, proven.plan).eval()
             change = _difference(ready, small, task.graph)
+            if not change <= CHANGE:
+                notes += (_about_change(change, submodule(task.model, task.graph.scope), task.graph, proven.plan),)
             nonzeros = count_nonzeros(small)
             if task.nonzeros is not None and nonzeros > task.nonzeros:
                 raise VerificationError(
@@ -138,6 +157,28 @@ class Rate:
 
     def now(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else self.fixed
+
+
+def _about_whole(task: Task) -> tuple[str, ...]:
+    """What stayed as it was, though the strategy makes weights zero."""
+    if not task.sparse or not task.left_whole:
+        return ()
+    return (
+        f"Weights without zeros, since code reads them where their layer does not run, or never: "
+        f"{', '.join(task.left_whole)}.",
+    )
+
+
+def _about_change(change: float, part: nn.Module, graph: ModelGraph, plan: PrunePlan) -> str:
+    """That the network which was trained is not the one that the cut gives, and which norms may be why."""
+    cut = dict.fromkeys(piece.param.rpartition(".")[0] for name in plan.keep for piece in graph.group(name).slices)
+    norms = [path for path in cut if isinstance(part.get_submodule(path), ACROSS)]
+    more = ", ..." if len(norms) > TOLD else ""
+    why = f", since norms take means over channels that the cut takes away ({', '.join(norms[:TOLD])}{more})"
+    return (
+        f"The cut changed outputs by {change:.1e} of the largest{why if norms else ''}; fine-tune the cut network, "
+        "or measure it before it is used."
+    )
 
 
 def _check_finite(model: nn.Module, name: str) -> None:
@@ -197,23 +238,30 @@ def pruner(
     nonzeros = _nonzeros(model, goal, kind, strategy)
     inputs = Inputs.of(example_inputs, model)
     graph = trace(model, inputs, scope, rules=op_rules(plugins))
+    whole = without_gates(submodule(model, scope), graph) if kind.gates and nonzeros is None else {}
+    graph = graph.frozen(whole)
     given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
     chosen = {name: value for name, value in given.items() if value != ()}
     found = search_space(graph, space, plugins=plugins, **chosen)
+    _check_own(submodule(model, scope), [graph.group(choice.name) for choice in found.widths])
     problem = PricedSpace(graph, found, CostModel(graph), goal)
     problem.require_feasible()
-    task = Task(model, graph, problem, seed, nonzeros)
+    notes = [f"Group {name} stayed whole: {why}." for name, why in whole.items()]
+    task = Task(model, graph, problem, seed, nonzeros, notes=tuple(notes))
     if nonzeros is not None and task.density == 0:
         dense = sum(parameter.numel() for parameter in model.parameters())
+        others = f", and the weights {', '.join(task.left_whole)}," if task.left_whole else ""
         raise BudgetError(
-            f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms have, which "
-            "stay; raise it"
+            f"the budget of {goal} leaves {nonzeros:,} of {dense:,} numbers, fewer than biases and norms{others} have, "
+            "which stay; raise it"
         )
+    before = {number for place in forward_hooks(model) for number in place}
     with own_randomness(model), torch.no_grad():
         seed_all(seed, model)
         with running(kind, f"strategy `{strategy}`"):
             made = with_its(options, kind, strategy, task)
-    return Pruner(task, made, strategy, steps, Rate(optimizer, lr))
+    own = frozenset(number for place in forward_hooks(model) for number in place if number not in before)
+    return Pruner(task, made, strategy, steps, Rate(optimizer, lr), own)
 
 
 def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -> int | None:
@@ -235,21 +283,45 @@ def _nonzeros(model: nn.Module, goal: Budget, kind: type[Strategy], name: str) -
     return goal.zeros_from(count_nonzeros(model), 0) if goal.limits_zeros else None
 
 
+def _check_own(part: nn.Module, groups: Sequence[CoupledGroup]) -> None:
+    """Raises InputError where a layer computes its weight from parameters that strategies would set to zero."""
+    touching: dict[str, list[str]] = {}
+    for group in groups:
+        for name in dict.fromkeys(piece.param for piece in group.slices):
+            path = name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+            touching.setdefault(path, []).append(group.name)
+    for path, names_of in touching.items():
+        layer = part.get_submodule(path)
+        hooked = any(isinstance(hook, WeightNorm | SpectralNorm) for hook in layer._forward_pre_hooks.values())
+        if hooked or parametrize.is_parametrized(layer):
+            raise InputError(
+                f"a strategy sets weights to zero in place, and {path!r} computes its own from other parameters; if a "
+                "weight norm does, take it off first with torch.nn.utils.parametrize.remove_parametrizations or "
+                f"torch.nn.utils.remove_weight_norm, or leave it whole with exclude={list(dict.fromkeys(names_of))}"
+            )
+
+
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """The values of a network, and the hooks of its modules, are afterwards as they were before."""
+def _left(model: nn.Module, own: frozenset[int]) -> Iterator[None]:
+    """Afterwards hooks are as before, but for those of numbers in `own`; so are values, unless one of these was there.
+
+    What such hooks did is merged into the values. Where the block fails, all is as before.
+    """
     values = {name: value.clone() for name, value in state_tensors(model).items()}
-    places = [place for module in model.modules() for place in (module._forward_hooks, module._forward_pre_hooks)]
-    hooks = [(place, dict(place)) for place in places]
+    hooks = [(place, dict(place)) for place in forward_hooks(model)]
+    gone: frozenset[int] = frozenset()
     try:
         yield
+        gone = own
+        if any(number in own for _, before in hooks for number in before):
+            values.clear()
     finally:
-        own = state_tensors(model)
+        held = state_tensors(model)
         for name, value in values.items():
-            own[name].copy_(value)
+            held[name].copy_(value)
         for live, before in hooks:
             live.clear()
-            live.update(before)
+            live.update({number: hook for number, hook in before.items() if number not in gone})
 
 
 def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:

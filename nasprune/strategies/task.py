@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from inspect import signature
 from random import Random
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,14 +19,14 @@ from nasprune.cut.selection import select
 from nasprune.cut.weight_masks import WeightMasks
 from nasprune.errors import PluginError
 from nasprune.graph.capture import submodule
-from nasprune.graph.model import CoupledGroup, ModelGraph
+from nasprune.graph.model import CoupledGroup, Ints, ModelGraph
 from nasprune.space.choices import Decision
 from nasprune.space.priced import PricedSpace
-from nasprune.strategies.gates import Draw, Gate, readers
+from nasprune.strategies.gates import Draw, Gate, readers, without_gates
 from nasprune.strategies.hooks import Hooks
 from nasprune.strategies.scales import Block, Scale, blocks_of, scales_of
 from nasprune.strategies.slots import Slots, slots_of
-from nasprune.strategies.weights import Weight, weights_of
+from nasprune.strategies.weights import Weight, left_whole, weights_of
 from nasprune.train.team import mean_over_processes
 
 HALVINGS = 24
@@ -34,7 +37,7 @@ class Task:
     """A `StrategyTask`. problem: the search space with its prices and the budget.
 
     nonzeros: how many numbers of all parameters may be other than zero, `None` for a budget of what widths cost.
-    hooks: what the strategy has put on the network.
+    hooks: what the strategy has put on the network. notes: what the user should read in the end, in sentences.
     """
 
     model: nn.Module
@@ -43,6 +46,7 @@ class Task:
     seed: int
     nonzeros: int | None = None
     hooks: Hooks = field(default_factory=Hooks, repr=False)
+    notes: tuple[str, ...] = ()
     _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
     _scales: dict[str, tuple[Scale, ...]] = field(default_factory=dict, repr=False)
 
@@ -67,6 +71,10 @@ class Task:
     @property
     def _part(self) -> nn.Module:
         return submodule(self.model, self.graph.scope)
+
+    @cached_property
+    def _without_gates(self) -> Mapping[str, str]:
+        return without_gates(self._part, self.graph)
 
     def magnitudes(self) -> Mapping[str, Tensor]:
         found = {}
@@ -112,14 +120,17 @@ class Task:
     ) -> PrunePlan:
         if spread not in ("uniform", "global"):
             raise PluginError(f"a strategy asked for a plan spread {spread!r}; expected 'uniform' or 'global'")
+        if spread == "global":
+            scores = {**self._last_to_go(scores, least), **scores}
         for group in self.groups:
             if group.name not in scores or tuple(scores[group.name].shape) != (group.width,):
                 raise PluginError(f"a strategy gave no scores of shape ({group.width},) for group {group.name!r}")
+        order = self._best_first(scores, least) if spread == "global" else None
         low, high = 0.0, 1.0  # of what stays
-        best = self._decision(scores, spread, 0.0, least, drop)
+        best = self._decision(order, 0.0, drop)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            decision = self._decision(scores, spread, middle, least, drop)
+            decision = self._decision(order, middle, drop)
             if self._within(self.problem.costs([decision])[0], share):
                 low, best = middle, decision
             else:
@@ -146,14 +157,21 @@ class Task:
                 scale.merge(torch.zeros((), device=scale.module.weight.device))  # type: ignore[arg-type]
 
     def gate(self, group: CoupledGroup, draw: Draw) -> None:
+        if group.name in self._without_gates:
+            raise PluginError(
+                f"a strategy asked for a gate on group {group.name!r}, but {self._without_gates[group.name]}; give its "
+                "class `gates = True`, and such groups stay whole"
+            )
         gate = Gate(self.model, group.width, draw, self.hooks)
-        for module, units in readers(submodule(self.model, self.graph.scope), self.graph, group):
+        for module, units in readers(self._part, self.graph, group):
             gate.on(module, units, self.hooks)
 
     def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
-        def given(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def given(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if net.training:
-                seen(inputs)
+                bound = signature(net.forward).bind(*args, **kwargs)
+                bound.apply_defaults()
+                seen(bound.args)
 
         self.hooks.before(self.model, given)
 
@@ -171,7 +189,12 @@ class Task:
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
-        return weights_of(submodule(self.model, self.graph.scope), self.hooks)
+        return weights_of(self._part, self.graph.program, self.hooks)
+
+    @cached_property
+    def left_whole(self) -> tuple[str, ...]:
+        """Names of weights of layers that are not among `weights`."""
+        return left_whole(self._part, self.weights)
 
     @property
     def density(self) -> float:
@@ -210,20 +233,35 @@ class Task:
         whole = sum(parameter.numel() for parameter in self.model.parameters())
         return max(0, min(self._elements, (self.nonzeros or whole) - (whole - self._elements)))
 
-    def _decision(
-        self, scores: Mapping[str, Tensor], spread: str, stays: float, floor: float, drop: Sequence[str]
-    ) -> Decision:
-        """All blocks but those that go, and of the units a share: of each group, or of all groups' by score."""
+    def _last_to_go(self, scores: Mapping[str, Tensor], least: float) -> Mapping[str, Tensor]:
+        """Scores above all others for the groups that have none: their weakest units go first, in all groups alike."""
+        without = [group for group in self.groups if group.name not in scores]
+        if not without:
+            return {}
+        above = 1 + max([0.0, least, *(float(score.max()) for score in scores.values())])
+        magnitudes = self.magnitudes()
+        ranks = {group.name: magnitudes[group.name].argsort(stable=True).argsort() for group in without}
+        return {group.name: above + ranks[group.name].double() / group.width for group in without}
+
+    def _best_first(self, scores: Mapping[str, Tensor], least: float) -> Ints:
+        """Numbers of groups, one for each unit whose score is above `least`; equal scores go to groups in turns."""
+        values = [scores[group.name].double().sort(descending=True).values.numpy() for group in self.groups]
+        places = [np.arange(group.width) / group.width for group in self.groups]
+        numbers = np.repeat(np.arange(len(values)), [group.width for group in self.groups])
+        every = np.concatenate([*values, np.empty(0)])
+        order = np.lexsort((np.concatenate([*places, np.empty(0)]), -every))
+        return numbers[order[every[order] > least]]
+
+    def _decision(self, order: Ints | None, stays: float, drop: Sequence[str]) -> Decision:
+        """All blocks but those that go, and a share of the units: of each group, or of all of them in an order."""
         gone = dict.fromkeys(drop, 0)
-        if spread == "uniform":
+        if order is None:
             return Decision.of({**self.problem.space.scaled(stays), **gone})
         options = {choice.name: choice.options[-1] for choice in self.problem.space.choices}
-        every = torch.cat([scores[group.name].double() for group in self.groups]).sort(descending=True).values
-        least = max(floor, float(every[min(len(every) - 1, int(stays * len(every)))]))
-        for choice in self.problem.space.widths:
-            wanted = int((scores[choice.name].double() > least).sum())
-            fitting = [option for option in choice.options if option <= max(wanted, choice.options[0])]
-            options[choice.name] = fitting[-1] if fitting else choice.options[0]
+        best = order[: round(stays * sum(group.width for group in self.groups))]
+        counts = np.bincount(best, minlength=len(self.groups))
+        for choice, wanted in zip(self.problem.space.widths, counts, strict=True):
+            options[choice.name] = max(option for option in choice.options if option <= max(wanted, choice.options[0]))
         return Decision.of({**options, **gone})
 
     def _within(self, cost: Cost, share: float) -> bool:

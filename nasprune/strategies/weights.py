@@ -2,79 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from nasprune.strategies.hooks import Hooks
+from nasprune.graph.program import Program
+from nasprune.strategies.hooks import Hooks, with_input
+from nasprune.strategies.runs import LAYERS, running
 
-LAYERS = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 LEAST = 1e-12  # of a variance under a root
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A `LiveWeight`. leaf: what the module calls it."""
+    """A `LiveWeight`. modules: the layers that run with it; their hooks see all that is done with it."""
 
     name: str
     tensor: nn.Parameter
-    module: nn.Module = field(repr=False)
+    modules: tuple[nn.Module, ...] = field(repr=False)
     hooks: Hooks = field(repr=False)
-    leaf: str = "weight"
 
     def through(self, change: Callable[[Tensor, bool], Tensor]) -> None:
-        def changed(x: Tensor, output: Tensor) -> Tensor:
-            return self._computed(x, change(self.tensor, self.module.training))
+        def changed(module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+            return _computed(module, args, kwargs, change(self.tensor, module.training))
 
-        self._after(changed)
+        for module in self.modules:
+            self.hooks.after(module, changed)
 
     def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
-        def noised(x: Tensor, output: Tensor) -> Tensor:
-            if not self.module.training:
+        def noised(module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+            if not module.training:
                 return output
-            spread = self._computed(x.square(), variance(), bias=False).clamp(min=LEAST).sqrt()
+            args, kwargs = with_input(args, kwargs, torch.square)
+            spread = _computed(module, args, kwargs, variance(), bias=False).clamp(min=LEAST).sqrt()
             return output + spread * noise(output.shape).to(output)
 
-        self._after(noised)
+        for module in self.modules:
+            self.hooks.after(module, noised)
 
     def pull(self, gradient: Callable[[], Tensor]) -> None:
         self.hooks.on_gradient(self.tensor, lambda found: found + gradient())
 
-    def _after(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
-        busy: list[bool] = []
 
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if busy:  # the layer runs inside of this hook
-                return output
-            busy.append(True)
-            try:
-                return change(inputs[0], output)
-            finally:
-                busy.pop()
-
-        self.hooks.after(self.module, hook)
-
-    def _computed(self, x: Tensor, weight: Tensor, *, bias: bool = True) -> Tensor:
-        """What the layer gives with another weight, or without its bias."""
-        given = {self.leaf: weight}
-        own = self.module._parameters.get("bias")
-        if not bias and own is not None:
-            given["bias"] = torch.zeros_like(own)
-        found: Tensor = functional_call(self.module, given, (x,))
-        return found
+def _computed(module: nn.Module, args: Args, kwargs: Kwargs, weight: Tensor, *, bias: bool = True) -> Tensor:
+    """What the layer gives with another weight, or without its bias; no hooks run."""
+    own = dict(module._parameters)
+    none = own.get("bias") if not bias else None
+    given = {"weight": weight} if none is None else {"weight": weight, "bias": torch.zeros_like(none)}
+    try:
+        module._parameters.update(given)  # type: ignore[arg-type]
+        found: Tensor = module.forward(*args, **kwargs)
+    finally:
+        module._parameters.update(own)
+    return found
 
 
-def weights_of(part: nn.Module, hooks: Hooks) -> tuple[Weight, ...]:
-    """The trained weights of convolutions and linear layers, one that several layers share once."""
+def weights_of(part: nn.Module, program: Program, hooks: Hooks) -> tuple[Weight, ...]:
+    """The trained weights of convolutions and linear layers that run, one that several layers share once.
+
+    part: the network, or what the graph's scope names. program: that of `part`.
+    """
+    runs = running(part, program)
     found: dict[int, Weight] = {}
+    for path, weight in _trained(part):
+        if id(weight) in runs:
+            found.setdefault(id(weight), Weight(path, weight, runs[id(weight)], hooks))
+    return tuple(found.values())
+
+
+def left_whole(part: nn.Module, weights: Iterable[Weight]) -> tuple[str, ...]:
+    """Names of the weights of layers that are read where no hook on the layer sees it."""
+    taken = {id(weight.tensor) for weight in weights}
+    return tuple({id(weight): path for path, weight in _trained(part) if id(weight) not in taken}.values())
+
+
+def _trained(part: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for path, module in part.named_modules():
         weight = module._parameters.get("weight")
         if isinstance(module, LAYERS) and isinstance(weight, nn.Parameter) and weight.requires_grad:
-            found.setdefault(id(weight), Weight(f"{path}.weight".lstrip("."), weight, module, hooks))
-    return tuple(found.values())
+            yield f"{path}.weight".lstrip("."), weight

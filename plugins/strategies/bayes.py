@@ -123,6 +123,8 @@ class Bayes(Strategy):
     threshold: of log alpha, or of the distance of modes; by default that of the prior.
     """
 
+    gates = True
+
     def __init__(
         self,
         task: StrategyTask,

@@ -25,12 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasprune import CoupledGroup, InputError, LiveScale, PrunePlan, Strategy, StrategyTask
+from nasprune import InputError, LiveScale, PrunePlan, Strategy, StrategyTask, learnable
 
 HIDDEN = (128, 256, 128)  # of the judge, as in the paper
 JUDGE_RATE, MOMENTUM = 0.01, 0.9
 STEEPEST = 1.0  # slope of the loss that a mask follows
-WHOLE = 1e6  # a score that keeps
 
 
 class GAL(Strategy):
@@ -58,6 +57,7 @@ class GAL(Strategy):
         self._near, self._adversarial = near, adversarial
         self._dense = copy.deepcopy(task.model).eval().requires_grad_(False)
         self._masks = {place: Fista(width, _device(scales)) for place, (scales, width) in _places(task).items()}
+        self.notes = () if task.blocks else learnable(task.groups, self._scores(), "a layer that no other shares")
         self._judge: list[Tensor] = []
         self._moves: list[Tensor] = []
         self._said: tuple[Tensor, Tensor] | None = None
@@ -95,19 +95,20 @@ class GAL(Strategy):
 
     def _settled(self) -> PrunePlan:
         """What goes; masks are merged into the weights."""
-        scores = {group.name: self._scores(group) for group in self._task.groups}
-        plan = self._task.plan(scores, spread="global", drop=self._dead_blocks())
+        plan = self._task.plan(self._scores(), spread="global", least=0.0, drop=self._dead_blocks())
         for place, (scales, _) in _places(self._task).items():
             for scale in scales:
                 scale.merge(self._masks[place].point.detach())
         return plan
 
-    def _scores(self, group: CoupledGroup) -> Tensor:
-        mask = self._masks.get(f"group {group.name}")
-        return torch.full((group.width,), WHOLE, device="cpu") if mask is None else mask.value.cpu()
+    def _scores(self) -> dict[str, Tensor]:
+        """Group -> its masks (width,), where it has any."""
+        places = {group.name: f"group {group.name}" for group in self._task.groups}
+        return {name: self._masks[place].value.cpu() for name, place in places.items() if place in self._masks}
 
     def _alive(self) -> dict[str, int]:
-        return {group.name: max(1, int((self._scores(group) > 0).sum())) for group in self._task.groups}
+        whole = {group.name: group.width for group in self._task.groups}
+        return whole | {name: max(1, int((score > 0).sum())) for name, score in self._scores().items()}
 
     def _dead_blocks(self) -> list[str]:
         return [block.name for block in self._task.blocks if not self._masks[f"block {block.name}"].value.any()]

@@ -46,6 +46,7 @@ class L0(Strategy):
     """
 
     takes = ("structure", "zeros")
+    gates = True
 
     def __init__(
         self,

@@ -6,15 +6,16 @@ long as the channels around it that are alive stay, and so falls as these die. C
 budget has no FLOPs. Departures: the penalty is a proximal step after the optimizer's, as in `slimming`, and costs are
 relative to their mean over channels, so that `strength` means the same in every network; they are counted anew at
 `times` points; in groups with several norms scales are averaged, not their maximum; what is left is cut to the budget
-by one threshold over all scales, and widths are not multiplied up again. A channel without a norm is kept as long as
-the budget allows it.
+by one threshold over all scales, and widths are not multiplied up again; scales of zero go even where the budget would
+keep them. A group without a norm is kept as long as the budget allows it.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from nasprune import CoupledGroup, InputError, PrunePlan, Strategy, StrategyTask
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, learnable
 
 DEAD = 0.01  # a scale below it, as in the paper
 
@@ -32,6 +33,7 @@ class MorphNet(Strategy):
                 f"{times}"
             )
         self._task, self._strength, self._until, self._times = task, strength, until, times
+        self.notes = learnable(task.groups, self._scales(), "a batch norm's scale")
         self._counted = 0
         self._costs = self._relative()
         self._plan: PrunePlan | None = None
@@ -57,16 +59,22 @@ class MorphNet(Strategy):
         return plan
 
     def _chosen(self) -> PrunePlan:
-        return self._task.plan({group.name: self._scales(group) for group in self._task.groups}, spread="global")
+        return self._task.plan(self._scales(), spread="global", least=0.0)
 
     def _relative(self) -> dict[str, float]:
         """Group -> what one of its channels costs now, relative to the mean over channels."""
-        alive = {group.name: int((self._scales(group) > DEAD).sum()) for group in self._task.groups}
+        alive = {group.name: group.width for group in self._task.groups}
+        alive |= {name: int((scales > DEAD).sum()) for name, scales in self._scales().items()}
         prices = self._task.prices(alive)
         total = sum(prices[group.name] * group.width for group in self._task.groups)
         mean = total / max(1, sum(group.width for group in self._task.groups))
         return {name: price / mean if mean else 1.0 for name, price in prices.items()}
 
-    def _scales(self, group: CoupledGroup) -> torch.Tensor:
-        found = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
-        return torch.stack(found).mean(0).cpu() if found else torch.full((group.width,), 1e6, device="cpu")
+    def _scales(self) -> dict[str, Tensor]:
+        """Group -> its channels' scales (width,), where it has any."""
+        found = {}
+        for group in self._task.groups:
+            own = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
+            if own:
+                found[group.name] = torch.stack(own).mean(0).cpu()
+        return found

@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from nasprune import CoupledGroup, InputError, PrunePlan, Strategy, StrategyTask
+from nasprune import CoupledGroup, InputError, PrunePlan, Strategy, StrategyTask, learnable
 
 MOMENTUM = 0.9
 MAKERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -37,6 +37,7 @@ class ResRep(Strategy):
             )
         self._task, self._strength, self._until, self._times = task, strength, until, times
         self._pairs = {group.name: pair for group in task.groups if (pair := _pair(task, group)) is not None}
+        self.notes = learnable(task.groups, self._pairs, "one layer with one batch norm right behind it")
         self._compactors = {
             name: torch.eye(norm.num_features, device=norm.weight.device, dtype=norm.weight.dtype).requires_grad_()
             for name, (_, norm) in self._pairs.items()
@@ -84,16 +85,18 @@ class ResRep(Strategy):
         def made(module: nn.Module, inputs: object, output: Tensor) -> None:
             self._made[name] = output, _version(output)
 
-        def normed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def normed(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> Tensor:
+            read = args[0] if args else kwargs["input"]
             value, version = self._made.pop(name, (None, 0))
-            if value is not inputs[0] or version != _version(inputs[0]):
-                self._compactors.pop(name, None)
+            apart = value is not read or version != _version(read)
+            if apart and self._compactors.pop(name, None) is not None:
+                self.notes += (f"Nothing was learned of {name}: its batch norm reads not what its layer gives.",)
             matrix = self._compactors.get(name)
             return output if matrix is None else torch.einsum("oc,nc...->no...", matrix.to(output.dtype), output)
 
         maker, norm = self._pairs[name]
         maker.register_forward_hook(made)
-        norm.register_forward_hook(normed)
+        norm.register_forward_hook(normed, with_kwargs=True)
         return made, normed
 
     def _forget(self, by: float) -> None:
@@ -114,14 +117,8 @@ class ResRep(Strategy):
         return [] if kept is None else sorted(set(range(len(self._compactors[name]))) - set(kept))
 
     def _chosen(self, share: float) -> PrunePlan:
-        return self._task.plan(
-            {group.name: self._norms(group) for group in self._task.groups}, spread="global", share=share
-        )
-
-    def _norms(self, group: CoupledGroup) -> Tensor:
-        if group.name not in self._compactors:
-            return torch.full((group.width,), 1e6, device="cpu")
-        return self._compactors[group.name].detach().float().norm(dim=1).cpu()
+        norms = {name: matrix.detach().float().norm(dim=1).cpu() for name, matrix in self._compactors.items()}
+        return self._task.plan(norms, spread="global", share=share)
 
 
 def _pair(task: StrategyTask, group: CoupledGroup) -> tuple[nn.Module, nn.Module] | None:

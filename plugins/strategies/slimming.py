@@ -3,14 +3,16 @@
 Liu, Li, Shen, Huang, Yan, Zhang 2017, "Learning efficient convolutional networks through network slimming",
 arXiv:1708.06519. Departures: the penalty of the sum of absolute scales is a proximal step after the optimizer's (a soft
 threshold), which reaches zero exactly, and not a subgradient; where several norms belong to a channel their scales are
-averaged; a channel that has none is kept as long as the budget allows it.
+averaged; scales of zero go even where the budget would keep them; a group that has none is kept as long as the budget
+allows it.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from nasprune import CoupledGroup, InputError, PrunePlan, Strategy, StrategyTask
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, learnable
 
 
 class Slimming(Strategy):
@@ -20,6 +22,7 @@ class Slimming(Strategy):
         if strength <= 0 or not 0 < until <= 1:
             raise InputError(f"`strength` must be above 0 and `until` in (0, 1], got {strength} and {until}")
         self._task, self._strength, self._until = task, strength, until
+        self.notes = learnable(task.groups, self._scales(), "a batch norm's scale")
         self._plan: PrunePlan | None = None
 
     def step(self, progress: float, rate: float) -> None:
@@ -39,8 +42,13 @@ class Slimming(Strategy):
         return plan
 
     def _chosen(self) -> PrunePlan:
-        return self._task.plan({group.name: self._scales(group) for group in self._task.groups}, spread="global")
+        return self._task.plan(self._scales(), spread="global", least=0.0)
 
-    def _scales(self, group: CoupledGroup) -> torch.Tensor:
-        found = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
-        return torch.stack(found).mean(0).cpu() if found else torch.full((group.width,), 1e6, device="cpu")
+    def _scales(self) -> dict[str, Tensor]:
+        """Group -> its channels' scales (width,), where it has any."""
+        found = {}
+        for group in self._task.groups:
+            own = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
+            if own:
+                found[group.name] = torch.stack(own).mean(0).cpu()
+        return found
