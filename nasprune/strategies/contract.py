@@ -52,7 +52,10 @@ class LiveWeight(Protocol):
     def tensor(self) -> nn.Parameter: ...
 
     def through(self, change: Callable[[Tensor, bool], Tensor]) -> None:
-        """The layer computes with `change(weight, training)`, of the same shape, in the place of the weight."""
+        """The layer computes with `change(weight, training)`, of the same shape, in the place of the weight.
+
+        This and `noisy` are for strategies that say `hooks = True`.
+        """
 
     def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
         """In training outputs are drawn as with weights of this variance, of the weight's shape, anew for every item.
@@ -152,7 +155,7 @@ class StrategyTask(Protocol):
         """What layers read of the group's units is multiplied by `draw(items, training)`, (items, width) or (1, width).
 
         It acts until the strategy is finished; all readers of a pass get the same factors. For strategies that say
-        `gates = True`.
+        `hooks = True`.
         """
 
     def watch(self, seen: Callable[[tuple[Tensor, ...]], None]) -> None:
@@ -190,12 +193,12 @@ class Strategy(ABC):
 
     It works after the optimizer's steps, so that it goes with any optimizer and any loop; a penalty is a proximal step.
     takes: "structure" where it keeps budgets of what widths cost, "zeros" where it keeps those of numbers not zero.
-    gates: whether it puts gates on groups; those that no gate reaches then stay whole. notes: what the user should read
-    in the end, in sentences.
+    hooks: whether it changes what layers compute, by gates on groups or by other weights; what is read where no hook
+    sees it then stays whole. notes: what the user should read in the end, in sentences.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("structure",)
-    gates: ClassVar[bool] = False
+    hooks: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
 
     @abstractmethod

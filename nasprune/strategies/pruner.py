@@ -238,7 +238,7 @@ def pruner(
     nonzeros = _nonzeros(model, goal, kind, strategy)
     inputs = Inputs.of(example_inputs, model)
     graph = trace(model, inputs, scope, rules=op_rules(plugins))
-    whole = without_gates(submodule(model, scope), graph) if kind.gates and nonzeros is None else {}
+    whole = without_gates(submodule(model, scope), graph) if kind.hooks and nonzeros is None else {}
     graph = graph.frozen(whole)
     given = {**(space_options or {}), "include": names("include", include), "exclude": names("exclude", exclude)}
     chosen = {name: value for name, value in given.items() if value != ()}
@@ -247,7 +247,7 @@ def pruner(
     problem = PricedSpace(graph, found, CostModel(graph), goal)
     problem.require_feasible()
     notes = [f"Group {name} stayed whole: {why}." for name, why in whole.items()]
-    task = Task(model, graph, problem, seed, nonzeros, notes=tuple(notes))
+    task = Task(model, graph, problem, seed, nonzeros, hooked=kind.hooks, notes=tuple(notes))
     if nonzeros is not None and task.density == 0:
         dense = sum(parameter.numel() for parameter in model.parameters())
         others = f", and the weights {', '.join(task.left_whole)}," if task.left_whole else ""

@@ -37,7 +37,8 @@ class Task:
     """A `StrategyTask`. problem: the search space with its prices and the budget.
 
     nonzeros: how many numbers of all parameters may be other than zero, `None` for a budget of what widths cost.
-    hooks: what the strategy has put on the network. notes: what the user should read in the end, in sentences.
+    hooked: whether the strategy puts hooks on layers. hooks: what it has put on the network. notes: what the user
+    should read in the end, in sentences.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Task:
     problem: PricedSpace
     seed: int
     nonzeros: int | None = None
+    hooked: bool = False
     hooks: Hooks = field(default_factory=Hooks, repr=False)
     notes: tuple[str, ...] = ()
     _slots: dict[str, list[Slots]] = field(default_factory=dict, repr=False)
@@ -160,7 +162,7 @@ class Task:
         if group.name in self._without_gates:
             raise PluginError(
                 f"a strategy asked for a gate on group {group.name!r}, but {self._without_gates[group.name]}; give its "
-                "class `gates = True`, and such groups stay whole"
+                "class `hooks = True`, and such groups stay whole"
             )
         gate = Gate(self.model, group.width, draw, self.hooks)
         for module, units in readers(self._part, self.graph, group):
@@ -189,7 +191,7 @@ class Task:
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:
-        return weights_of(self._part, self.graph.program, self.hooks)
+        return weights_of(self._part, self.graph.program, self.hooks, everywhere=not self.hooked)
 
     @cached_property
     def left_whole(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasprune.errors import PluginError
 from nasprune.graph.program import Program
 from nasprune.strategies.hooks import Hooks, with_input
 from nasprune.strategies.runs import LAYERS, running
@@ -20,7 +21,7 @@ LEAST = 1e-12  # of a variance under a root
 
 @dataclass(frozen=True)
 class Weight:
-    """A `LiveWeight`. modules: the layers that run with it; their hooks see all that is done with it."""
+    """A `LiveWeight`. modules: the layers that run with it, whose hooks see all that is done with it, or none."""
 
     name: str
     tensor: nn.Parameter
@@ -31,7 +32,7 @@ class Weight:
         def changed(module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
             return _computed(module, args, kwargs, change(self.tensor, module.training))
 
-        for module in self.modules:
+        for module in self._running():
             self.hooks.after(module, changed)
 
     def noisy(self, variance: Callable[[], Tensor], noise: Callable[[torch.Size], Tensor]) -> None:
@@ -42,8 +43,16 @@ class Weight:
             spread = _computed(module, args, kwargs, variance(), bias=False).clamp(min=LEAST).sqrt()
             return output + spread * noise(output.shape).to(output)
 
-        for module in self.modules:
+        for module in self._running():
             self.hooks.after(module, noised)
+
+    def _running(self) -> tuple[nn.Module, ...]:
+        if not self.modules:
+            raise PluginError(
+                f"a strategy wanted to change what a layer computes with {self.name!r}, but code reads that weight "
+                "where its layer does not run; give its class `hooks = True`, and such weights stay whole"
+            )
+        return self.modules
 
     def pull(self, gradient: Callable[[], Tensor]) -> None:
         self.hooks.on_gradient(self.tensor, lambda found: found + gradient())
@@ -62,16 +71,17 @@ def _computed(module: nn.Module, args: Args, kwargs: Kwargs, weight: Tensor, *, 
     return found
 
 
-def weights_of(part: nn.Module, program: Program, hooks: Hooks) -> tuple[Weight, ...]:
-    """The trained weights of convolutions and linear layers that run, one that several layers share once.
+def weights_of(part: nn.Module, program: Program, hooks: Hooks, *, everywhere: bool) -> tuple[Weight, ...]:
+    """The trained weights of convolutions and linear layers, one that several layers share once.
 
-    part: the network, or what the graph's scope names. program: that of `part`.
+    part: the network, or what the graph's scope names. program: that of `part`. everywhere: those as well that are read
+    where no layer runs with them.
     """
     runs = running(part, program)
     found: dict[int, Weight] = {}
     for path, weight in _trained(part):
-        if id(weight) in runs:
-            found.setdefault(id(weight), Weight(path, weight, runs[id(weight)], hooks))
+        if everywhere or id(weight) in runs:
+            found.setdefault(id(weight), Weight(path, weight, runs.get(id(weight), ()), hooks))
     return tuple(found.values())
 
 

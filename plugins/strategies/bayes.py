@@ -123,7 +123,7 @@ class Bayes(Strategy):
     threshold: of log alpha, or of the distance of modes; by default that of the prior.
     """
 
-    gates = True
+    hooks = True
 
     def __init__(
         self,

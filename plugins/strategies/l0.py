@@ -46,7 +46,7 @@ class L0(Strategy):
     """
 
     takes = ("structure", "zeros")
-    gates = True
+    hooks = True
 
     def __init__(
         self,

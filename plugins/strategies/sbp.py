@@ -54,7 +54,7 @@ def moments(mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
 class SBP(Strategy):
     """items: of the training data. lr: of the noise. warm, until: shares of the steps."""
 
-    gates = True
+    hooks = True
 
     def __init__(
         self, task: StrategyTask, items: int = 5000, lr: float = 0.02, warm: float = 0.3, until: float = 0.8

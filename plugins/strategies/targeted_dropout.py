@@ -22,7 +22,7 @@ class TargetedDropout(Strategy):
     """alpha: the chance. ramp, until: shares of the steps. times: how often the weakest are looked for on the way."""
 
     takes = ("structure", "zeros")
-    gates = True
+    hooks = True
 
     def __init__(
         self, task: StrategyTask, alpha: float = 0.5, ramp: float = 0.5, until: float = 0.8, times: int = 100

@@ -25,6 +25,7 @@ class VD(Strategy):
     """items: of the training data. lr: of the noise. start: log sigma^2 at first. warm, until: shares of the steps."""
 
     takes = ("zeros",)
+    hooks = True
 
     def __init__(
         self,

@@ -424,6 +424,11 @@ def test_weights_that_are_read_past_their_layer_stay_whole() -> None:
     pruner.task.release()
     with pytest.raises(nasprune.BudgetError, match=r"biases and norms, and the weights attention\.out_proj\.weight"):
         nasprune.pruner(model, tokens[:1], "70%NNZ", steps=8, strategy="l0")
+    free = nasprune.pruner(model, tokens[:1], "70%NNZ", steps=8, strategy="gradual").task
+    assert {"attention.out_proj.weight", "called.weight"} <= {weight.name for weight in free.weights}
+    called = next(weight for weight in free.weights if weight.name == "called.weight")
+    with pytest.raises(nasprune.PluginError, match=r"'called\.weight', but code reads .* `hooks = True`"):
+        called.through(lambda weight, training: weight)
 
 
 class Own(nn.Module):
@@ -465,7 +470,7 @@ def test_gates_stand_where_layers_alone_read(name: str) -> None:
     for group, reader in (("a", "lstm.weight_ih_l0"), ("b", "bare"), ("bare", "c.weight"), ("d", "`sum` at")):
         assert f"Group {group} stayed whole: {reader}" in said
     whole = nasprune.pruner(model, tokens[:1], "95%", steps=4, strategy="soft").task
-    with pytest.raises(nasprune.PluginError, match=r"gate on group 'a', but lstm\.weight_ih_l0 .* `gates = True`"):
+    with pytest.raises(nasprune.PluginError, match=r"gate on group 'a', but lstm\.weight_ih_l0 .* `hooks = True`"):
         whole.gate(whole.graph.group("a"), lambda items, training: torch.ones(1, 8))
 
 
