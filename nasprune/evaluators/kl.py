@@ -38,7 +38,8 @@ class KL(Measured):
         self._known: dict[int, Tensor] = {}
 
     def evaluate(self, candidate: Candidate) -> float:
-        same = candidate.refitted and not (candidate.keep or candidate.drop)
+        whole = candidate.refitted and not (candidate.keep or candidate.drop)
+        same = whole and getattr(candidate, "finished", None) is None  # which may have zeros
         return 0.0 if same else super().evaluate(candidate)
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:

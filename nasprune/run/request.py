@@ -20,6 +20,7 @@ from nasprune.data import DataSplits, load_data
 from nasprune.data.load import DataSource, image_side
 from nasprune.data.scales import variances
 from nasprune.data.splits import size_of
+from nasprune.evaluators.importance import Importance
 from nasprune.evaluators.measured import Measured
 from nasprune.run.checks import check_images, check_limits, check_options, check_weights
 from nasprune.run.exploration import Limits, Progress
@@ -143,7 +144,7 @@ def _spends_time(options: Options, methods: Methods) -> bool:
     of the user's own decides, trials may find something else.
     """
     limited = options.time_limit is not None and options.trials is None and options.polish is not False
-    return limited and issubclass(methods.controller, Auto) and issubclass(methods.evaluator, Measured)
+    return limited and issubclass(methods.controller, Auto) and issubclass(methods.evaluator, Measured | Importance)
 
 
 def _polish_settings(options: Options, methods: Methods) -> dict[str, str]:

@@ -50,6 +50,14 @@ def test_labels_say_what_outputs_are(net):
         assert variances(net, ArrayDataset(INPUTS, labels)) is None
 
 
+def test_several_answers_are_numbers_whatever_a_batch_of_them_looks_like(net):
+    for last in (torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])):
+        labels = torch.tensor([1.0, 1.0]).repeat(65, 1)
+        labels[64] = last
+        assert variances(net, ArrayDataset(INPUTS[:65], labels)) is not None
+        assert variances(net, ArrayDataset(INPUTS[:65], labels.flip(0))) is not None
+
+
 def test_an_output_that_never_changes_has_its_size_for_a_scale():
     net = nn.Linear(16, 2)
     nn.init.zeros_(net.weight)

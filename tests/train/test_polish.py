@@ -274,6 +274,8 @@ def test_a_search_spends_a_limit_of_time_on_polishing(dense, monkeypatch):
     assert len(done.trials) == 1
     assert 0 < given.pop() < 300
     assert done.report.settings["polish"] == "in the time that is left"
+    story.search(dense, EXAMPLE, "60%", time_limit=300, data=DATA, evaluator="importance")
+    assert given.pop() is not None
     for other in ({"trials": 3}, {"polish": False, "trials": 2}, {"controller": "uniform"}):
         plain = story.search(dense, EXAMPLE, "60%", time_limit=300, **asked, **other)
         assert "polish" not in plain.report.settings
@@ -297,3 +299,9 @@ def test_the_steps_that_fit_leave_room_for_the_checks(monkeypatch):
 
     assert steps_within(100, takes(1.0), takes(2.0), 8) == int((0.9 * 96 - 16) / 1.0)
     assert steps_within(10, takes(1.0), takes(2.0), 8) == 0
+
+
+def test_the_score_of_a_network_with_zeros_is_that_of_the_zeros(dense):
+    result = story.search(dense, EXAMPLE, "20%NNZ", data=DATA, evaluator="kl")
+    assert result.report.score < 0
+    assert -result.report.score == pytest.approx(result.report.measured["divergence cut"], rel=1e-3)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasprune.base import Batch
+from nasprune.common.arguments import described
+from nasprune.errors import InputError
 from nasprune.refit.recalibrate import recalibrate
 from nasprune.supernet.score.task import ScoringTask, first_output
 from nasprune.supernet.structure.structure import Structure
@@ -34,15 +36,30 @@ def accuracies(structure: Structure, data: Data, seed: int) -> tuple[float, floa
 
 
 def accuracy(net: nn.Module, batches: Sequence[Batch], device: torch.device, seed: int) -> float:
-    """Top-1 over all batches, in the mode that the net is in, in [0, 1]. The seed is for operations that draw noise."""
+    """Top-1 over all labelled images, in the mode that the net is in, in [0, 1]. Labels below 0 are none.
+
+    seed: for operations that draw noise.
+
+    Raises:
+        InputError: labels are no class numbers, one for each image, or no image has one.
+    """
     right = seen = 0
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for images, labels in batches:
             predicted = first_output(net(images.to(device))).argmax(1).cpu()
-            right += int((predicted == labels).sum())
-            seen += len(labels)
-    return right / max(seen, 1)
+            if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != predicted.shape:
+                of = f" of {labels.dtype}" if isinstance(labels, Tensor) else ""
+                raise InputError(
+                    f"accuracy needs class numbers of shape {tuple(predicted.shape)}, got {described(labels)}{of}; "
+                    "give such labels"
+                )
+            known = labels >= 0
+            right += int((predicted == labels)[known].sum())
+            seen += int(known.sum())
+    if not seen:
+        raise InputError("accuracy needs labels, and no validation image has one; give some")
+    return right / seen
 
 
 def norms_without_averages(net: nn.Module) -> tuple[int, int]:
