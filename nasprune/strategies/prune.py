@@ -44,7 +44,7 @@ from nasprune.train.measures import accuracy
 from nasprune.train.mixing import Mix
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.targets import AnyTask, ModelTask
+from nasprune.train.targets import AnyTask, ModelTask, check_task
 from nasprune.train.together import train_with
 
 CLIP = 5.0  # norm of gradients beside a strategy, which are larger while it takes away
@@ -129,6 +129,7 @@ def prune(
     if strategy is not None:  # an average of weights is not at the zeros of a mask
         recipe = replace(recipe, average=0.0, clip=CLIP)
     check_strategy_named(strategy, plugins, searching)
+    check_task(task)
     parts = load_data(data, seed=seed, size=image_side(Inputs.of(example_inputs, model)), model=dense)
     check_labelled(parts)
     training: dict[str, Any] = {

@@ -109,3 +109,11 @@ def test_what_cannot_be_trained_is_said_before_it_begins(dense, monkeypatch) -> 
     ):
         with pytest.raises(kind, match=message):
             nasprune.prune(dense, IMAGE, "50%", **{"data": "digits", "epochs": 1, **options})
+
+
+@pytest.mark.parametrize("strategy", [None, "hard"])
+def test_a_task_that_is_none_is_told_before_anything_is_searched(strategy):
+    images, labels = torch.randn(60, 1, 8, 8), torch.arange(60) % 4
+    for task in (nasprune.Detection, "classes", object()):
+        with pytest.raises(InputError, match="`task`"):
+            nasprune.prune(tiny_net(), images[:1], "60%", data=(images, labels), epochs=1, strategy=strategy, task=task)
