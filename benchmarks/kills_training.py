@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
@@ -63,53 +62,50 @@ def _slow(_: object) -> None:
     time.sleep(0.002)
 
 
-def started(train: Callable[[Path | None], bytes], out: Path, result: Path) -> int:
-    """The process id of a fork that trains and writes its weights to `result`."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        result.write_bytes(train(out))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def started(name: str, out: Path, result: Path) -> subprocess.Popen[str]:
+    """A process of its own that trains and writes its weights to `result`; its modules are read when this returns."""
+    command = [sys.executable, "-m", "benchmarks.kills_training", "--train", name, str(out), str(result)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
 
 
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def killed(train: Callable[[Path | None], bytes], below: str, times: int, rng: random.Random) -> tuple[str, int]:
+def killed(name: str, times: int, rng: random.Random) -> tuple[str, int]:
     """What came of it, in words, and how often it was wrong."""
+    below = ROWS[name][1]
     wrong = kills = rounds = 0
-    start = time.perf_counter()
-    expected = undisturbed(train)
-    seconds = time.perf_counter() - start
+    expected, seconds = undisturbed(name)
     while kills < times:
         with tempfile.TemporaryDirectory() as place:
             out, result = Path(place) / "out", Path(place) / "weights"
             for _ in range(rng.randint(1, 3)):
-                child = started(train, out, result)
+                child = started(name, out, result)
                 time.sleep(rng.uniform(0, seconds))
-                os.kill(child, signal.SIGKILL)
-                kills += ended(child) == -signal.SIGKILL
-            code = ended(started(train, out, result))
+                child.kill()
+                kills += child.wait() == -signal.SIGKILL
+            code = started(name, out, result).wait()
             fine = code == 0 and result.read_bytes() == expected and len(list((out / below).iterdir())) == 2
             rounds, wrong = rounds + 1, wrong + (not fine)
     told = f"{kills} kills in {rounds} trainings of {seconds:.1f} s: {wrong} with other weights or files left behind"
     return told, wrong
 
 
-def undisturbed(train: Callable[[Path | None], bytes]) -> bytes:
-    """The weights, from a process of its own: autograd's threads in this one would not live on in forks."""
+def undisturbed(name: str) -> tuple[bytes, float]:
+    """The weights, and the seconds that training them took."""
     with tempfile.TemporaryDirectory() as place:
         result = Path(place) / "weights"
-        if ended(started(train, Path(place) / "out", result)):
+        child = started(name, Path(place) / "out", result)
+        start = time.perf_counter()
+        if child.wait():
             raise RuntimeError("the undisturbed training failed")
-        return result.read_bytes()
+        return result.read_bytes(), time.perf_counter() - start
+
+
+def train(name: str, out: Path, result: Path) -> None:
+    """What a process of its own does."""
+    print("ready", flush=True)
+    result.write_bytes(ROWS[name][0](out))
 
 
 def main() -> None:
@@ -117,13 +113,20 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20, help="how often each is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--rows", default="*", help="glob, such as 'csgd'")
+    parser.add_argument(
+        "--train", nargs=3, metavar=("ROW", "OUT", "WEIGHTS"), help="what processes to kill are begun with"
+    )
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
+    if options.train:
+        torch.set_num_threads(1)
+        logging.disable(logging.WARNING)
+        name, out, result = options.train
+        train(name, Path(out), Path(result))
+        return
     rng, wrong = random.Random(options.seed), 0
-    for name, (train, below) in ROWS.items():
+    for name in ROWS:
         if fnmatchcase(name, options.rows):
-            told, times = killed(train, below, options.times, rng)
+            told, times = killed(name, options.times, rng)
             print(f"{name}: {told}", flush=True)
             wrong += times
     sys.exit(wrong > 0)

@@ -94,6 +94,9 @@ if TYPE_CHECKING:
     from nasprune.strategies.magnitudes import lamp_scores as lamp_scores
     from nasprune.strategies.noise import log_uniform_kl as log_uniform_kl
     from nasprune.strategies.noise import log_uniform_slope as log_uniform_slope
+    from nasprune.strategies.norms import by_scales as by_scales
+    from nasprune.strategies.norms import norm_scales as norm_scales
+    from nasprune.strategies.norms import shrink_scales as shrink_scales
     from nasprune.strategies.prune import Trained as Trained
     from nasprune.strategies.prune import prune as prune
     from nasprune.strategies.pruner import Pruned as Pruned
@@ -184,6 +187,7 @@ _HOMES = {
     "strategies.noise": "log_uniform_kl log_uniform_slope",
     "strategies.prune": "Trained prune",
     "strategies.pruner": "Pruned Pruner pruner",
+    "strategies.norms": "by_scales norm_scales shrink_scales",
     "supernet.genotype.genotype": "Gene Genotype",
     "supernet.genotype.operations": "FactorizedReduce OPERATIONS ReLUConvBN",
     "supernet.genotype.spaces": "CellTopology OpCosts Site Size SupernetSpace",

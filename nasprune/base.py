@@ -188,6 +188,10 @@ class Candidate(Protocol):
     def refitted(self) -> bool:
         """Whether `model()` is refitted in closed form: its batch-norm statistics are then as they should be."""
 
+    @property
+    def zeroed(self) -> bool:
+        """Whether `model()` has lost more than `keep` and `drop` say: weights inside of it may be zero."""
+
 
 @dataclass(frozen=True)
 class EvaluationTask:

@@ -38,9 +38,8 @@ class KL(Measured):
         self._known: dict[int, Tensor] = {}
 
     def evaluate(self, candidate: Candidate) -> float:
-        whole = candidate.refitted and not (candidate.keep or candidate.drop)
-        same = whole and getattr(candidate, "finished", None) is None  # which may have zeros
-        return 0.0 if same else super().evaluate(candidate)
+        changed = candidate.keep or candidate.drop or candidate.zeroed or not candidate.refitted
+        return super().evaluate(candidate) if changed else 0.0
 
     def _sum(self, number: int, inputs: Tensor, outputs: Tensor, labels: Tensor) -> tuple[float, int]:
         dense, cut = self._of_dense(number, inputs).double(), outputs.double()

@@ -95,6 +95,10 @@ class CutCandidate:
     def refitted(self) -> bool:
         return self.refit is not None or self.finished is not None
 
+    @property
+    def zeroed(self) -> bool:
+        return self.finished is not None and self.finished is not self.dense
+
     def model(self) -> nn.Module:
         if self.finished is not None:
             return twin(self.finished).eval()

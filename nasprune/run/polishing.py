@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from time import monotonic
 
 from torch import nn
 
@@ -45,12 +46,14 @@ def polished(
     graph: ModelGraph,
     model: nn.Module,
     plan: PrunePlan,
-    seconds: float,
+    started: float,
     on_step: Callable[[PolishStep], None] | None,
 ) -> Recovered:
-    """The refitted `model` polished, if the request says so and something was cut. seconds: that are left for it."""
-    if not request.polishes or request.data is None or not (plan.keep or plan.drop or plan.masks):
+    """The refitted `model` polished, if the request says so and something was cut. started: the search, `monotonic`."""
+    until, cut = request.polish_until, plan.keep or plan.drop or plan.masks
+    if until is None or request.data is None or not cut:
         return Recovered(model)
+    seconds = started + until - monotonic()
     if seconds <= 0:
         return Recovered(model, ("Not polished: no time was left for it.",))
     with request.phases.phase("polishing"):

@@ -69,15 +69,14 @@ class Request:
         return variances(self.model, self.data.validation) if self.data is not None else None
 
     @property
-    def polishes(self) -> bool:
-        """Whether the refitted network is polished: where it was asked for, or a time is given to be made use of."""
-        return self.options.polish if self.options.polish is not None else _spends_time(self.options, self.methods)
+    def polish_until(self) -> float | None:
+        """Seconds from the beginning of the search until which the refitted network is polished; `None` for not at all.
 
-    @property
-    def polish_ends(self) -> float:
-        """Seconds from the beginning of the search after which polishing takes no more steps."""
-        limit = self.options.time_limit
-        return limit if limit is not None and self.polishes and _spends_time(self.options, self.methods) else inf
+        It is where it was asked for, without an end, or where a time is given to be made use of.
+        """
+        limit = self.options.time_limit if _spends_time(self.options, self.methods) else None
+        wanted = self.options.polish if self.options.polish is not None else limit is not None
+        return None if not wanted else inf if limit is None else limit
 
     @cached_property
     def calibration(self) -> Dataset[tuple[Tensor, int]] | None:

@@ -191,8 +191,7 @@ def search(
         both = [submodule(net, scope) for net in (request.model, fitted)]
         latency, said = (found.latency, []) if found.latency else stopwatch.told(request.model, fitted)
         layers = layer_times(both[0], both[1], graph.example_inputs)
-        left = started + request.polish_ends - time.monotonic()
-        recovered = polished(request, found.graph, fitted, plan, left, on_polish)
+        recovered = polished(request, found.graph, fitted, plan, started, on_polish)
         with phases.phase("proving"):
             small = rebuilt(request.original, recovered.model, found.graph, plan)
         rungs = compared(request, found.graph, plan, fitted, recovered.model)

@@ -12,10 +12,7 @@ keep them. A group without a norm is kept as long as the budget allows it.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from nasprune import InputError, PrunePlan, Strategy, StrategyTask, learnable
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, by_scales, learnable, norm_scales, shrink_scales
 
 DEAD = 0.01  # a scale below it, as in the paper
 
@@ -33,14 +30,14 @@ class MorphNet(Strategy):
                 f"{times}"
             )
         self._task, self._strength, self._until, self._times = task, strength, until, times
-        self.notes = learnable(task.groups, self._scales(), "a batch norm's scale")
+        self.notes = learnable(task.groups, norm_scales(task), "a batch norm's scale")
         self._counted = 0
         self._costs = self._relative()
         self._plan: PrunePlan | None = None
 
     def step(self, progress: float, rate: float) -> None:
         if progress > self._until:
-            self._plan = self._plan or self._chosen()
+            self._plan = self._plan or by_scales(self._task)
             self._task.zero(self._plan)
             return
         if int(progress * self._times) > self._counted:
@@ -48,33 +45,18 @@ class MorphNet(Strategy):
             self._costs = self._relative()
         for group in self._task.groups:
             least = rate * self._strength * self._costs[group.name]
-            for slots in self._task.slots(group):
-                if slots.is_norm:
-                    scales = slots.read()
-                    slots.write(scales.sign() * (scales.abs() - least).clamp(min=0))
+            shrink_scales(self._task, group, least)
 
     def finish(self) -> PrunePlan:
-        plan = self._plan or self._chosen()
+        plan = self._plan or by_scales(self._task)
         self._task.zero(plan, ("out", "scale", "in"))
         return plan
-
-    def _chosen(self) -> PrunePlan:
-        return self._task.plan(self._scales(), spread="global", least=0.0)
 
     def _relative(self) -> dict[str, float]:
         """Group -> what one of its channels costs now, relative to the mean over channels."""
         alive = {group.name: group.width for group in self._task.groups}
-        alive |= {name: int((scales > DEAD).sum()) for name, scales in self._scales().items()}
+        alive |= {name: int((scales > DEAD).sum()) for name, scales in norm_scales(self._task).items()}
         prices = self._task.prices(alive)
         total = sum(prices[group.name] * group.width for group in self._task.groups)
         mean = total / max(1, sum(group.width for group in self._task.groups))
         return {name: price / mean if mean else 1.0 for name, price in prices.items()}
-
-    def _scales(self) -> dict[str, Tensor]:
-        """Group -> its channels' scales (width,), where it has any."""
-        found = {}
-        for group in self._task.groups:
-            own = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
-            if own:
-                found[group.name] = torch.stack(own).mean(0).cpu()
-        return found

@@ -9,10 +9,7 @@ allows it.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from nasprune import InputError, PrunePlan, Strategy, StrategyTask, learnable
+from nasprune import InputError, PrunePlan, Strategy, StrategyTask, by_scales, learnable, norm_scales, shrink_scales
 
 
 class Slimming(Strategy):
@@ -22,33 +19,18 @@ class Slimming(Strategy):
         if strength <= 0 or not 0 < until <= 1:
             raise InputError(f"`strength` must be above 0 and `until` in (0, 1], got {strength} and {until}")
         self._task, self._strength, self._until = task, strength, until
-        self.notes = learnable(task.groups, self._scales(), "a batch norm's scale")
+        self.notes = learnable(task.groups, norm_scales(task), "a batch norm's scale")
         self._plan: PrunePlan | None = None
 
     def step(self, progress: float, rate: float) -> None:
         if progress <= self._until:
             for group in self._task.groups:
-                for slots in self._task.slots(group):
-                    if slots.is_norm:
-                        scales = slots.read()
-                        slots.write(scales.sign() * (scales.abs() - rate * self._strength).clamp(min=0))
+                shrink_scales(self._task, group, rate * self._strength)
             return
-        self._plan = self._plan or self._chosen()
+        self._plan = self._plan or by_scales(self._task)
         self._task.zero(self._plan)
 
     def finish(self) -> PrunePlan:
-        plan = self._plan or self._chosen()
+        plan = self._plan or by_scales(self._task)
         self._task.zero(plan, ("out", "scale", "in"))
         return plan
-
-    def _chosen(self) -> PrunePlan:
-        return self._task.plan(self._scales(), spread="global", least=0.0)
-
-    def _scales(self) -> dict[str, Tensor]:
-        """Group -> its channels' scales (width,), where it has any."""
-        found = {}
-        for group in self._task.groups:
-            own = [slots.read().abs().mean(1) for slots in self._task.slots(group) if slots.is_norm]
-            if own:
-                found[group.name] = torch.stack(own).mean(0).cpu()
-        return found

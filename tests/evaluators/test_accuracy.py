@@ -23,6 +23,7 @@ class Given:
     made: list[nn.Module] = field(default_factory=list)
     keep: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"stem": (0,)})
     drop: tuple[str, ...] = ()
+    zeroed: bool = False
 
     def model(self) -> nn.Module:
         self.made.append(copy.deepcopy(self.net))

@@ -126,6 +126,7 @@ def test_the_refitted_dense_network_is_not_run_to_be_compared_with_itself():
     assert KL(filled).evaluate(same) == 0
     assert not same.made
     assert KL(filled).evaluate(replace(same, refitted=False)) < 0, "other statistics of batch norms change it"
+    assert KL(filled).evaluate(replace(same, net=TinyResNet(seed=1), zeroed=True)) < 0, "zeros change it"
 
 
 def test_kl_needs_no_labels():
