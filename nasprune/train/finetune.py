@@ -106,7 +106,8 @@ def finetune(
             features guide it, 0.05 for one as initialised; with AdamW 0.0003, 0.0003 and 0.002.
         optimizer: "sgd" with Nesterov momentum, or "adamw".
         batch_size: images a step, at least 2.
-        teacher: a network with the same outputs to learn from as well, or `None`.
+        teacher: a network with the same outputs to learn from as well, or `None`. Of networks that give their own
+            losses, such as detectors, only features are compared, for which `model` is a search's result.
         temperature: softens the outputs of both nets, above 0. soft_share: weight of the teacher's term, in [0, 1].
         feature_share: weight of the squared distance from the teacher's features where blocks end, relative to their
             size (as FitNets do, Romero et al. 2015, arXiv:1412.6550); needs a search's result as `model`, and its dense
@@ -178,7 +179,7 @@ def finetune(
     check_trainable(start)
     check_labels(start, parts, teacher is not None and soft_share == 1)
     if teacher is not None:
-        check_teacher(start, teacher, parts, task)
+        check_teacher(start, teacher, parts, task, features=found is not None and feature_share > 0)
     check_augment(parts, augment)
     change = batch_change(augment)
     mixed = mixing(mix, classes_of(start, parts) if mix != "none" else 0)

@@ -113,12 +113,19 @@ def classes_of(model: nn.Module, parts: DataSplits) -> int:
     return found.shape[1] if found is not None else 1
 
 
-def check_teacher(model: nn.Module, teacher: nn.Module, parts: DataSplits, task: AnyTask | None) -> None:
-    """Raises InputError unless the teacher takes the data, and gives outputs of the model's shape."""
+def check_teacher(
+    model: nn.Module, teacher: nn.Module, parts: DataSplits, task: AnyTask | None, *, features: bool
+) -> None:
+    """Raises InputError unless the teacher takes the data, and gives outputs of the model's shape.
+
+    features: whether those of the two are compared, which is all that is where networks give losses.
+    """
     if isinstance(task, ModelTask):
+        if features:
+            return
         raise InputError(
-            f"the outputs of two networks are not compared for the task {type(task).__name__}, whose networks give "
-            "losses; leave `teacher` out, and polish first, which compares features"
+            f"for the task {type(task).__name__}, whose networks give losses, a teacher shows its features alone; give "
+            "as the model what nasprune.search returned, which says which channels stayed, or leave `teacher` out"
         )
     image, _ = checked(parts.validation, parts.name)[0]
     shapes = []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map_only
 
 from nasprune.common.blame import told
-from nasprune.common.calls import in_type_of, spoken_output
+from nasprune.common.calls import in_type_of, removed_after, spoken_output
 from nasprune.common.losses import divergence
 from nasprune.common.untouched import undisturbed
 from nasprune.errors import InputError
@@ -21,6 +23,7 @@ from nasprune.graph.capture import submodule
 from nasprune.train.taps import Tap, watched
 
 TEMPERATURE = 4.0
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,30 @@ class Nearness:
                     target = self.asked(images)
                 output = small(images)
             yield Compared(self.taps, target, output, of_dense, of_small, self.variance)
+
+    def beside(self, small: nn.Module, run: Callable[[], Result]) -> tuple[Result, Tensor]:
+        """What `run` gives, which runs the small network, and the relative squared errors of the taps, summed.
+
+        The dense network's part reads what the small one's has read: a network that moves its inputs at random, as it
+        may in training, moves them once.
+
+        Raises:
+            InputError: the part that was cut did not run.
+        """
+        dense, part = (submodule(_plain(net), self.scope) for net in (self.dense, small))
+        given: list[tuple[Any, Any]] = []
+        noted = part.register_forward_pre_hook(lambda _, *read: given.append(read), with_kwargs=True)
+        with removed_after([noted]), watched(part, self.taps) as of_small:
+            result = run()
+        if not given:
+            raise InputError(
+                "the task's loss_of did not run the part of the network that was cut, so there is nothing to compare "
+                "with the teacher; leave `teacher` out"
+            )
+        args, named = tree_map_only(Tensor, partial(in_type_of, dense), given[-1])
+        with torch.no_grad(), watched(dense, self.taps) as of_dense:
+            dense(*args, **named)
+        return result, Compared(self.taps, None, None, of_dense, of_small).features()
 
     def _said(self, target: Tensor, output: Any) -> Compared:
         """The outputs alone."""

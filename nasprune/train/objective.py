@@ -4,7 +4,8 @@ Distillation follows Hinton, Vinyals, Dean 2015, "Distilling the knowledge in a 
 student matches the teacher's outputs softened by a temperature T, weighted by T² so that gradients keep their size, and
 also the labels. Departure: the weight of the two terms is one share, `soft_share`. Where it is known which channels the
 student has of the teacher's, features at the borders of blocks can be matched, too (Romero et al. 2015, "FitNets",
-arXiv:1412.6550, without its regressor, since the channels are the same), as relative squared errors.
+arXiv:1412.6550, without its regressor, since the channels are the same), as relative squared errors; of networks that
+give their own losses, such as detectors, only these are.
 """
 
 from __future__ import annotations
@@ -32,9 +33,16 @@ class Objective:
     def __call__(self, model: nn.Module, images: Any, targets: Any) -> tuple[Tensor, float]:
         """The loss, and how many of the images are right; not known where the network gives losses alone."""
         if isinstance(self.task, ModelTask):
-            return one_number(self.task, self.task.loss_of(model, images, targets)), math.nan
+            return self._of_network(self.task, model, images, targets), math.nan
         loss, outputs = self._compared(self.task, model, images, targets)
         return loss, float(self.task.score(outputs.detach(), targets).sum())
+
+    def _of_network(self, task: ModelTask, model: nn.Module, images: Any, targets: Any) -> Tensor:
+        """The loss that the network gives, and with a teacher that of its features; their outputs are not compared."""
+        if self.near is None:
+            return one_number(task, task.loss_of(model, images, targets))
+        loss, features = self.near.beside(model, lambda: task.loss_of(model, images, targets))
+        return one_number(task, loss) + self.recipe.feature_share * features
 
     def _compared(self, task: TrainingTask, model: nn.Module, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """The loss, and the model's outputs (n, classes, ...)."""

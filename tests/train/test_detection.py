@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +16,10 @@ from nasprune.cost.flops import measure
 from nasprune.errors import InputError
 from nasprune.graph.capture import submodule
 from nasprune.harm.fisher import _is_listed
+from nasprune.train.nearness import Nearness
+from nasprune.train.objective import Objective
+from nasprune.train.recipe import Recipe
+from nasprune.train.taps import taps
 
 
 class Backbone(nn.Module):
@@ -86,10 +92,49 @@ def test_a_detector_is_searched_polished_and_fine_tuned(tmp_path) -> None:
         dense, image, "60%", scope="backbone", data=data, epochs=1, strategy="soft", task=task, batch_size=8
     )
     assert pruned.report.proof.ok
-    with pytest.raises(InputError, match="outputs of two networks are not compared for the task Detection"):
-        nasprune.finetune(found, data, task=task, teacher=dense)
+    with pytest.raises(InputError, match="for the task Detection, whose networks give losses, a teacher shows its fea"):
+        nasprune.finetune(found.model, data, task=task, teacher=dense)
     with pytest.raises(InputError, match=r"targets in dicts are learned with .* task=nasprune.Detection"):
         nasprune.finetune(found, data)
+
+
+def test_a_teacher_of_a_detector_shows_the_features_of_what_the_small_one_reads() -> None:
+    data, task = Boxes(16), nasprune.Detection()
+    images, targets = [image for image, _ in data.items[:4]], [target for _, target in data.items[:4]]
+    dense = detector()
+    given = {"scope": "backbone", "data": data, "allow_chance": True, "reconstruct": "none"}
+    found = nasprune.search(dense, images[0][None], "60%", evaluator="importance", controller="uniform", **given)
+    graph = found.graph
+    where = taps(graph, found.plan, submodule(dense, graph.scope))
+    near = Nearness(dense.eval(), where, graph.scope, speaks=False)
+    losses = []
+    for share in (0.0, 1.0, 2.0):
+        student = deepcopy(found.model).train()
+        loss, _ = Objective(Recipe(feature_share=share), near, task)(student, images, targets)
+        losses.append(float(loss.detach()))
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+    whole = taps(graph, replace(found.plan, keep={}), submodule(dense, graph.scope))
+    _, same = Nearness(dense, whole, graph.scope, speaks=False).beside(dense, lambda: dense(images))
+    assert float(same.detach()) == 0.0
+    with pytest.raises(InputError, match="did not run the part of the network that was cut"):
+        near.beside(found.model, lambda: 0)
+
+
+@pytest.mark.slow
+def test_a_detector_learns_from_its_teacher() -> None:
+    data, task = Boxes(64), nasprune.Detection()
+    dense = nasprune.finetune(detector(), data, task=task, epochs=3, batch_size=8, lr=0.02)
+    given = {"scope": "backbone", "data": data, "allow_chance": True}
+    found = nasprune.search(dense, data[0][0][None], "60%", evaluator="importance", **given)
+    images = torch.stack([image for image, _ in data.items[:32]])
+    where = taps(found.graph, found.plan, submodule(dense, "backbone"))
+    far = []
+    for teacher in (None, dense):
+        tuned = nasprune.finetune(found, data, task=task, epochs=2, batch_size=8, lr=0.01, teacher=teacher)
+        near = Nearness(dense, where, "backbone", speaks=False)
+        far.append(near.measure(tuned, [images]))
+    assert far[1] < far[0]
 
 
 def test_boxes_are_right_where_class_and_place_are() -> None:
