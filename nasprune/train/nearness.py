@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -81,9 +81,10 @@ class Nearness:
 
     def loss(self, small: nn.Module, images: Tensor) -> Tensor:
         """The relative squared errors of the taps, plus the divergence of the softened outputs."""
+        if not self.speaks:
+            return self._of_part(small, images)
         with self.compared(small, images) as compared:
-            total = compared.features()
-            return total + compared.softened(TEMPERATURE) if self.speaks else total
+            return compared.features() + compared.softened(TEMPERATURE)
 
     def measure(self, small: nn.Module, batches: Sequence[Tensor]) -> float:
         """The mean divergence of the outputs in nats, or of the taps where outputs are not compared; low is near."""
@@ -95,8 +96,7 @@ class Nearness:
                         self._known[number] = _spoken(self.asked(images)).float()
                     value = self._said(self._known[number], small(images)).softened(1.0)
                 else:
-                    with self.compared(small, images, exact=True) as compared:
-                        value = compared.features()
+                    value = self._of_part(small, images, exact=True)
                 total, count = total + float(value) * len(images), count + len(images)
         return total / count
 
@@ -110,6 +110,11 @@ class Nearness:
                     target = self.asked(images)
                 output = small(images)
             yield Compared(self.taps, target, output, of_dense, of_small, self.variance)
+
+    def _of_part(self, small: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
+        """The relative squared errors of the taps, summed; what runs behind the part that was cut is spared."""
+        with self._cast(images, exact):
+            return self.beside(small, lambda: _as_far_as(submodule(small, self.scope), small, images))[1]
 
     def beside(self, small: nn.Module, run: Callable[[], Result]) -> tuple[Result, Tensor]:
         """What `run` gives, which runs the small network, and the relative squared errors of the taps, summed.
@@ -127,8 +132,8 @@ class Nearness:
             result = run()
         if not given:
             raise InputError(
-                "the task's loss_of did not run the part of the network that was cut, so there is nothing to compare "
-                "with the teacher; leave `teacher` out"
+                "the part of the network that was cut did not run, so nothing of it can be compared with the teacher; "
+                "let the task's loss_of run it, or leave `teacher` out"
             )
         args, named = tree_map_only(Tensor, partial(in_type_of, dense), given[-1])
         with torch.no_grad(), watched(dense, self.taps) as of_dense:
@@ -143,6 +148,20 @@ class Nearness:
         if not self.mixed or exact:
             return nullcontext()
         return torch.autocast(images.device.type, torch.bfloat16)
+
+
+class _Enough(Exception):
+    """What was to run has run."""
+
+
+def _as_far_as(part: nn.Module, net: nn.Module, images: Tensor) -> None:
+    """Runs the network until its part has run."""
+
+    def stop(*_: object) -> None:
+        raise _Enough
+
+    with suppress(_Enough), removed_after([part.register_forward_hook(stop)]):
+        net(images)
 
 
 def _plain(net: nn.Module) -> nn.Module:

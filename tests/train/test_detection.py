@@ -117,7 +117,7 @@ def test_a_teacher_of_a_detector_shows_the_features_of_what_the_small_one_reads(
     whole = taps(graph, replace(found.plan, keep={}), submodule(dense, graph.scope))
     _, same = Nearness(dense, whole, graph.scope, speaks=False).beside(dense, lambda: dense(images))
     assert float(same.detach()) == 0.0
-    with pytest.raises(InputError, match="did not run the part of the network that was cut"):
+    with pytest.raises(InputError, match="the part of the network that was cut did not run"):
         near.beside(found.model, lambda: 0)
 
 
