@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from nasprune.common.closures import REGISTRIES, rebind
@@ -80,6 +81,8 @@ def in_eval(model: nn.Module) -> Iterator[None]:
 def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """A copy with parameters, buffers and attributes of its own. Kept activations come without their history.
 
+    Buffers made by `expand`, whose elements share memory, so that none can be written into, hold each of their own.
+
     instead: what the copy holds in the place of some of the model's tensors, by the identity of those.
 
     Raises:
@@ -93,8 +96,9 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
         for value in tree_leaves(held)
         if isinstance(value, Tensor) and value.grad_fn is not None
     }
+    spread = {id(value): value.detach().clone() for value in model.buffers() if _is_expanded(value)}
     try:
-        memo: dict[int, Any] = {**history, **(instead or {})}
+        memo: dict[int, Any] = {**history, **spread, **(instead or {})}
         copied = deep_copy(model, memo)
         rebind(copied, memo)
         _mark(model, memo)
@@ -107,6 +111,13 @@ def twin(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Mo
             f"{next(iter(str(error).splitlines()), '')}); take it off the model for the time being, or give its class "
             "a `__deepcopy__`"
         ) from error
+
+
+def _is_expanded(value: Tensor) -> bool:
+    """Whether several of its elements are one place in memory."""
+    if is_lazy(value) or value.layout != torch.strided:
+        return False
+    return any(step == 0 and size > 1 for step, size in zip(value.stride(), value.shape, strict=True))
 
 
 def _mark(model: nn.Module, memo: dict[int, Any]) -> None:

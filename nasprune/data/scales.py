@@ -34,7 +34,7 @@ def variances(dense: nn.Module, dataset: Dataset[Any]) -> Tensor | None:
             outputs = spoken_output(dense(in_type_of(dense, images).to(home)))
             if outputs is None or outputs.numel() != labels.numel():
                 return None
-            shares = shares and _shares(labels, outputs)
+            shares = shares and labels.shape == outputs.shape and are_shares(labels)
             given.append(outputs.detach().double().transpose(0, 1).flatten(1))
     if shares:
         return None
@@ -43,13 +43,13 @@ def variances(dense: nn.Module, dataset: Dataset[Any]) -> Tensor | None:
     return torch.where(varies > CONSTANT * square, varies, torch.where(square > 0, square, 1.0))
 
 
+def are_shares(labels: Tensor) -> bool:
+    """Whether labels are shares of classes, (n, classes, ...), as of mixed images: none below 0, and their sum is 1."""
+    if labels.ndim < 2 or labels.shape[1] == 1:
+        return False
+    return bool((labels >= 0).all()) and bool(((labels.sum(1) - 1).abs() < 1e-3).all())
+
+
 def _numbers(batch: tuple[Any, Any]) -> bool:
     """Whether images and labels are tensors, and labels no whole numbers."""
     return all(isinstance(part, Tensor) for part in batch) and batch[1].is_floating_point()
-
-
-def _shares(labels: Tensor, outputs: Tensor) -> bool:
-    """Whether labels are shares of classes, as of mixed images."""
-    if labels.shape != outputs.shape or outputs.shape[1] == 1:
-        return False
-    return bool((labels >= 0).all()) and bool(((labels.sum(1) - 1).abs() < 1e-3).all())

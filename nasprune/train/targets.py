@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from nasprune.common.arguments import described, refused
 from nasprune.common.losses import cross_entropy
 from nasprune.data.batches import batches
+from nasprune.data.scales import are_shares
 from nasprune.errors import InputError
 
 LEFT_OUT = -100
@@ -91,7 +92,7 @@ class Classes:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if targets.is_floating_point() and targets.shape == outputs.shape:
-            return functional.cross_entropy(outputs, targets, label_smoothing=self.smoothing)
+            return functional.cross_entropy(outputs, targets.to(outputs.dtype), label_smoothing=self.smoothing)
         if targets.ndim < 2 and outputs.ndim == 2 and not targets.is_floating_point():
             return cross_entropy(outputs, targets, smoothing=self.smoothing)
         known = _known(outputs, targets)
@@ -139,7 +140,7 @@ class Numbers:
 
 
 def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> Classes | Numbers:
-    """What the labels of a data set are learned as: whole numbers are classes, others numbers.
+    """What the labels of a data set are learned as: whole numbers and shares are classes, others numbers.
 
     Raises:
         InputError: numbers are all the same.
@@ -153,6 +154,8 @@ def task_of(dataset: Dataset[Any], smoothing: float = 0.0) -> Classes | Numbers:
     if not first.is_floating_point():
         return Classes(smoothing)
     found = torch.cat([labels.double() for _, labels in batches(dataset, 256)])
+    if are_shares(found):
+        return Classes(smoothing)
     variance = float((found - found.mean(0)).square().mean())
     if not variance > 0:
         raise InputError("all labels are the same number, or NaN, so there is nothing to learn; give others")

@@ -133,3 +133,27 @@ def test_what_no_file_holds_is_said(tmp_path: Path, caplog) -> None:
     assert "buffers" not in caplog.text
     nasprune.save(found, tmp_path / "second", model=nasprune.finetune(found, IMAGES, **{**OPTIONS, "epochs": 1}))
     assert caplog.text.count("the buffers '0.mean' have other values") == 2
+
+
+class Shifted(nn.Module):
+    """Its buffer is one number, seen six times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.register_buffer("shift", torch.ones(1).expand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x - self.shift)
+
+
+def test_a_buffer_may_be_expanded() -> None:
+    torch.manual_seed(0)
+    model = Shifted()
+    tuned = nasprune.finetune(model, IMAGES, **OPTIONS)
+    assert torch.equal(tuned.shift, model.shift)
+    found = nasprune.search(model, IMAGES[0][:1], "60%", data=IMAGES)
+    pruned = nasprune.prune(model, IMAGES[0][:1], "60%", data=IMAGES, strategy="soft", **OPTIONS)
+    assert found.report.proof.ok
+    assert pruned.report.proof.ok
+    assert model.shift.stride() == (0,)

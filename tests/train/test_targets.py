@@ -34,6 +34,20 @@ def test_numbers_are_learned_by_their_squared_error() -> None:
     )
 
 
+def test_shares_are_classes() -> None:
+    classes = (Y > 40).long()
+    options = {"epochs": 5, "batch_size": 20, "lr": 0.1, "device": "cpu"}
+    soft, double = (
+        nasprune.finetune(net(2), (X, torch.eye(2, dtype=kind)[classes]), **options)
+        for kind in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(soft[0].weight, double[0].weight)
+    hard, shares = (judged(soft, TensorDataset(X, labels)) for labels in (classes, torch.eye(2)[classes]))
+    assert hard.accuracy == shares.accuracy > 0.8
+    assert hard.loss == pytest.approx(shares.loss)
+    assert isinstance(task_of(TensorDataset(X, torch.rand(200, 2))), Numbers)
+
+
 class Flat(nn.Module):
     def __init__(self) -> None:
         super().__init__()
