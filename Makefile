@@ -130,8 +130,9 @@ bench-sparse: $(STAMP) ## zeros inside of weights without labels on CIFAR ResNet
 bench-trials: $(STAMP) ## whether more trials ever hurt, or more time: 1 to 64, and 2 to 8 minutes (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cifar --trials --seeds $(SEEDS) --jobs 2 --threads 1
 
-bench-recover: $(BENCH_STAMP) ## accuracy back: refit, polish, fine-tuning beside Torch-Pruning, with their seconds (SEEDS=3)
+bench-recover: $(BENCH_STAMP) ## accuracy back: refit, polish, fine-tuning beside Torch-Pruning, with their seconds; of a detector, too (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recover --seeds $(SEEDS) --tune 8 --jobs 2 --threads 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.detector --seeds $(SEEDS) --threads 1
 
 bench-train: $(STAMP) ## whether fine-tuning hurts, strategies at equal cost, trainings killed at random moments (SEEDS=3)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.finetune --jobs 2 --threads 1

@@ -4,8 +4,9 @@
 
 A small network with batch norm and dropout is fine-tuned, and trained with strategies, once undisturbed. Then the same
 is begun, killed with SIGKILL at random moments up to three times, and repeated to its end, until each row was killed
-`--times` times. Every time the weights must be those of the undisturbed one, and nothing but the two files of the last
-state may be left. The exit code is 1 where anything is wrong.
+`--times` times. States are written after every epoch and several times in each. Every time the weights must be those of
+the undisturbed one, and nothing but the two files of the last state may be left. The exit code is 1 where anything is
+wrong.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ from torch import nn
 
 import nasprune
 from nasprune.models.weights import to_bytes
+from nasprune.train import training
 
 IMAGES = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(400) % 10
+
+
+OFTEN: dict[str, Any] = {"save_every": 0.2}
+STEPS = 4
+"""Of an epoch, after which its state may be written: epochs are short here."""
 
 
 def net() -> nn.Module:
@@ -40,12 +47,12 @@ def net() -> nn.Module:
 
 
 def tuned(out: Path | None) -> bytes:
-    model = nasprune.finetune(net(), IMAGES, epochs=12, batch_size=16, lr=0.05, out=out, on_step=_slow)
+    model = nasprune.finetune(net(), IMAGES, epochs=12, batch_size=16, lr=0.05, out=out, on_step=_slow, **OFTEN)
     return to_bytes(model.state_dict())
 
 
 def pruned(strategy: str, out: Path | None) -> bytes:
-    given: dict[str, Any] = {"data": IMAGES, "epochs": 8, "batch_size": 16, "on_step": _slow}
+    given: dict[str, Any] = {"data": IMAGES, "epochs": 8, "batch_size": 16, "on_step": _slow, **OFTEN}
     found = nasprune.prune(net(), IMAGES[0][:1], "50%", strategy=strategy, out=out, **given)
     return to_bytes(found.model.state_dict()) + found.plan.to_json().encode()
 
@@ -104,6 +111,7 @@ def undisturbed(name: str) -> tuple[bytes, float]:
 
 def train(name: str, out: Path, result: Path) -> None:
     """What a process of its own does."""
+    training.SEGMENT = STEPS
     print("ready", flush=True)
     result.write_bytes(ROWS[name][0](out))
 

@@ -115,9 +115,12 @@ def trained(options: FinetuneOptions) -> Tuned:
 
 
 def kept(out: Path) -> str:
-    from nasprune.train.resume import FILE
+    from nasprune.train.resume import Keeper
 
-    if not (out / FILE).exists():
+    whole = Keeper(out, {})
+    if (out / whole.within().file).exists():
+        return f"the training so far is kept in {shell_path(out)}; repeat the command to go on"
+    if not (out / whole.file).exists():
         return "no epoch was whole yet, so nothing is kept"
     return f"the last whole epoch is kept in {shell_path(out)}; repeat the command to go on"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any, overload
 
 import torch
@@ -61,6 +62,12 @@ def batches(
                 continue
             images, labels = default_collate(read)
             yield images, as_labels(torch.as_tensor(labels))
+
+
+def grouped(found: Iterator[tuple[Any, Any]], count: int) -> Iterator[list[tuple[Any, Any]]]:
+    """The same batches, `count` at a time; fewer at the end."""
+    while some := list(islice(found, count)):
+        yield some
 
 
 def _stacked(images: list[Tensor]) -> Tensor | list[Tensor]:

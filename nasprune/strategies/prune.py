@@ -44,6 +44,7 @@ from nasprune.train.measures import accuracy
 from nasprune.train.mixing import Mix
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
+from nasprune.train.resume import SAVE_EVERY
 from nasprune.train.targets import AnyTask, ModelTask, check_task
 from nasprune.train.together import train_with
 
@@ -92,6 +93,7 @@ def prune(
     device: str = "auto",
     plugins: Plugins = None,
     out: str | Path | None = None,
+    save_every: float = SAVE_EVERY,
     log: str | Sequence[str] | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
@@ -111,7 +113,7 @@ def prune(
         strategy: name of a plugin, with options where wanted, such as "soft(asymptotic=True)"; `None` searches, and
             fine-tunes what was found. Widths are cut by a strategy, or weights with a budget of
             NNZ; blocks go by `gal` alone.
-        lr, batch_size, accumulate, mix, augment, task, device, log, on_epoch, on_step, should_stop: as for
+        lr, batch_size, accumulate, mix, augment, task, device, log, save_every, on_epoch, on_step, should_stop: as for
             `nasprune.finetune`. With a strategy the rate is 0.05 by default, and gradients are clipped at norm 5.
         distil: whether the dense network teaches, where it has been trained.
         seed: of the search, and of the training.
@@ -139,6 +141,7 @@ def prune(
         "seed": seed,
         "device": device,
         "log": log,
+        "save_every": save_every,
         "on_epoch": on_epoch,
         "on_step": on_step,
         "should_stop": should_stop,

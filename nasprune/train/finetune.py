@@ -48,7 +48,7 @@ from nasprune.train.nearness import Nearness
 from nasprune.train.objective import Objective
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Choice, Optimizer, Recipe
-from nasprune.train.resume import Keeper
+from nasprune.train.resume import SAVE_EVERY, Keeper, check_save_every
 from nasprune.train.taps import taps
 from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.training import Training
@@ -85,6 +85,7 @@ def finetune(
     device: str = "auto",
     precision: str = "32-true",
     out: str | Path | None = None,
+    save_every: float = SAVE_EVERY,
     log: str | Sequence[str] | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
@@ -129,6 +130,7 @@ def finetune(
         device: "auto", "cpu", "cuda". precision: as Lightning Fabric names it, such as "bf16-mixed".
         out: folder for the state after every epoch; a training that was killed goes on there, on the CPU to the same
             weights bit for bit.
+        save_every: seconds after which the state is written on the way through an epoch, too, where one process trains.
         log: "csv:DIR", "tensorboard:DIR", "mlflow" or "mlflow:URI", "wandb" or "wandb:PROJECT", or several: where loss,
             rate and accuracies are written as well.
         on_epoch, on_step: called after every epoch and step.
@@ -168,6 +170,7 @@ def finetune(
     whole_number("seed", seed, "write for example seed=0")
     folder = path("out", out, "write for example out='runs/mine'") if out is not None else None
     check_task(task)
+    check_save_every(save_every)
     logs = logs_of(log) if is_first() else []
     on_step, on_epoch = logged(logs, on_step, on_epoch)
     start = accepted(found.model if found is not None else model)
@@ -204,6 +207,7 @@ def finetune(
             mixed=mixed,
             seed=seed,
             keeper=keeper,
+            save_every=save_every,
             reference=twin(teacher) if teacher is not None else start,
             on_epoch=on_epoch,
             on_step=on_step,

@@ -27,7 +27,7 @@ from nasprune.train.objective import Objective
 from nasprune.train.partners import Partner
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.resume import Keeper
+from nasprune.train.resume import SAVE_EVERY, Keeper, check_save_every
 from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.team import steps_of
 from nasprune.train.training import Training
@@ -50,6 +50,7 @@ def train_with(
     on_step: OnStep | None = None,
     should_stop: Callable[[], bool] | None = None,
     out: Path | None = None,
+    save_every: float = SAVE_EVERY,
     log: str | Sequence[str] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
@@ -67,6 +68,7 @@ def train_with(
         InputError: as `nasprune.finetune`.
     """
     check_task(task)
+    check_save_every(save_every)
     check_fits(model, parts, name=type(model).__name__)
     check_trainable(model)
     check_labels(model, parts, teacher is not None and recipe.soft_share == 1)
@@ -104,6 +106,7 @@ def train_with(
             mixed=mixed,
             seed=seed,
             keeper=keeper,
+            save_every=save_every,
             reference=model,
             on_epoch=on_epoch,
             on_step=on_step,

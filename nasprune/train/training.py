@@ -6,17 +6,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nasprune.common.allocation import memory_reused
-from nasprune.common.randomness import seed_all
+from nasprune.common.randomness import generators, seed_all, set_generators
 from nasprune.cost.units import percent
 from nasprune.data import DataSplits
-from nasprune.data.batches import batches
+from nasprune.data.batches import batches, grouped
 from nasprune.data.splits import size_of
 from nasprune.errors import InputError
 from nasprune.train.augmenting import Augment
@@ -26,7 +26,7 @@ from nasprune.train.mixing import Mixing
 from nasprune.train.partners import Memory, Partner
 from nasprune.train.progress import Epoch, OnEpoch, OnStep, TrainingStep
 from nasprune.train.recipe import Recipe
-from nasprune.train.resume import THEN, Keeper, Position, State
+from nasprune.train.resume import SAVE_EVERY, THEN, Keeper, Position, State, Within
 from nasprune.train.targets import AnyTask
 from nasprune.train.team import steps_of
 from nasprune.train.tuner import Diverged, Tuner
@@ -35,6 +35,7 @@ LOWER = 0.1  # times the rate, after each step back
 BACKS = 5  # until it is given up
 EXPLODED = 3.0  # times the loss of the first step, or of guesses, in training
 TAKEN = 30.0  # the same beside a partner: what it takes away costs more than that for a while, a teacher's part most
+SEGMENT = 64  # steps of an epoch, after which nothing is read ahead, so that its state may be written
 WORSE = 0.35  # of the loss of guesses, that an epoch may add to the loss on validation images
 
 
@@ -66,14 +67,22 @@ class Training:
     on_step: OnStep | None
     should_stop: Callable[[], bool] | None
     partner: Partner | None = None
+    save_every: float = SAVE_EVERY
     position: Position = field(default_factory=Position)
     good: dict[str, Tensor] = field(default_factory=dict)
     began: float = 0.0
+    saved: float = 0.0
+    on_the_way: State | None = None
+
+    @cached_property
+    def _inside(self) -> Keeper:
+        """Of the epoch on its way."""
+        return self.keeper.within()
 
     @memory_reused()
     def run(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """The weights and buffers of the result, and what should be said."""
-        self.began = time.perf_counter()
+        self.began = self.saved = time.perf_counter()
         if self.partner is not None:
             self.tuner.after = self.partner.step
             self.partner.keep()
@@ -94,6 +103,7 @@ class Training:
             if self.partner is not None and earlier.memory.words:
                 self.partner.read(earlier.memory, self.position.steps)
                 self.partner.keep()
+        self._go_on_within()
         try:
             while not self.position.ended and len(self.position.epochs) < self.recipe.epochs:
                 self._next()
@@ -158,6 +168,44 @@ class Training:
         if self.keeper.folder is not None and self.tuner.team.is_first:
             memory = self.partner.written() if self.partner is not None else Memory()
             self.keeper.keep(State(self.position, self.good, memory))
+            self._inside.drop()
+            self.saved = time.perf_counter()
+
+    def _go_on_within(self) -> None:
+        """Takes what was written of the next epoch; what was written of another is dropped."""
+        if self.tuner.team.size > 1:
+            return
+        found = self._inside.found()
+        now = len(self.position.epochs), self.position.backs
+        if found is not None and (len(found.position.epochs), found.position.backs) == now:
+            self.on_the_way = found
+        else:
+            self._inside.drop()
+
+    def _keep_within(self, within: Within, generator: torch.Generator) -> None:
+        """The state of an epoch on its way, where one process trains and the last state is old."""
+        old = time.perf_counter() - self.saved >= self.save_every
+        if self.keeper.folder is None or self.tuner.team.size > 1 or not old:
+            return
+        drawn = {**generators(self.tuner.student), "images": generator.get_state()}
+        tensors = {**_above("tuner", self.tuner.state()), **_above("drawn", drawn)}
+        memory = self.partner.written() if self.partner is not None else Memory()
+        self._inside.keep(State(self.position, tensors, memory, within))
+        self.saved = time.perf_counter()
+
+    def _begun(self, generator: torch.Generator) -> Within:
+        """How far the epoch is that was on its way when an earlier run ended; its state is that of then."""
+        found, self.on_the_way = self.on_the_way, None
+        if found is None:
+            return Within()
+        self.position = found.position
+        self.tuner.restore(_below(found.tensors, "tuner"), self.position.steps + found.within.steps)
+        if self.partner is not None and found.memory.words:
+            self.partner.read(found.memory, self.position.steps + found.within.steps)
+        drawn = _below(found.tensors, "drawn")
+        generator.set_state(drawn["images"])
+        set_generators(self.tuner.student, drawn)
+        return found.within
 
     def _restore(self) -> None:
         """As after the last good epoch."""
@@ -179,23 +227,24 @@ class Training:
         steps = steps_of(len(order), size, accumulate=together, team_size=team.size)
         own = team.share(order, size)
         schedule = Schedule(self.top * LOWER**self.position.backs, self.recipe.epochs * steps, self.recipe.warmup)
-        total, right, seen, rate, start = 0.0, 0.0, 0, 0.0, time.perf_counter()
         self.tuner.student.train()
-        waiting = iter(batches(images_of, size, own))
-        for step, parts in enumerate(iter(lambda: list(islice(waiting, together)), [])):
-            if self.should_stop is not None and team.agreed(self.should_stop()):
-                raise _Stopped
-            rate = schedule.at((number - 1) * steps + step)
-            loss, good = self._step([self._ready(*part, generator) for part in parts], rate)
-            count = team.size * sum(len(labels) for _, labels in parts)
-            total, right, seen = total + loss * count, right + good * count, seen + count
-            if not self.position.first_loss:
-                self.position = replace(self.position, first_loss=loss)
-            most = TAKEN if self.partner is not None else EXPLODED
-            if total / seen > most * max(self.position.first_loss, self._guessing()) and step >= min(10, steps - 1):
-                raise Diverged
-            self._say(number, step + 1, steps, total / seen, right / seen, rate, seen / (time.perf_counter() - start))
-        return total / seen, rate
+        within, rate = self._begun(generator), 0.0
+        before, start = within.seen, time.perf_counter()
+        per_step = size * together
+        for first in range(within.steps * per_step, len(own), SEGMENT * per_step):
+            self._keep_within(within, generator)
+            for parts in grouped(batches(images_of, size, own[first : first + SEGMENT * per_step]), together):
+                if self.should_stop is not None and team.agreed(self.should_stop()):
+                    raise _Stopped
+                rate = schedule.at((number - 1) * steps + within.steps)
+                loss, good = self._step([self._ready(*part, generator) for part in parts], rate)
+                within = within.after(loss, good, team.size * sum(len(labels) for _, labels in parts))
+                if not self.position.first_loss:
+                    self.position = replace(self.position, first_loss=loss)
+                if within.mean_loss > self._exploding() and within.steps > min(10, steps - 1):
+                    raise Diverged
+                self._say(number, steps, within, rate, (within.seen - before) / (time.perf_counter() - start))
+        return within.mean_loss, rate
 
     def _ready(self, images: Any, labels: Any, generator: torch.Generator) -> tuple[Any, Any]:
         """A batch as the network gets it."""
@@ -212,6 +261,11 @@ class Training:
                     "values, or values far from those the network was trained on; mend the data"
                 ) from None
             raise
+
+    def _exploding(self) -> float:
+        """The mean loss of an epoch's steps from which on the network counts as destroyed."""
+        most = TAKEN if self.partner is not None else EXPLODED
+        return most * max(self.position.first_loss, self._guessing())
 
     def _limit(self) -> float:
         """The loss on validation images from which on the network counts as destroyed."""
@@ -263,11 +317,12 @@ class Training:
     def _tuners(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return _below(state, "tuner")
 
-    def _say(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float, images: float) -> None:
+    def _say(self, epoch: int, steps: int, within: Within, rate: float, images: float) -> None:
         if self.on_step is not None and self.tuner.team.is_first:
             batch = self.recipe.batch_size * self.recipe.accumulate * self.tuner.team.size
-            left = ((self.recipe.epochs - epoch) * steps + steps - step) * batch / images
-            self.on_step(TrainingStep(epoch, self.recipe.epochs, step, steps, loss, accuracy, rate, images, left))
+            left = ((self.recipe.epochs - epoch) * steps + steps - within.steps) * batch / images
+            now = within.steps, steps, within.mean_loss, within.mean_right
+            self.on_step(TrainingStep(epoch, self.recipe.epochs, *now, rate, images, left))
 
 
 def _whole(written: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -284,6 +339,10 @@ def _whole(written: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[s
                 f"with buffers that are not persistent; {THEN}"
             )
     return found
+
+
+def _above(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}.{name}": value for name, value in state.items()}
 
 
 def _below(state: Mapping[str, Tensor], part: str, *, keep: bool = False) -> dict[str, Tensor]:

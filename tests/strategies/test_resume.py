@@ -9,6 +9,7 @@ import torch
 
 import nasprune
 from nasprune.errors import InputError, PluginError
+from nasprune.train import training
 from nasprune.train.progress import TrainingStep
 from tests.toys import tiny_net
 
@@ -47,7 +48,7 @@ def pruned(
     return nasprune.prune(
         tiny_net(),
         DATA[0][:1],
-        "60%",
+        options.pop("budget", "60%"),  # type: ignore[arg-type]
         data=DATA,
         strategy=strategy,
         out=out,
@@ -72,6 +73,25 @@ def test_it_goes_on_bit_for_bit(tmp_path: Path, strategy: str) -> None:
     for name, options in (("strategy", {"strategy": "soft"}), ("epochs", {"strategy": strategy, "epochs": 4})):
         with pytest.raises(InputError, match=f"is of another training .{name} was"):
             pruned(**{"out": tmp_path, **options})
+
+
+@pytest.mark.parametrize("strategy", ["resrep", "csgd", "gal", "olmp"])
+def test_a_long_epoch_is_gone_on_with_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(training, "SEGMENT", 1)
+    budget = {"budget": "60%NNZ"} if strategy == "olmp" else {}
+    whole = pruned(strategy, **budget)
+    for dies_at in (2, 5):
+        with pytest.raises(Killed):
+            pruned(strategy, tmp_path, dies_at=dies_at, save_every=1e-9, **budget)
+    resumed = pruned(strategy, tmp_path, save_every=1e-9, **budget)
+    assert resumed.plan == whole.plan
+    assert all(
+        torch.equal(*pair)
+        for pair in zip(resumed.model.state_dict().values(), whole.model.state_dict().values(), strict=True)
+    )
+    assert len(list((tmp_path / "training").iterdir())) == 2
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:

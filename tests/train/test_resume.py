@@ -7,17 +7,21 @@ import random
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from nasprune.errors import InputError
+from nasprune.train import training
 from nasprune.train.finetune import finetune
 from nasprune.train.progress import TrainingStep
-from nasprune.train.resume import FILE
+from nasprune.train.resume import Keeper
 from tests.forks import forked
 
 IMAGES = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+FILE = Keeper(None, {}).file
 OPTIONS = {"epochs": 4, "batch_size": 16, "lr": 0.05}
 
 
@@ -28,6 +32,17 @@ def net() -> nn.Module:
 
 class Killed(Exception):
     pass
+
+
+class Drawing(Dataset[tuple[Tensor, int]]):
+    """Items with noise from all three global generators."""
+
+    def __len__(self) -> int:
+        return len(IMAGES[1])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        noise = torch.randn(6) + random.gauss(0, 1) + np.random.normal()  # noqa: NPY002
+        return IMAGES[0][index] + 0.1 * noise.float(), int(IMAGES[1][index])
 
 
 def weights(model: nn.Module) -> list[Tensor]:
@@ -64,6 +79,46 @@ def test_it_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, object], at: 
     again = finetune(net(), IMAGES, **{**OPTIONS, **options}, out=tmp_path, on_step=kill)
     assert_as_unbroken(again, **options)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"lr": 1e4}, {"accumulate": 2, "optimizer": "adamw"}], ids=str)
+@pytest.mark.parametrize("at", [3, 6, 11])
+def test_a_long_epoch_is_gone_on_with_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], at: int
+) -> None:
+    monkeypatch.setattr(training, "SEGMENT", 1)
+    given = {**OPTIONS, "batch_size": 8, **options}
+    augment = {"augment": lambda images, generator: images + torch.randn(images.shape, generator=generator)}
+    whole = weights(finetune(net(), Drawing(), **given, **augment))
+    taken: list[TrainingStep] = []
+
+    def kill(step: TrainingStep) -> None:
+        taken.append(step)
+        if len(taken) == at:
+            raise Killed
+
+    options_of_run = {**given, **augment, "out": tmp_path, "save_every": 1e-9}
+    with pytest.raises(Killed):
+        finetune(net(), Drawing(), **options_of_run, on_step=kill)
+    killed_at, again = taken[-1], list[TrainingStep]()
+    resumed = finetune(net(), Drawing(), **options_of_run, on_step=again.append)
+    assert (again[0].epoch, again[0].step) == (killed_at.epoch, killed_at.step)
+    assert (again[0].loss, again[0].accuracy) == (killed_at.loss, killed_at.accuracy)
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), whole, strict=True))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_left_of_an_epoch_that_was_whole_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SEGMENT", 1)
+    with monkeypatch.context() as inside:
+        inside.setattr(Keeper, "drop", lambda self: None)
+        finetune(net(), IMAGES, **OPTIONS, out=tmp_path, save_every=1e-9)
+    assert len(list(tmp_path.iterdir())) == 4
+    (tmp_path / "finetune-epoch-best.safetensors").touch()
+    assert_as_unbroken(finetune(net(), IMAGES, **OPTIONS, out=tmp_path))
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(InputError, match=r"`save_every` must be above 0, got 0"):
+        finetune(net(), IMAGES, **OPTIONS, save_every=0)
 
 
 def test_another_training_or_damaged_files_are_refused(tmp_path: Path) -> None:
