@@ -12,7 +12,7 @@ import nasprune
 from nasprune.common.states import own_tensors
 from nasprune.errors import InputError
 from nasprune.models.weights import to_bytes
-from nasprune.train import resume, training, tuner
+from nasprune.train import training, tuner
 from nasprune.train.measures import Judged, accuracy
 from nasprune.train.progress import Epoch
 
@@ -114,7 +114,7 @@ def test_what_was_written_without_them_is_refused(monkeypatch, tmp_path: Path) -
             nasprune.finetune(net(), IMAGES, **OPTIONS, out=tmp_path, on_epoch=die)
     with pytest.raises(InputError, match=r"was written without 'student.0.mean', as an older .*; choose another"):
         nasprune.finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
-    assert (tmp_path / resume.FILE).exists()
+    assert (tmp_path / "finetune.json").exists()
 
 
 def test_what_was_trained_is_verified_with_the_buffers_of_the_dense_network() -> None:
