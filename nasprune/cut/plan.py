@@ -75,7 +75,8 @@ class PrunePlan:
             if tuple(signature[name]) != tuple(shape):
                 raise PlanError(
                     f"the plan was made for a model whose {name!r} has shape {list(shape)}, "
-                    f"this model has {list(signature[name])}; pass the same, unpruned model"
+                    f"this model has {list(signature[name])}; pass the same, unpruned model, "
+                    "which after a second search is the network that the first one gave"
                 )
         for name in signature:
             if name not in self.signature:

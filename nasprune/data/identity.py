@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from types import CellType
 from typing import Any
 
 import torch
@@ -43,6 +45,50 @@ def of_data(data: DataSplits) -> str:
 def of_code(*objects: object) -> str:
     """16 hexadecimal digits over the files of classes or functions; what has no file counts by its name."""
     return _digest(_source(found) for found in objects)
+
+
+def of_made(made: object) -> str:
+    """16 hexadecimal digits over the code of an object, or a function, and the plain values and tensors that it holds.
+
+    What a function holds are its defaults and what it took from around it. Of other things only the kind counts.
+    """
+    return _digest(_held(made, []))
+
+
+def _held(made: object, above: list[object]) -> Iterator[bytes]:
+    yield type(made).__qualname__.encode()
+    if isinstance(made, str | bytes | int | float | complex | bool | None):
+        yield repr(made).encode()
+    elif isinstance(made, Tensor):
+        yield _bytes(made)
+    elif any(one is made for one in above):
+        return
+    elif isinstance(made, Mapping):
+        for key, value in made.items():
+            yield repr(key).encode()
+            yield from _held(value, [*above, made])
+    elif isinstance(made, list | tuple | set | frozenset):
+        for value in sorted(made, key=repr) if isinstance(made, set | frozenset) else made:
+            yield from _held(value, [*above, made])
+    elif isinstance(made, partial):
+        yield from _held([made.func, made.args, made.keywords], [*above, made])
+    elif inspect.ismethod(made):
+        yield from _held([made.__func__, made.__self__], [*above, made])
+    elif inspect.isfunction(made):
+        cells = [_inside(cell) for cell in made.__closure__ or ()]
+        yield made.__qualname__.encode() + _source(made)
+        yield from _held([made.__defaults__, made.__kwdefaults__, cells], [*above, made])
+    elif not inspect.ismodule(made):
+        yield _source(made if inspect.isroutine(made) or inspect.isclass(made) else type(made))
+        own = {} if inspect.isclass(made) else getattr(made, "__dict__", {})
+        yield from _held({name: value for name, value in own.items() if name != "training"}, [*above, made])
+
+
+def _inside(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing was put into it
+        return None
 
 
 def _source(found: object) -> bytes:

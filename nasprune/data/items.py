@@ -116,11 +116,21 @@ def as_labels(labels: Tensor) -> Tensor:
     return labels if labels.is_floating_point() else labels.long()
 
 
+def _member(name: str, index: int, key: object, value: object) -> Tensor:
+    """A tensor of a label that is a dict; numbers become one."""
+    if isinstance(value, (np.ndarray, np.number, np.bool_, int, float)):
+        return torch.as_tensor(value)
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise _failed(name, index, f"its label has under {key!r} a {kind}, expected a tensor or a number; leave it out")
+    return value
+
+
 def _label(name: str, index: int, label: object) -> Any:
     if label is None:
         return UNKNOWN
-    if isinstance(label, Mapping) and all(isinstance(value, Tensor) for value in label.values()):
-        return dict(label)
+    if isinstance(label, Mapping):
+        return {key: _member(name, index, key, value) for key, value in label.items()}
     if not isinstance(label, (Tensor, np.ndarray, np.number, np.bool_, int, float)):
         kind = type(label).__name__
         raise _failed(name, index, f"its label must be a class number, a dict of tensors or None, got a {kind}")

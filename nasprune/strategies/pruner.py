@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -44,16 +44,22 @@ TRIED = 8  # inputs on which the trained and the cut network are compared
 CHANGE = 1e-3  # of outputs, relative to the largest, from which on it is more than rounding
 ACROSS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # norms over channels
 TOLD = 3  # norms that a note names
+SETTLING = (
+    "The end of `{}`, which makes the network ready for the cut, changed outputs by {:.1e} of the largest: training "
+    "was too short for what it does to settle; train longer, or fine-tune the cut network."
+)
 
 
 @dataclass(frozen=True)
 class Pruned:
     """What a strategy came to. model: the cut network, in eval mode. plan: replays on the untouched dense network.
 
-    dense, cut: costs. change: largest difference between the outputs of the trained network, before the cut, and of the
-    cut one, relative to the largest output; where a strategy empties or merges what it drops it is rounding alone, but
-    for norms over channels, such as layer norms: a note says where it is more. nonzeros: numbers of the cut network's
-    parameters that are not zero. notes: what the strategy says, and what stayed whole.
+    dense, cut: costs. change: largest difference between the outputs before the cut and those of the cut network,
+    relative to the largest output; where a strategy empties or merges what it drops it is rounding alone, but for norms
+    over channels, such as layer norms. settling: the same between the network as it was trained and as the strategy's
+    finish left it for the cut, which is nothing where what it does has settled. A note says where one is more.
+    nonzeros: numbers of the cut network's parameters that are not zero. notes: what the strategy says, and what stayed
+    whole.
     """
 
     model: nn.Module = field(repr=False)
@@ -63,6 +69,7 @@ class Pruned:
     dense: Cost
     cut: Cost
     change: float
+    settling: float
     nonzeros: int
     notes: tuple[str, ...] = ()
 
@@ -120,6 +127,7 @@ class Pruner:
                 torch.no_grad(),
                 _left(task.model, self._hooks),
             ):
+                trained = _outputs(task.model, task.graph)
                 plan = self.strategy.finish()
                 if not isinstance(plan, PrunePlan):
                     raise PluginError(f"strategy `{self.name}` finished with a {type(plan).__name__}, expected a plan")
@@ -136,7 +144,10 @@ class Pruner:
                     + (f"{whole} had to stay whole; exclude these from the start" if whole else "the plan is too large")
                 )
             small = rebuilt(ready, proven.model, task.graph, proven.plan).eval()
-            change = _difference(ready, small, task.graph)
+            settled = _outputs(ready, task.graph)
+            settling, change = _difference(trained, settled), _difference(settled, _outputs(small, task.graph))
+            if not settling <= CHANGE:
+                notes += (SETTLING.format(self.name, settling),)
             if not change <= CHANGE:
                 notes += (_about_change(change, submodule(task.model, task.graph.scope), task.graph, proven.plan),)
             nonzeros = count_nonzeros(small)
@@ -145,7 +156,8 @@ class Pruner:
                     f"strategy `{self.name}` left {nonzeros:,} numbers that are not zero, the budget allows "
                     f"{task.nonzeros:,}"
                 )
-        return Pruned(small, proven.plan, task.graph, proven.proof, task.problem.dense, cost, change, nonzeros, notes)
+        costs = task.problem.dense, cost
+        return Pruned(small, proven.plan, task.graph, proven.proof, *costs, change, settling, nonzeros, notes)
 
 
 @dataclass(frozen=True)
@@ -324,17 +336,18 @@ def _left(model: nn.Module, own: frozenset[int]) -> Iterator[None]:
             live.update({number: hook for number, hook in before.items() if number not in gone})
 
 
-def _difference(dense: nn.Module, small: nn.Module, graph: ModelGraph) -> float:
-    """Between outputs on noise, relative to the largest."""
+def _outputs(net: nn.Module, graph: ModelGraph) -> list[Tensor]:
+    """What a network gives for noise."""
+    with undisturbed(net):
+        given = [tensors_of(noise_like(graph.call, seed).clone().call(net)) for seed in range(TRIED)]
+    return [output.detach().clone() for outputs in given for output in outputs]
+
+
+def _difference(trained: Sequence[Tensor], cut: Sequence[Tensor]) -> float:
+    """Between outputs, relative to the largest."""
     largest, apart = 0.0, 0.0
-    for seed in range(TRIED):
-        inputs = noise_like(graph.call, seed)
-        outputs = []
-        for net in (dense, small):
-            with undisturbed(net):
-                outputs.append(tensors_of(inputs.clone().call(net)))
-        for one, other in zip(*outputs, strict=True):
-            if one.shape == other.shape and one.is_floating_point() and one.numel():
-                largest = max(largest, float(one.abs().max()))
-                apart = max(apart, float((one - other).abs().max()))
+    for one, other in zip(trained, cut, strict=True):
+        if one.shape == other.shape and one.is_floating_point() and one.numel():
+            largest = max(largest, float(one.abs().max()))
+            apart = max(apart, float((one - other).abs().max()))
     return apart / largest if largest else apart

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from nasprune.common.blame import told
 from nasprune.errors import InputError
 
 STILL = (_BatchNorm, _DropoutNd)
+WANTED = 'detection learns from targets that are dicts with "boxes" (k, 4) and "labels" (k,)'
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,14 @@ class Detection:
     least: float = 0.5
 
     def loss_of(self, model: nn.Module, inputs: Any, targets: Any) -> Tensor:
-        losses = model(list(inputs), targets)
+        _check(targets)
+        try:
+            losses = model(list(inputs), targets)
+        except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the network does not take these boxes and labels: {told(error)}; torchvision's take labels from 1 up "
+                "to below their number of classes, and boxes as x1, y1, x2, y2 with x1 < x2 and y1 < y2"
+            ) from error
         if not isinstance(losses, dict) or not losses:
             raise InputError(
                 "detection needs a network that gives a dict of losses in training mode for images and targets, as "
@@ -39,6 +48,7 @@ class Detection:
         return torch.stack([value.float() for value in losses.values()]).sum()
 
     def judged(self, model: nn.Module, inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        _check(targets)
         found = model(list(inputs))
         scores = [self._score(one, target) for one, target in zip(found, targets, strict=True)]
         modes = {module: module.training for module in model.modules()}
@@ -75,3 +85,21 @@ class Detection:
                 matched += 1
                 shares[:, best] = 0
         return 2 * matched / total
+
+
+def _check(targets: Any) -> None:
+    """Raises InputError unless every item has boxes, and a label for each."""
+    if not isinstance(targets, list):
+        raise InputError(f"{WANTED}, and these are {'none' if _unknown(targets) else 'class numbers'}; give boxes")
+    for target in targets:
+        shapes = {name: tuple(value.shape) for name, value in target.items()}
+        boxes, labels = shapes.get("boxes", ()), shapes.get("labels", ())
+        if len(boxes) != 2 or boxes[1] != 4 or labels != boxes[:1]:
+            raise InputError(
+                f"{WANTED}, got one of the shapes {shapes}; give (0, 4) and (0,) where an image has no box"
+            )
+
+
+def _unknown(targets: Any) -> bool:
+    """Whether items came without a label."""
+    return isinstance(targets, Tensor) and not targets.is_floating_point() and bool((targets < 0).all())

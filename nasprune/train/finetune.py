@@ -49,7 +49,7 @@ from nasprune.train.objective import Objective
 from nasprune.train.progress import OnEpoch, OnStep
 from nasprune.train.recipe import Choice, Optimizer, Recipe
 from nasprune.train.resume import SAVE_EVERY, Keeper, check_save_every
-from nasprune.train.taps import taps
+from nasprune.train.taps import check_dense, taps
 from nasprune.train.targets import AnyTask, check_task, task_of
 from nasprune.train.training import Training
 from nasprune.train.tuner import Tuner
@@ -177,6 +177,9 @@ def finetune(
     teacher = accepted(teacher, "teacher") if teacher is not None else None
     held = _masks(masks, found)
     held.check(start)
+    if held:
+        start = twin(start)
+        held.hold(start)
     parts = training_parts(data, seed=seed, input_size=input_size, model=start)
     check_fits(start, parts, name=type(start).__name__)
     check_trainable(start)
@@ -194,7 +197,7 @@ def finetune(
         objective = Objective(recipe, near, task or task_of(parts.train, smoothing))
         keeper = Keeper(folder, {})
         if folder is not None:
-            keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision, task)
+            keeper.settings = settings_of(start, teacher, parts, recipe, seed, augment, precision, task, held)
         tuner = Tuner(start, recipe, objective, fabric)
         tuner.after = partial(held.hold, tuner.student)
         training = Training(
@@ -254,4 +257,5 @@ def _nearness(
     if found is None or not feature_share:
         return near((), None)
     graph = found.graph
+    check_dense(found.plan, dense, "give that, or compare outputs alone with feature_share=0")
     return near(taps(graph, found.plan, submodule(dense, graph.scope)), graph.scope)

@@ -125,7 +125,8 @@ def check_teacher(
             return
         raise InputError(
             f"for the task {type(task).__name__}, whose networks give losses, a teacher shows its features alone; give "
-            "as the model what nasprune.search returned, which says which channels stayed, or leave `teacher` out"
+            "as the model what nasprune.search returned, which says which channels stayed, with a feature_share above "
+            "0, or leave `teacher` out"
         )
     image, _ = checked(parts.validation, parts.name)[0]
     shapes = []

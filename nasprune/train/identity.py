@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from nasprune.data import DataSplits
-from nasprune.data.identity import of_code, of_data, of_model
+from nasprune.data.identity import of_data, of_made, of_model
 from nasprune.train.augmenting import Augment
 from nasprune.train.recipe import Recipe
 from nasprune.train.targets import AnyTask
@@ -22,6 +23,7 @@ def settings_of(
     augment: Augment | None,
     precision: str,
     task: AnyTask | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> dict[str, str]:
     """Names and values. Random transforms of the data draw from the global generators; seed these for the same."""
     return {
@@ -35,10 +37,11 @@ def settings_of(
         "seed": str(seed),
         "augment": "none" if augment is None else _named(augment),
         "precision": precision,
-        **({"task": f"{type(task).__qualname__} {of_code(type(task))}"} if task is not None else {}),
+        **({"task": f"{type(task).__qualname__} {of_made(task)}"} if task is not None else {}),
+        **({"masks": of_made(dict(masks))} if masks else {}),
     }
 
 
 def _named(augment: Augment) -> str:
     made = augment if inspect.isroutine(augment) else type(augment)
-    return f"{getattr(made, '__qualname__', 'one')} {of_code(made)}"
+    return f"{getattr(made, '__qualname__', 'one')} {of_made(augment)}"

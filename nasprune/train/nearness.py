@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from nasprune.common.blame import told
 from nasprune.common.calls import in_type_of, removed_after, spoken_output
@@ -114,30 +114,35 @@ class Nearness:
     def _of_part(self, small: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
         """The relative squared errors of the taps, summed; what runs behind the part that was cut is spared."""
         with self._cast(images, exact):
-            return self.beside(small, lambda: _as_far_as(submodule(small, self.scope), small, images))[1]
+            return self.beside(small, lambda net: _as_far_as(submodule(net, self.scope), lambda: net(images)))[1]
 
-    def beside(self, small: nn.Module, run: Callable[[], Result]) -> tuple[Result, Tensor]:
-        """What `run` gives, which runs the small network, and the relative squared errors of the taps, summed.
+    def beside(self, small: nn.Module, run: Callable[[nn.Module], Result]) -> tuple[Result, Tensor]:
+        """What `run` of the small network gives, and the relative squared errors of the taps, summed.
 
         The dense network's part reads what the small one's has read: a network that moves its inputs at random, as it
-        may in training, moves them once.
+        may in training, moves them once. Only where weights before the part are trained, the dense network runs from
+        its start, since else these would learn to give what both parts agree on.
 
         Raises:
             InputError: the part that was cut did not run.
         """
         dense, part = (submodule(_plain(net), self.scope) for net in (self.dense, small))
-        given: list[tuple[Any, Any]] = []
-        noted = part.register_forward_pre_hook(lambda _, *read: given.append(read), with_kwargs=True)
+        read: list[tuple[Any, Any]] = []
+        noted = part.register_forward_pre_hook(lambda _, *given: read.append(_kept(given)), with_kwargs=True)
         with removed_after([noted]), watched(part, self.taps) as of_small:
-            result = run()
-        if not given:
+            result = run(small)
+        if not read:
             raise InputError(
                 "the part of the network that was cut did not run, so nothing of it can be compared with the teacher; "
                 "let the task's loss_of run it, or leave `teacher` out"
             )
-        args, named = tree_map_only(Tensor, partial(in_type_of, dense), given[-1])
+        trained = any(isinstance(value, Tensor) and value.requires_grad for value in tree_leaves(read))
         with torch.no_grad(), watched(dense, self.taps) as of_dense:
-            dense(*args, **named)
+            if trained:
+                _as_far_as(dense, lambda: run(self.dense), times=len(read))
+            else:
+                args, named = tree_map_only(Tensor, partial(in_type_of, dense), read[-1])
+                dense(*args, **named)
         return result, Compared(self.taps, None, None, of_dense, of_small).features()
 
     def _said(self, target: Tensor, output: Any) -> Compared:
@@ -150,18 +155,27 @@ class Nearness:
         return torch.autocast(images.device.type, torch.bfloat16)
 
 
+def _kept(read: Any) -> Any:
+    """Copies of what a part reads, since it may write into it; whether they need gradients shows."""
+    return tree_map_only(Tensor, lambda value: value.detach().clone().requires_grad_(value.requires_grad), read)
+
+
 class _Enough(Exception):
     """What was to run has run."""
 
 
-def _as_far_as(part: nn.Module, net: nn.Module, images: Tensor) -> None:
-    """Runs the network until its part has run."""
+def _as_far_as(part: nn.Module, run: Callable[[], object], *, times: int = 1) -> None:
+    """Runs a network until its part has run so many times."""
+    runs = 0
 
     def stop(*_: object) -> None:
-        raise _Enough
+        nonlocal runs
+        runs += 1
+        if runs == times:
+            raise _Enough
 
     with suppress(_Enough), removed_after([part.register_forward_hook(stop)]):
-        net(images)
+        run()
 
 
 def _plain(net: nn.Module) -> nn.Module:

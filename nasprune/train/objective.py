@@ -41,7 +41,7 @@ class Objective:
         """The loss that the network gives, and with a teacher that of its features; their outputs are not compared."""
         if self.near is None:
             return one_number(task, task.loss_of(model, images, targets))
-        loss, features = self.near.beside(model, lambda: task.loss_of(model, images, targets))
+        loss, features = self.near.beside(model, lambda net: task.loss_of(net, images, targets))
         return one_number(task, loss) + self.recipe.feature_share * features
 
     def _compared(self, task: TrainingTask, model: nn.Module, images: Any, labels: Any) -> tuple[Tensor, Tensor]:

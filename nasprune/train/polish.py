@@ -45,7 +45,7 @@ from nasprune.train.found import Found, as_found
 from nasprune.train.loops import Schedule, fast_precision
 from nasprune.train.nearness import Nearness, speaks
 from nasprune.train.pace import steps_within
-from nasprune.train.taps import taps
+from nasprune.train.taps import check_dense, taps
 
 STEPS = 800
 MOST = 3200  # where there is time for them
@@ -174,7 +174,10 @@ def _inputs(dataset: Dataset[tuple[Tensor, int]], count: int, model: nn.Module, 
     """At most `count` images, where the model is and in its type."""
     first, _ = next(batches(dataset, 1))
     order = draw(size_of(dataset), min(count, max(1, NUMBERS // first.numel())))
-    found = torch.cat([inputs for inputs, _ in batches(dataset, 128, order)])
+    parts = [inputs for inputs, _ in batches(dataset, 128, order)]
+    if not all(isinstance(part, Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+        raise InputError("polish learns from images of one size, and these differ; resize or cut them in the data set")
+    found = torch.cat(parts)
     if not bool(found.isfinite().all()):
         raise InputError("some images hold NaN or infinite values; give images that are finite")
     return in_type_of(model, found).to(home)
@@ -187,6 +190,8 @@ def _nearness(
     graph, plan = (found.graph, found.plan) if found is not None else (None, None)
     where = taps(graph, plan, submodule(teacher, graph.scope)) if graph is not None and plan is not None else ()
     spoken = speaks(teacher, start, held[:2])
+    if found is not None:
+        check_dense(found.plan, teacher, "give the network that was searched")
     if not where and not spoken:
         raise InputError(
             "there is nothing to compare the networks by: their outputs have other shapes; give what nasprune.search "
@@ -253,7 +258,7 @@ class _Run:
     def _fitting(self, start: nn.Module, rate: float) -> int:
         """How many steps fit into the time that is left."""
         student = twin(start)
-        weights = _trainable(student)
+        weights = _trainable(student, self.near)
         optimizer = torch.optim.Adam(weights, lr=rate)
         images = next(self._batches(torch.Generator().manual_seed(self.seed)))
 
@@ -267,7 +272,7 @@ class _Run:
     def _attempt(self, start: nn.Module, rate: float, before: float) -> tuple[nn.Module, float, int]:
         """The best weights at a rate, their divergence and their step. Raises _Diverged where it is too high."""
         student = twin(start)
-        weights = _trainable(student)
+        weights = _trainable(student, self.near)
         optimizer = torch.optim.Adam(weights, lr=rate)
         schedule, average = Schedule(rate, self.steps, 0.05), Average(start, DECAY)
         best, after, kept, losses = twin(start).eval(), before, 0, []
@@ -321,9 +326,10 @@ class _Run:
             self.on_step(PolishStep(step, self.steps, loss, reached, best, rate, time.perf_counter() - self.began))
 
 
-def _trainable(student: nn.Module) -> list[nn.Parameter]:
-    """Its weights, which take gradients from now on."""
-    weights = [weight for weight in student.parameters() if weight.is_floating_point()]
+def _trainable(student: nn.Module, near: Nearness) -> list[nn.Parameter]:
+    """Its weights, which take gradients from now on: those of the part that was cut where no more is compared."""
+    trained = student if near.speaks else submodule(student, near.scope)
+    weights = [weight for weight in trained.parameters() if weight.is_floating_point()]
     for weight in weights:
         weight.requires_grad_(True)
     return weights

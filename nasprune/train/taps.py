@@ -18,8 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nasprune.calibration.layers import is_layer
 from nasprune.common.calls import removed_after
 from nasprune.cut.plan import PrunePlan
+from nasprune.errors import InputError, NaspruneError
+from nasprune.graph.capture import submodule
 from nasprune.graph.model import ModelGraph
-from nasprune.graph.program import module_stack, operator
+from nasprune.graph.program import module_stack, operator, signature
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ def taps(graph: ModelGraph, plan: PrunePlan, part: nn.Module) -> tuple[Tap, ...]
             found.append(Tap(path, None if bool(stays.all()) else stays.nonzero()[:, 0], factors[0].cut))
     order = {node.name: number for number, node in enumerate(program.live)}
     return tuple(sorted(found, key=lambda tap: order.get(results[tap.path].name, 0)))
+
+
+def check_dense(plan: PrunePlan, teacher: nn.Module, then: str) -> None:
+    """Raises InputError unless the plan was made for a network like `teacher`. then: what to do."""
+    try:
+        plan.check_signature(signature(submodule(teacher, plan.scope)))
+    except NaspruneError as error:
+        raise InputError(
+            f"`teacher` must be the dense network of the result, whose features are compared: {error}; {then}"
+        ) from error
 
 
 def _results(graph: ModelGraph, modules: Mapping[str, nn.Module]) -> dict[str, Node]:

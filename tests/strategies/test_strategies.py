@@ -238,6 +238,20 @@ def test_hard_keeps_what_is_gone_at_zero_and_takes_rounds() -> None:
         pruner.step()
 
 
+def test_what_has_not_settled_is_told() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    x = torch.randn(64, 8)
+    pruner = nasprune.pruner(model, x[:1], "50%", steps=2, strategy="csgd", lr=0.1)
+    pruner.step()
+    before = model(x).detach()
+    found = pruner.finish()
+    apart = float((found.model(x) - before).detach().abs().max() / before.abs().max())
+    assert found.settling > 0.05 < apart
+    assert found.change < 1e-5
+    assert any("`csgd`, which makes the network ready for the cut, changed outputs by" in note for note in found.notes)
+
+
 def test_csgd_merges_filters_that_moved_together() -> None:
     torch.manual_seed(0)
     model = TinyResNet(8, 2)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 import nasprune
@@ -115,10 +116,10 @@ def test_a_teacher_of_a_detector_shows_the_features_of_what_the_small_one_reads(
     assert losses[1] > losses[0]
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
     whole = taps(graph, replace(found.plan, keep={}), submodule(dense, graph.scope))
-    _, same = Nearness(dense, whole, graph.scope, speaks=False).beside(dense, lambda: dense(images))
+    _, same = Nearness(dense, whole, graph.scope, speaks=False).beside(dense, lambda net: net(images))
     assert float(same.detach()) == 0.0
     with pytest.raises(InputError, match="the part of the network that was cut did not run"):
-        near.beside(found.model, lambda: 0)
+        near.beside(found.model, lambda _: 0)
 
 
 @pytest.mark.slow
@@ -153,3 +154,80 @@ def test_boxes_are_right_where_class_and_place_are() -> None:
     assert not _is_listed([torch.zeros(2, 3)])
     with pytest.raises(InputError, match="detection needs a network that gives a dict of losses"):
         task.loss_of(lambda inputs, targets: torch.zeros(()), [torch.zeros(3, 8, 8)], [true])  # type: ignore[arg-type]
+
+
+class Listing(nn.Module):
+    """Its outputs are lists, and layers run before and behind the part that is cut, which writes into what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 5)
+        self.enc = nn.Sequential(nn.ReLU(inplace=True), conv(8, 16, 2), conv(16, 16, 1), nn.Conv2d(16, 8, 1))
+
+    def forward(self, x, targets=None):
+        outputs = self.head(self.enc(self.stem(torch.stack(list(x)))).mean((2, 3)))
+        if self.training:
+            return {"loss": functional.cross_entropy(outputs, torch.cat([one["labels"] for one in targets]))}
+        return [{"boxes": torch.zeros(1, 4), "scores": one.softmax(0)[:1], "labels": torch.ones(1)} for one in outputs]
+
+
+def test_what_stands_before_the_part_that_was_cut_is_not_learned_along() -> None:
+    torch.manual_seed(0)
+    dense, data = Listing().eval(), Boxes(32)
+    images = torch.stack([image for image, _ in data.items])
+    given = {"scope": "enc", "data": data, "evaluator": "importance", "allow_chance": True, "reconstruct": "none"}
+    found = nasprune.search(dense, images[:1], "50%", controller="uniform", **given)
+    polished = nasprune.polish(found, dense, data, steps=80, lr=2e-3)
+    assert polished.kept
+    assert torch.equal(polished.model.stem.weight, dense.stem.weight)
+
+    def far(net: nn.Module) -> float:
+        with torch.no_grad():
+            wanted, reached = (one.enc(one.stem(images)) for one in (dense, net))
+        return float((reached - wanted).square().mean())
+
+    assert far(polished.model) < far(found.model)
+    near = Nearness(dense, taps(found.graph, replace(found.plan, keep={}), dense.enc), "enc", speaks=False)
+    assert near.measure(dense, [images]) == 0
+    moved = deepcopy(dense)
+    with torch.no_grad():
+        moved.stem.weight.mul_(2)
+    assert float(near.loss(moved, images).detach()) > 0.1, "the dense network reads what its own layers before give"
+    tuned = nasprune.finetune(found, data, task=nasprune.Detection(), teacher=dense, epochs=1, batch_size=8)
+    assert not torch.equal(tuned.stem.weight, dense.stem.weight)
+
+
+def test_what_a_detector_cannot_learn_from_is_said() -> None:
+    torch.manual_seed(0)
+    dense, data, task = Listing().eval(), Boxes(16), nasprune.Detection()
+    given = {"scope": "enc", "data": data, "evaluator": "importance", "allow_chance": True, "reconstruct": "none"}
+    found = nasprune.search(dense, data[0][0][None], "50%", controller="uniform", **given)
+    wide = deepcopy(dense)
+    wide.enc[3], wide.head = nn.Conv2d(16, 12, 1), nn.Linear(12, 5)
+    for teacher, text in ((found.model, "has shape"), (wide, "has shape"), (nn.Conv2d(3, 4, 3), "name a submodule")):
+        for call in (
+            lambda teacher: nasprune.finetune(found, data, task=task, teacher=teacher),
+            lambda teacher: nasprune.polish(found, teacher, data, steps=8),
+        ):
+            with pytest.raises(InputError, match=text):
+                call(teacher)
+    sizes = [(image[:, : 20 + number], target) for number, (image, target) in enumerate(data.items)]
+    with pytest.raises(InputError, match="polish learns from images of one size"):
+        nasprune.polish(found, dense, sizes, steps=8)
+    items = data.items
+    for wrong, text in (
+        ([(image, None) for image, _ in items], "and these are none; give boxes"),
+        ([(image, number % 2) for number, (image, _) in enumerate(items)], "and these are class numbers; give boxes"),
+        (
+            [(image, {"labels": target["labels"]}) for image, target in items],
+            r"got one of the shapes .'labels': \(1,\)",
+        ),
+        ([(image, {**target, "name": "cat"}) for image, target in items], "has under 'name' a str"),
+    ):
+        with pytest.raises(InputError, match=text):
+            nasprune.finetune(found, wrong, task=task, epochs=1)
+    numbered = [(image, {**target, "image_id": number}) for number, (image, target) in enumerate(items)]
+    assert nasprune.finetune(found, numbered, task=task, epochs=1, batch_size=8)
+    many = [(image, {**target, "labels": target["labels"] + 9}) for image, target in items]
+    with pytest.raises(InputError, match=r"does not take these boxes and labels: .*Target 1[01] is out of bounds"):
+        nasprune.finetune(found, many, task=task, epochs=1)

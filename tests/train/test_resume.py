@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,49 @@ def test_another_training_or_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps({**record, "number": 7}))
     with pytest.raises(InputError, match="was changed after it was written"):
         finetune(net(), IMAGES, **OPTIONS, out=tmp_path)
+
+
+class Noise:
+    """An augmentation that holds how strong it is."""
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return images + self.strength * torch.randn(images.shape, generator=generator)
+
+
+def strong(strength: float):
+    return lambda images, generator: images + strength * torch.randn(images.shape, generator=generator)
+
+
+def mask(share: float) -> dict[str, Tensor]:
+    return {"0.weight": torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) < share}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "what"),
+    [
+        ({"augment": Noise(0.1)}, {"augment": Noise(0.2)}, "augment"),
+        ({"augment": strong(0.1)}, {"augment": strong(0.2)}, "augment"),
+        ({"augment": partial(Noise(1).__call__)}, {"augment": partial(Noise(2).__call__)}, "augment"),
+        ({"masks": mask(0.5)}, {}, "weights|masks"),
+        ({"masks": mask(0.5)}, {"masks": mask(0.6)}, "weights|masks"),
+    ],
+)
+def test_what_objects_hold_belongs_to_a_training(tmp_path: Path, before, now, what: str) -> None:
+    first = finetune(net(), IMAGES, **OPTIONS, **before, out=tmp_path)
+    assert all(map(torch.equal, weights(first), weights(finetune(net(), IMAGES, **OPTIONS, **before, out=tmp_path))))
+    with pytest.raises(InputError, match=f"is of another training .({what}) was"):
+        finetune(net(), IMAGES, **OPTIONS, **now, out=tmp_path)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.98])
+def test_masked_weights_are_zero_from_the_start(average: float) -> None:
+    model = net()
+    tuned = finetune(model, IMAGES, **OPTIONS, average=average, masks=mask(0.5))
+    assert not tuned[0].weight[~mask(0.5)["0.weight"]].any()
+    assert model[0].weight.all()
 
 
 def test_a_killed_process_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
