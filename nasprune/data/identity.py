@@ -52,36 +52,45 @@ def of_made(made: object) -> str:
 
     What a function holds are its defaults and what it took from around it. Of other things only the kind counts.
     """
-    return _digest(_held(made, []))
+    return _digest(_held(made, {}))
 
 
-def _held(made: object, above: list[object]) -> Iterator[bytes]:
+def _held(made: object, known: dict[int, tuple[int, object]]) -> Iterator[bytes]:
+    """known: what was come across, and when, by identity; a second time only that counts."""
     yield type(made).__qualname__.encode()
-    if isinstance(made, str | bytes | int | float | complex | bool | None):
+    if isinstance(made, str | bytes | int | float | complex | None):
         yield repr(made).encode()
     elif isinstance(made, Tensor):
         yield _bytes(made)
-    elif any(one is made for one in above):
-        return
-    elif isinstance(made, Mapping):
-        for key, value in made.items():
-            yield repr(key).encode()
-            yield from _held(value, [*above, made])
-    elif isinstance(made, list | tuple | set | frozenset):
-        for value in sorted(made, key=repr) if isinstance(made, set | frozenset) else made:
-            yield from _held(value, [*above, made])
-    elif isinstance(made, partial):
-        yield from _held([made.func, made.args, made.keywords], [*above, made])
-    elif inspect.ismethod(made):
-        yield from _held([made.__func__, made.__self__], [*above, made])
-    elif inspect.isfunction(made):
-        cells = [_inside(cell) for cell in made.__closure__ or ()]
-        yield made.__qualname__.encode() + _source(made)
-        yield from _held([made.__defaults__, made.__kwdefaults__, cells], [*above, made])
-    elif not inspect.ismodule(made):
-        yield _source(made if inspect.isroutine(made) or inspect.isclass(made) else type(made))
-        own = {} if inspect.isclass(made) else getattr(made, "__dict__", {})
-        yield from _held({name: value for name, value in own.items() if name != "training"}, [*above, made])
+    elif id(made) in known:
+        yield str(known[id(made)][0]).encode()
+    else:
+        known[id(made)] = len(known), made
+        for part in _parts(made):
+            yield from [part] if isinstance(part, bytes) else _held(part, known)
+
+
+def _parts(made: Any) -> Iterable[object]:
+    """What an object is made of: bytes as they are, and other objects."""
+    if isinstance(made, Mapping):
+        return [part for item in made.items() for part in item]
+    if isinstance(made, list | tuple):
+        return made
+    if isinstance(made, set | frozenset):
+        return sorted(made, key=repr)
+    if isinstance(made, partial):
+        return made.func, made.args, made.keywords
+    if inspect.ismethod(made):
+        return made.__func__, made.__self__
+    if inspect.isfunction(made):
+        around = [_inside(cell) for cell in made.__closure__ or ()]
+        return made.__qualname__.encode(), _source(made), made.__defaults__, made.__kwdefaults__, around
+    if inspect.ismodule(made):
+        return (made.__name__.encode(),)
+    if inspect.isroutine(made) or inspect.isclass(made):
+        return (_source(made),)
+    own = getattr(made, "__dict__", {})
+    return _source(type(made)), {name: value for name, value in own.items() if name != "training"}
 
 
 def _inside(cell: CellType) -> object:
