@@ -16,6 +16,8 @@ from nasprune.graph.model import ModelGraph
 from nasprune.run.request import Request
 from nasprune.train.polish import Polished, PolishStep, polish
 
+NO_TIME = "Not polished: of the {:.0f} s that were given no time was left, since the search alone took {:.0f} s."
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -55,7 +57,7 @@ def polished(
         return Recovered(model)
     seconds = started + until - monotonic()
     if seconds <= 0:
-        return Recovered(model, ("Not polished: no time was left for it.",))
+        return Recovered(model, (NO_TIME.format(until, until - seconds),))
     with request.phases.phase("polishing"):
         done = polish(
             _Cut(model, plan, graph),
