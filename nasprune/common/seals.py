@@ -17,6 +17,8 @@ from nasprune.errors import InputError
 
 DIGEST = "digest"
 
+MIXED = "copy both from one save, or save again"
+
 
 def sealed(record: Mapping[str, object]) -> dict[str, object]:
     """The record with its digest as the last member."""
@@ -54,11 +56,11 @@ def digest_of_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def check_bound(path: Path, digest: Field, what: str, then: str) -> None:
+def check_bound(path: Path, digest: Field, what: str, then: str, mixed: str = MIXED) -> None:
     """Nothing where `path` is the file whose digest was recorded when both were saved.
 
     Args:
-        what: the file is, for messages. then: what to do where it cannot be read.
+        what: the file is, for messages. then: what to do where it cannot be read; mixed: where it is another.
 
     Raises:
         InputError: it is another file, or cannot be read.
@@ -69,6 +71,5 @@ def check_bound(path: Path, digest: Field, what: str, then: str) -> None:
     if found != expected:
         raise InputError(
             f"{what} {str(path)!r} are damaged or from another save: they are not the file that {digest.source.name} "
-            f"was saved with (digest {found[:12]}…, recorded {shown(expected[:12])}); copy both from one save, or save "
-            "again"
+            f"was saved with (digest {found[:12]}…, recorded {shown(expected[:12])}); {mixed}"
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from types import CellType
+from types import CellType, CodeType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ from nasprune.data.batches import batches, draw
 from nasprune.data.splits import DataSplits, size_of
 
 ITEMS = 8
+PASSING = {*vars(nn.Module())} - {"_parameters", "_buffers", "_modules"}
+"""Attributes of modules that say nothing of what they compute, such as hooks, whose numbers a process counts up."""
 
 
 def of_model(model: nn.Module) -> str:
@@ -48,30 +52,35 @@ def of_code(*objects: object) -> str:
 
 
 def of_made(made: object) -> str:
-    """16 hexadecimal digits over the code of an object, or a function, and the plain values and tensors that it holds.
+    """16 hexadecimal digits over the code of an object, or a function, and the values and tensors that it holds.
 
-    What a function holds are its defaults and what it took from around it. Of other things only the kind counts.
+    What a function holds are its defaults and what it took from around it. Of things of Python's own library what they
+    print counts, where that is no address; else only their kind.
     """
-    return _digest(_held(made, {}))
+    return _digest(_held(made))
 
 
-def _held(made: object, known: dict[int, tuple[int, object]]) -> Iterator[bytes]:
-    """known: what was come across, and when, by identity; a second time only that counts."""
-    yield type(made).__qualname__.encode()
-    if isinstance(made, str | bytes | int | float | complex | None):
-        yield repr(made).encode()
-    elif isinstance(made, Tensor):
-        yield _bytes(made)
-    elif id(made) in known:
-        yield str(known[id(made)][0]).encode()
-    else:
-        known[id(made)] = len(known), made
-        for part in _parts(made):
-            yield from [part] if isinstance(part, bytes) else _held(part, known)
+def _held(made: object) -> Iterator[bytes]:
+    known: dict[int, tuple[int, object]] = {}  # what was come across, and when; a second time only that counts
+    waiting = [made]
+    while waiting:
+        one = waiting.pop()
+        yield type(one).__qualname__.encode()
+        if isinstance(one, str | bytes | int | float | complex | None):
+            yield repr(one).encode()
+        elif id(one) in known:
+            yield str(known[id(one)][0]).encode()
+        else:
+            known[id(one)] = len(known), one
+            parts = list(_parts(one))
+            yield str(len(parts)).encode()
+            waiting += reversed(parts)
 
 
 def _parts(made: Any) -> Iterable[object]:
-    """What an object is made of: bytes as they are, and other objects."""
+    """What an object is made of."""
+    if isinstance(made, Tensor | np.ndarray):
+        return _values(made)
     if isinstance(made, Mapping):
         return [part for item in made.items() for part in item]
     if isinstance(made, list | tuple):
@@ -84,13 +93,23 @@ def _parts(made: Any) -> Iterable[object]:
         return made.__func__, made.__self__
     if inspect.isfunction(made):
         around = [_inside(cell) for cell in made.__closure__ or ()]
-        return made.__qualname__.encode(), _source(made), made.__defaults__, made.__kwdefaults__, around
-    if inspect.ismodule(made):
-        return (made.__name__.encode(),)
+        return made.__qualname__, _source(made), made.__code__, made.__defaults__, made.__kwdefaults__, around
+    if isinstance(made, CodeType):
+        return made.co_code, made.co_names, made.co_consts
     if inspect.isroutine(made) or inspect.isclass(made):
         return (_source(made),)
-    own = getattr(made, "__dict__", {})
-    return _source(type(made)), {name: value for name, value in own.items() if name != "training"}
+    kind = type(made)
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not hasattr(made, "__dict__"):
+        printed = repr(made)
+        return () if " at 0x" in printed else (printed,)
+    return _source(kind), {name: value for name, value in vars(made).items() if name not in PASSING}
+
+
+def _values(made: Tensor | np.ndarray[Any, Any]) -> tuple[object, ...]:
+    try:
+        return str(made.dtype), str(tuple(made.shape)), _bytes(torch.as_tensor(made))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # sparse, not there yet, or of objects
+        return ()
 
 
 def _inside(cell: CellType) -> object:

@@ -3,7 +3,7 @@
 `finetune.json` says how far it is and what it was asked for, and carries the digest of the tensors beside it; these lie
 in a file of their own for each epoch, so that a kill between two files leaves the older pair whole. Every epoch seeds
 the random generators anew, which is why their state is not part of it. Of an epoch that takes long the state is written
-on the way as well, with that of the generators, to `finetune-epoch.json` and a file beside it, until it is done.
+on the way as well, with that of the generators, to `finetune-within.json` and a file beside it, until it is done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SAVE_EVERY = 600.0
 """Seconds between states of an epoch on its way."""
 LARGEST = 2**24
 PARTNER = "partner."
-THEN = "choose another folder, or delete the file to begin anew"
+OTHER = "choose another folder"
+THEN = f"{OTHER}, or delete the file to begin anew"
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,21 @@ class Keeper:
     def file(self) -> str:
         return f"{self.name}.json"
 
+    @property
+    def then(self) -> str:
+        """What to do where it cannot be gone on with."""
+        return THEN if self.folder is None else f"{OTHER}, or delete {str(self.folder / self.file)!r} to begin anew"
+
     def within(self) -> Keeper:
         """Of the same training, for an epoch on its way."""
-        return Keeper(self.folder, self.settings, "finetune-epoch")
+        return Keeper(self.folder, self.settings, "finetune-within")
 
     def drop(self) -> None:
-        """Nothing of it stays on the disk; a record goes before the tensors it names."""
+        """Nothing of it stays on the disk: the record, then the tensors it names, and those that a kill left behind."""
         if self.folder is not None:
-            for path in [self.folder / self.file, *self.folder.glob(f"{self.name}-{5 * '[0-9]'}.safetensors")]:
+            for name in (self.file, self._tensors(self.number), self._tensors(self.number + 1)):
                 with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                    (self.folder / name).unlink(missing_ok=True)
 
     def found(self) -> State | None:
         """Where an earlier run of the same training was; `None` where there was none.
@@ -142,13 +148,13 @@ class Keeper:
         check_places(self.folder, [self.file])
         if not path.exists():
             return None
-        source = Source(repr(str(path)), "the record of a training", THEN)
-        whole = unsealed(parse(content_of(path, "the record of a training", THEN, most=LARGEST), source))
+        source = Source(repr(str(path)), "the record of a training", self.then)
+        whole = unsealed(parse(content_of(path, "the record of a training", self.then, most=LARGEST), source))
         record = record_of(_Record, whole)
         self._check(record.settings, path)
         self.number = record.number
         tensors = self.folder / self._tensors(record.number)
-        check_bound(tensors, Field(source, record.weights, "weights"), "tensors", THEN)
+        check_bound(tensors, Field(source, record.weights, "weights"), "tensors", self.then, self.then)
         own: dict[str, Tensor] = {}
         partners: dict[str, Tensor] = {}
         for name, value in read_tensors(tensors).items():

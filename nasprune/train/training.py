@@ -190,7 +190,8 @@ class Training:
         drawn = {**generators(self.tuner.student), "images": generator.get_state()}
         tensors = {**_above("tuner", self.tuner.state()), **_above("drawn", drawn)}
         memory = self.partner.written() if self.partner is not None else Memory()
-        self._inside.keep(State(self.position, tensors, memory, within))
+        known = within if math.isfinite(within.right) else replace(within, right=0.0)  # unknown of losses alone
+        self._inside.keep(State(self.position, tensors, memory, known))
         self.saved = time.perf_counter()
 
     def _begun(self, generator: torch.Generator) -> Within:

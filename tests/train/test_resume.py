@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+import threading
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from nasprune.data.identity import of_made
 from nasprune.errors import InputError
 from nasprune.train import training
 from nasprune.train.finetune import finetune
@@ -114,7 +117,7 @@ def test_what_is_left_of_an_epoch_that_was_whole_is_dropped(tmp_path: Path, monk
         inside.setattr(Keeper, "drop", lambda self: None)
         finetune(net(), IMAGES, **OPTIONS, out=tmp_path, save_every=1e-9)
     assert len(list(tmp_path.iterdir())) == 4
-    (tmp_path / "finetune-epoch-best.safetensors").touch()
+    (tmp_path / "finetune-within-00009.safetensors").touch()
     assert_as_unbroken(finetune(net(), IMAGES, **OPTIONS, out=tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
     with pytest.raises(InputError, match=r"`save_every` must be above 0, got 0"):
@@ -170,6 +173,87 @@ def test_what_objects_hold_belongs_to_a_training(tmp_path: Path, before, now, wh
     assert all(map(torch.equal, weights(first), weights(finetune(net(), IMAGES, **OPTIONS, **before, out=tmp_path))))
     with pytest.raises(InputError, match=f"is of another training .({what}) was"):
         finetune(net(), IMAGES, **OPTIONS, **now, out=tmp_path)
+
+
+def test_objects_are_told_by_what_they_hold_and_not_by_where_they_lie() -> None:
+    class Task:
+        def __init__(self, **held: object) -> None:
+            vars(self).update(held)
+
+    def seeded() -> nn.Module:
+        torch.manual_seed(0)
+        hooked = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+        hooked.register_forward_hook(lambda *_: None)
+        return hooked
+
+    def looped(count: int) -> Task:
+        nodes = [Task() for _ in range(count)]
+        for node in nodes:
+            node.others = nodes
+        return nodes[0]
+
+    same = (lambda: logging.getLogger("mine"), threading.Lock, seeded, lambda: looped(30), lambda: Path("a"))
+    for make in same:
+        assert of_made(Task(held=make())) == of_made(Task(held=make()))
+    chain: object = None
+    for _ in range(3000):
+        chain = [chain]
+    odd = (
+        chain,
+        torch.eye(2).to_sparse(),
+        torch.empty(2, device="meta"),
+        nn.LazyLinear(3),
+        torch.ones(2).requires_grad_(),
+    )
+    assert all(of_made(Task(held=one)) for one in odd)
+    different = (
+        (lambda x: x * 1.0, lambda x: x * -3.0),
+        (np.array([1.0, 1.0]), np.array([20.0, 1.0])),
+        (torch.float32, torch.float64),
+        (Path("a"), Path("b")),
+        (range(2), range(3)),
+        ([[1], 2], [[1, 2]]),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (nn.Linear(2, 2), nn.Linear(2, 2)),
+        (logging.getLogger("mine"), logging.getLogger("other")),
+    )
+    for first, second in different:
+        assert of_made(Task(held=first)) != of_made(Task(held=second)), first
+
+
+class Own:
+    """A task whose networks give their own losses."""
+
+    def loss_of(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(inputs), targets)
+
+    def judged(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.loss_of(model, inputs, targets), (model(inputs).argmax(1) == targets).float()
+
+    def guess_of(self, model: nn.Module) -> float:
+        return 1.1
+
+
+def test_a_long_epoch_of_losses_alone_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SEGMENT", 1)
+    taken: list[TrainingStep] = []
+
+    def kill(step: TrainingStep) -> None:
+        taken.append(step)
+        if len(taken) == 3:
+            raise Killed
+
+    given = {**OPTIONS, "batch_size": 8, "task": Own()}
+    with pytest.raises(Killed):
+        finetune(net(), IMAGES, **given, out=tmp_path, save_every=1e-9, on_step=kill)
+    (tmp_path / "finetune-within-00042.safetensors").write_text("mine")
+    again: list[TrainingStep] = []
+    resumed = finetune(net(), IMAGES, **given, out=tmp_path, save_every=1e-9, on_step=again.append)
+    assert again[0].step == 3
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(resumed), unbroken(batch_size=8, task=given["task"]), strict=True)
+    )
+    assert (tmp_path / "finetune-within-00042.safetensors").read_text() == "mine"
 
 
 @pytest.mark.parametrize("average", [0.0, 0.98])
