@@ -16,7 +16,6 @@ from nasprune.common.files import opened
 from nasprune.errors import InputError
 
 DIGEST = "digest"
-
 MIXED = "copy both from one save, or save again"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -119,7 +120,8 @@ def as_labels(labels: Tensor) -> Tensor:
 def _member(name: str, index: int, key: object, value: object) -> Tensor:
     """A tensor of a label that is a dict; numbers become one."""
     if isinstance(value, (np.ndarray, np.number, np.bool_, int, float)):
-        return torch.as_tensor(value)
+        with suppress(TypeError):  # of an array of strings
+            return torch.as_tensor(value)
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise _failed(name, index, f"its label has under {key!r} a {kind}, expected a tensor or a number; leave it out")

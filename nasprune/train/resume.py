@@ -108,12 +108,13 @@ class _Record:
 class Keeper:
     """Writes and reads the state of one training. folder: or `None`, then nothing is kept. settings: what it is of.
 
-    name: of its files.
+    name: of its files. redone: what deleting them leads to, for messages.
     """
 
     folder: Path | None
     settings: Mapping[str, str]
     name: str = "finetune"
+    redone: str = "begin anew"
     number: int = 0
 
     @property
@@ -123,11 +124,11 @@ class Keeper:
     @property
     def then(self) -> str:
         """What to do where it cannot be gone on with."""
-        return THEN if self.folder is None else f"{OTHER}, or delete {str(self.folder / self.file)!r} to begin anew"
+        return THEN if self.folder is None else f"{OTHER}, or delete {str(self.folder / self.file)!r} to {self.redone}"
 
     def within(self) -> Keeper:
         """Of the same training, for an epoch on its way."""
-        return Keeper(self.folder, self.settings, "finetune-within")
+        return Keeper(self.folder, self.settings, "finetune-within", "begin the epoch anew")
 
     def drop(self) -> None:
         """Nothing of it stays on the disk: the record, then the tensors it names, and those that a kill left behind."""

@@ -310,9 +310,7 @@ class Training:
     def _state(self) -> dict[str, Tensor]:
         """The tuner's, and its average as the best so far."""
         own = self.tuner.state()
-        return {f"tuner.{name}": value for name, value in own.items()} | {
-            f"best.{name}": value for name, value in _below(own, "average").items()
-        }
+        return _above("tuner", own) | _above("best", _below(own, "average"))
 
     @staticmethod
     def _tuners(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -332,7 +330,7 @@ def _whole(written: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[s
     Raises:
         InputError: a tensor of the network is not there.
     """
-    found = {f"best.{name}": value for name, value in _below(written, "tuner.average").items()} | dict(written)
+    found = _above("best", _below(written, "tuner.average")) | dict(written)
     for name in start:
         if name not in found:
             raise InputError(
@@ -343,6 +341,7 @@ def _whole(written: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> dict[s
 
 
 def _above(part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with names that begin with `part`."""
     return {f"{part}.{name}": value for name, value in state.items()}
 
 

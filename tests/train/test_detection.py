@@ -6,6 +6,7 @@ from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -223,6 +224,7 @@ def test_what_a_detector_cannot_learn_from_is_said() -> None:
             r"got one of the shapes .'labels': \(1,\)",
         ),
         ([(image, {**target, "name": "cat"}) for image, target in items], "has under 'name' a str"),
+        ([(image, {**target, "name": np.array(["cat"])}) for image, target in items], "has under 'name' a ndarray"),
     ):
         with pytest.raises(InputError, match=text):
             nasprune.finetune(found, wrong, task=task, epochs=1)

@@ -247,6 +247,12 @@ def test_a_long_epoch_of_losses_alone_is_gone_on_with(tmp_path: Path, monkeypatc
     with pytest.raises(Killed):
         finetune(net(), IMAGES, **given, out=tmp_path, save_every=1e-9, on_step=kill)
     (tmp_path / "finetune-within-00042.safetensors").write_text("mine")
+    tensors = tmp_path / "finetune-within-00003.safetensors"
+    content = tensors.read_bytes()
+    tensors.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"damaged .* or delete '.*finetune-within.json' to begin the epoch anew"):
+        finetune(net(), IMAGES, **given, out=tmp_path)
+    tensors.write_bytes(content)
     again: list[TrainingStep] = []
     resumed = finetune(net(), IMAGES, **given, out=tmp_path, save_every=1e-9, on_step=again.append)
     assert again[0].step == 3
